@@ -1,0 +1,160 @@
+"""What crosses billing's door: plain values. Amounts are integers in micro-units of USD."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+
+class PaymentState(StrEnum):
+    PENDING = "pending"  # intent stored, Stripe not answered yet
+    OPEN = "open"  # waits for the payer (checkout page, authentication)
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+class InvoiceState(StrEnum):
+    DRAFT = "draft"  # lines fixed here, being written at Stripe
+    OPEN = "open"  # finalized at Stripe, total verified
+    PAID = "paid"
+    VOID = "void"
+    UNCOLLECTIBLE = "uncollectible"
+
+
+@dataclass(frozen=True)
+class PriceTerms:
+    """The price snapshot of a rental, fixed when it is rented.
+
+    price_micro_h: for all GPUs of the rental, per hour. provider_micro_h: the owner's share of it.
+    """
+
+    currency: str
+    gpus: int
+    price_micro_h: int
+    provider_micro_h: int
+    provider_ref: UUID
+    accelerator: str  # slug: the mirror at Stripe aggregates by card type
+    description: str  # "2 x NVIDIA H100 80GB SXM, fra-1": the line on an invoice
+
+
+@dataclass(frozen=True)
+class BalanceView:
+    currency: str
+    available_micro: int  # tenant account; negative for a post-paid debtor
+    held_micro: int
+    credit_limit_micro: int  # 0: prepaid
+    spendable_micro: int  # available + credit limit
+    burn_micro_h: int  # sum of the hourly prices of metered rentals
+    funds_end_at: datetime | None  # None when nothing burns
+
+
+@dataclass(frozen=True)
+class HoldView:
+    rental_ref: UUID
+    held_micro: int
+    paid_until: datetime | None
+
+
+@dataclass(frozen=True)
+class UsageWindow:
+    """A proven-ready window to charge, unbroken, whole seconds, inside one UTC hour."""
+
+    rental_ref: UUID
+    source_ref: UUID  # the ready interval: evidence
+    from_at: datetime
+    to_at: datetime
+
+
+@dataclass(frozen=True)
+class ChargeView:
+    id: UUID
+    rental_ref: UUID
+    source_ref: UUID
+    seq: int
+    from_at: datetime
+    to_at: datetime
+    seconds: int
+    gpus: int
+    price_micro_h: int
+    amount_micro: int
+    provider_micro: int
+    fee_micro: int
+    txn_id: UUID
+
+
+@dataclass(frozen=True)
+class TransactionView:
+    """One ledger transaction as the tenant sees it: its own legs summed."""
+
+    id: UUID
+    kind: str
+    at: datetime
+    amount_micro: int  # effect on the tenant's own account
+    text: str
+    cause_type: str
+    cause_id: str
+
+
+@dataclass(frozen=True)
+class TopUpView:
+    id: UUID
+    org_ref: UUID
+    amount_micro: int
+    currency: str
+    state: PaymentState
+    checkout_url: str | None  # None until Stripe created the session
+    failure: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class PaymentMethodView:
+    id: UUID
+    brand: str
+    last4: str
+    exp_month: int
+    exp_year: int
+    state: str  # active, detached
+
+
+@dataclass(frozen=True)
+class CardSetupView:
+    id: UUID
+    state: PaymentState
+    url: str | None  # Stripe's page that saves the card; None until created
+
+
+@dataclass(frozen=True)
+class InvoiceLineView:
+    text: str
+    quantity: str  # hours, a decimal string
+    amount_micro: int
+
+
+@dataclass(frozen=True)
+class InvoiceView:
+    id: UUID
+    org_ref: UUID
+    number: str | None  # Stripe's, from finalization on
+    state: InvoiceState
+    currency: str
+    period_from: datetime
+    period_to: datetime
+    total_minor: int
+    carried_micro: int  # the part of a cent that stays in the tenant account
+    lines: tuple[InvoiceLineView, ...]
+    hosted_url: str | None
+    created_at: datetime
+    paid_at: datetime | None
+
+
+@dataclass(frozen=True)
+class EarningsView:
+    provider_ref: UUID
+    currency: str
+    pending_micro: int
+    due_micro: int
+    paid_micro: int

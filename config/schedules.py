@@ -1,0 +1,46 @@
+"""The beat table: every loop with its period in seconds and the reason for it.
+
+Each task takes no arguments and is the same code that a wake-up runs; losing a wake-up costs at
+most one period. ``expires`` equals the period, so a stopped worker finds no backlog of hints.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def _every(task: str, seconds: float) -> dict[str, Any]:
+    return {"task": task, "schedule": seconds, "options": {"expires": seconds}}
+
+
+BEAT: dict[str, dict[str, Any]] = {
+    # A lost wake-up delays a start or a stop by this much; a claim query on an idle table is free.
+    "instances": _every("provisioner.instances", 2),
+    # Full list per cluster: the truth behind every charge. The contract asks for one in 30 s.
+    "observe": _every("provisioner.observe", 5),
+    # Nodes change rarely; a lost card must be seen within a minute.
+    "inventory": _every("provisioner.inventory", 20),
+    # The maintained summary may be a second stale, no more.
+    "summaries": _every("provisioner.summaries", 1),
+    # Pods without rental: 120 s is the promise, four sweeps fit in it.
+    "orphans": _every("provisioner.orphans", 30),
+    # Tokens are renewed at a third of 30 days: hourly is plenty and survives a day of absence.
+    "tokens": _every("provisioner.tokens", 3600),
+    # What instances did becomes what the renter sees.
+    "follow": _every("marketplace.follow", 2),
+    # Hours are settled at their end; the loop finds nothing to do in between.
+    "charge": _every("marketplace.charge", 15),
+    # paid_until is exact to the second; five seconds late is ours to pay.
+    "funds": _every("marketplace.funds", 5),
+    # Audit rows are chained within 5 s.
+    "seal": _every("marketplace.seal_audit", 3),
+    # Intents towards Stripe: woken after commit, this is the net below.
+    "stripe_out": _every("billing.stripe_out", 5),
+    "stripe_in": _every("billing.stripe_in", 5),
+    # A webhook that never came costs minutes.
+    "stripe_poll": _every("billing.stripe_poll", 60),
+    # Settled usage mirrored to Stripe's meters.
+    "meter_mirror": _every("billing.meter_mirror", 60),
+    # Month ends and drafts under way.
+    "invoices": _every("billing.invoices", 60),
+}

@@ -1,0 +1,29 @@
+"""Text that others wrote (nodes, pods, images, people) made harmless before it is stored.
+
+Escaping for HTML stays with the templates; here go control characters, ANSI sequences,
+bidirectional overrides (they can make a name read as another one), and length.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-_])")
+_BIDI = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F])
+
+
+def clean(value: object, *, limit: int = 500, lines: bool = False) -> str:
+    """``value`` as plain text of at most ``limit`` characters; line feeds only if ``lines``."""
+    text = _ANSI.sub("", str(value)).translate(_BIDI)
+    kept = []
+    for letter in text:
+        if letter == "\n" and lines:
+            kept.append(letter)
+        elif unicodedata.category(letter) in {"Cc", "Cs", "Zl", "Zp"}:
+            kept.append(" ")
+        else:
+            kept.append(letter)
+    joined = "".join(kept)
+    joined = joined.strip() if lines else " ".join(joined.split())
+    return joined if len(joined) <= limit else joined[: limit - 1] + "…"

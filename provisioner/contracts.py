@@ -1,0 +1,244 @@
+"""What crosses the provisioner's door: plain values, no table, no network.
+
+Units: memory and disk in MiB unless a name says GiB, CPU in thousandths of a core, durations in
+seconds, times aware and in UTC. ``*_ref`` is an opaque id of another area.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+
+class ClusterState(StrEnum):
+    """How a cluster stands. Only ``ready`` takes new rentals."""
+
+    CONNECTING = "connecting"  # registered, not yet listed once
+    READY = "ready"
+    UNREACHABLE = "unreachable"  # no answer, or no usable one
+    CREDENTIAL_REJECTED = "credential_rejected"  # 401/403: the token is wrong or lacks a right
+    TLS_REJECTED = "tls_rejected"  # the certificate is not signed by the given CA
+    DRAINING = "draining"
+    RETIRED = "retired"
+
+
+class InstanceState(StrEnum):
+    """One placement attempt of a rental; see instances/state.py for moves and named sets."""
+
+    RESERVED = "reserved"  # slots held, no object created yet
+    CREATING = "creating"  # create sent
+    PULLING = "pulling"
+    STARTING = "starting"  # containers up, checks running
+    READY = "ready"
+    DEGRADED = "degraded"
+    UNREACHABLE = "unreachable"
+    STOPPING = "stopping"  # deletion asked, absence not yet observed
+    GONE = "gone"  # absence observed; final
+
+
+class Fault(StrEnum):
+    """Whose fault the end or the interruption was."""
+
+    NONE = "none"
+    RENTER = "renter"
+    HOST = "host"
+    PLATFORM = "platform"
+    FUNDS = "funds"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class AddressBinding:
+    """Networks and ports a provider's API server may live on although they are not public."""
+
+    networks: tuple[str, ...] = ()  # CIDR texts
+    ports: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """One row of the registry (inventory/accelerators.toml)."""
+
+    slug: str  # "nvidia-h100-80gb-sxm"
+    vendor: str  # "nvidia"
+    name: str  # "NVIDIA H100 80GB SXM"
+    memory_mib: int
+    resource_name: str  # "nvidia.com/gpu"
+    sharing_modes: tuple[str, ...]
+    toolkit: str  # "cuda"
+    interconnect: str | None
+
+
+@dataclass(frozen=True)
+class ClusterView:
+    """A cluster as its owner and staff see it; never holds the token."""
+
+    id: UUID
+    name: str
+    provider_ref: UUID
+    datacenter_ref: UUID
+    api_url: str
+    state: ClusterState
+    reason: str  # short code: "ready", "dns", "connect", "timeout", "unauthorized", "bad_ca", ...
+    detail: str  # a sentence: what, whose fault, what next
+    state_since: datetime
+    server_version: str | None
+    last_observed_at: datetime | None
+    nodes: int
+    slots: int
+    slots_free: int
+
+
+@dataclass(frozen=True)
+class NodeView:
+    id: UUID
+    name: str
+    ready: bool
+    accelerator: str | None
+    slots: int
+    slots_free: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class SlotView:
+    id: UUID
+    node: str
+    state: str  # free, held, dirty, cordoned
+    accelerator: str
+    device_uid: str | None
+
+
+@dataclass(frozen=True)
+class GroupView:
+    """One homogeneous group of slots: what an offer is derived from."""
+
+    id: UUID
+    cluster_id: UUID
+    provider_ref: UUID
+    datacenter_ref: UUID
+    accelerator: str  # slug
+    vendor: str
+    memory_mib: int
+    driver: str | None
+    cuda_max: str | None
+    sharing_mode: str
+    verified: bool
+    slots_total: int
+    slots_free: int
+    largest_block: int  # most free slots on one node
+    vcpus_milli_per_gpu: int
+    ram_mib_per_gpu: int
+    disk_mib_per_gpu: int
+
+
+@dataclass(frozen=True)
+class PodOrder:
+    """What runs in the pod. Secret values are sealed before they are stored."""
+
+    image: str  # by digest: "name@sha256:…"
+    command: tuple[str, ...] = ()
+    env: dict[str, str] = field(default_factory=dict)
+    secret_env: dict[str, str] = field(default_factory=dict)
+    ports: tuple[int, ...] = ()
+    ssh_public_keys: tuple[str, ...] = ()
+    termination_grace: int = 10
+    pull_secret: dict[str, str] | None = None  # registry, username, password
+
+
+@dataclass(frozen=True)
+class PlacementRequest:
+    """What is wanted. ``group_ids`` are the offers that fit, cheapest first; never empty."""
+
+    group_ids: tuple[UUID, ...]
+    gpus: int
+    disk_mib: int
+    tenant_ref: UUID
+    exclude_nodes: tuple[UUID, ...] = ()
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A node that can take the order now, with the reason for its rank."""
+
+    node_id: UUID
+    group_id: UUID
+    free: int
+    score: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The planner's decision: at most 200 candidates, best first; empty with reasons if none."""
+
+    request: PlacementRequest
+    candidates: tuple[Candidate, ...]
+    rejections: dict[str, int]  # reason -> number of nodes, e.g. {"too_few_free": 12}
+
+
+class NoCandidate(Exception):
+    """No candidate of the plan could be locked: taken by somebody else in the meantime."""
+
+
+@dataclass(frozen=True)
+class InstanceView:
+    id: UUID
+    rental_ref: UUID
+    tenant_ref: UUID
+    cluster_id: UUID
+    group_id: UUID
+    node: str
+    namespace: str
+    pod_name: str
+    pod_uid: str | None
+    state: InstanceState
+    reason: str
+    created_at: datetime
+    ready_at: datetime | None
+    pod_created_at: datetime | None  # when the API server acknowledged the create
+
+
+@dataclass(frozen=True)
+class EventView:
+    """One step of an instance; ``seq`` is gapless per instance and starts at 1."""
+
+    instance_id: UUID
+    rental_ref: UUID
+    seq: int
+    at: datetime
+    state: InstanceState
+    reason: str
+    fault: Fault
+    text: str
+    evidence: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Chargeable:
+    """A proven-ready window that is not charged yet: [from_at, to_at), whole seconds."""
+
+    interval_id: UUID
+    instance_id: UUID
+    rental_ref: UUID
+    from_at: datetime
+    to_at: datetime
+    gpus: int
+    closed: bool  # True: the interval will not grow any more
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The observations behind a window, for people: opened by, closed by, positives between."""
+
+    interval_id: UUID
+    instance_id: UUID
+    pod_uid: str
+    opened_at: datetime
+    closed_at: datetime | None
+    close_reason: str | None
+    proof: dict[str, Any]  # the readiness proof: devices, model, memory
+    observations: tuple[tuple[datetime, str], ...]  # (time, kind), positive ones of the cluster
