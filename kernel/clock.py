@@ -10,8 +10,10 @@ from datetime import UTC, datetime
 
 from django.db import connection
 from django.db.models import DateTimeField, Func
+from django.utils.deconstruct import deconstructible
 
 
+@deconstructible(path="kernel.clock.AppNow")
 class AppNow(Func):
     """``app_now()`` as an ORM expression, for guarded updates and defaults."""
 
