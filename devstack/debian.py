@@ -251,6 +251,7 @@ class Apt:
     ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             self._command(command),
+            check=False,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -298,6 +299,7 @@ def unpack(debs: Iterable[Path], dest: Path) -> None:
     for deb in debs:
         done = subprocess.run(
             ["dpkg-deb", "-x", str(deb), str(dest)],
+            check=False,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
