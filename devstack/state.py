@@ -1,7 +1,7 @@
-"""State directories: where one stack keeps its data, logs and addresses, with one owner at a time.
+"""State directories: where a stack keeps its data, logs and addresses, with one owner at a time.
 
-The lock is held by the owner and by every guard it started (devstack.guard), and freed by the kernel
-with the last of them. So a directory whose lock is free has no process left, however its owner
+The lock is held by the owner and by every guard it started (devstack.guard), and freed by the
+kernel with the last of them. So a directory whose lock is free has no process left, however its owner
 ended, and there is no stale lock to recover from.
 """
 
@@ -114,7 +114,7 @@ def _temp_root(uid: int | None = None) -> Path:
     """Where temporary directories go: TMPDIR and the like, if `uid` can get there."""
     if uid is None:
         return Path(tempfile.gettempdir())
-    for root in (tempfile.gettempdir(), "/var/tmp", "/tmp"):  # noqa: S108 - mkdtemp is used in them
+    for root in (tempfile.gettempdir(), "/var/tmp", "/tmp"):
         if Path(root).is_dir() and enterable(Path(root), uid):
             return Path(root)
     raise StateBusyError(f"no temporary directory that user {uid} can enter")
@@ -123,7 +123,7 @@ def _temp_root(uid: int | None = None) -> Path:
 def _remove(entry: Path) -> None:
     if entry.is_symlink():
         target = entry.resolve()
-        # Only what directory_for made: a symlink that someone else placed is unlinked, not followed.
+        # Only what directory_for made: another's symlink is unlinked, not followed.
         if target.is_dir() and target.name.startswith(f"gpuyard-{entry.name}-"):
             shutil.rmtree(target)
         entry.unlink()
