@@ -14,5 +14,9 @@ def stripe_mode(app_configs: Any, **_: Any) -> list[CheckMessage]:
     if settings.STRIPE_API_KEY.startswith("sk_live_") and not settings.STRIPE_API_BASE.startswith(
         "https://api.stripe.com"
     ):
-        return [Error("A live Stripe key may only be used with Stripe's own address.", id="gpuyard.E001")]
+        return [
+            Error(
+                "A live Stripe key may only be used with Stripe's own address.", id="gpuyard.E001"
+            )
+        ]
     return []

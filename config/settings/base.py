@@ -132,8 +132,10 @@ AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_VERBOSE = False
 
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["marketplace.http.authentication.ApiKeyAuthentication",
-                                       "marketplace.http.authentication.SessionAuthentication"],
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "marketplace.http.authentication.ApiKeyAuthentication",
+        "marketplace.http.authentication.SessionAuthentication",
+    ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
@@ -195,7 +197,7 @@ def apply(env: Environment) -> dict[str, Any]:
 
 
 def logging_config(log_format: str) -> dict[str, Any]:
-    """structlog through the standard library: JSON lines, or readable ones on a developer's desk."""
+    """structlog through the standard library: JSON lines, or readable ones for a developer."""
     import structlog
 
     renderer: Any = (
@@ -224,7 +226,10 @@ def logging_config(log_format: str) -> dict[str, Any]:
         "formatters": {
             "structured": {
                 "()": structlog.stdlib.ProcessorFormatter,
-                "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+                "processors": [
+                    structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                    renderer,
+                ],
                 "foreign_pre_chain": shared,
             }
         },

@@ -1,0 +1,37 @@
+"""The marketplace's tables. Import models from here."""
+
+from marketplace.models.audit import AuditEntry, AuditSeal
+from marketplace.models.listing import Offer, PriceVersion, Template
+from marketplace.models.organization import (
+    ApiKey,
+    EmailToken,
+    IdempotencyKey,
+    Membership,
+    Organization,
+    Project,
+    SshKey,
+    User,
+)
+from marketplace.models.provider import DataCenter, Provider
+from marketplace.models.rental import Quote, Rental, RentalEvent
+
+__all__ = [
+    "ApiKey",
+    "AuditEntry",
+    "AuditSeal",
+    "DataCenter",
+    "EmailToken",
+    "IdempotencyKey",
+    "Membership",
+    "Offer",
+    "Organization",
+    "PriceVersion",
+    "Project",
+    "Provider",
+    "Quote",
+    "Rental",
+    "RentalEvent",
+    "SshKey",
+    "Template",
+    "User",
+]

@@ -1,0 +1,190 @@
+"""People and organizations: who may act, for whom, with which key."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models.functions import Lower
+
+from kernel.clock import AppNow
+from kernel.ids import new_id
+from marketplace.models.base import PublicObject
+
+
+class UserManager(BaseUserManager["User"]):
+    """Creates users by e-mail address; addresses are compared without case."""
+
+    def create_user(self, email: str, password: str | None = None, **fields: Any) -> User:
+        user = self.model(email=self.normalize_email(email).lower(), **fields)
+        user.set_password(password)
+        user.save(using=self._db)
+        return user
+
+    def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> User:
+        return self.create_user(email, password, is_staff=True, is_superuser=True, **fields)
+
+    def get_by_natural_key(self, username: str | None) -> User:
+        return self.get(email=(username or "").lower())
+
+
+class User(AbstractBaseUser, PermissionsMixin):
+    """A person. Staff are people of the platform; everyone else acts for an organization."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    email = models.EmailField(max_length=254)
+    name = models.CharField(max_length=120, blank=True)
+    email_verified_at = models.DateTimeField(null=True, blank=True)
+    terms_version = models.CharField(max_length=20, blank=True)
+    terms_accepted_at = models.DateTimeField(null=True, blank=True)
+    is_active = models.BooleanField(default=True)
+    is_staff = models.BooleanField(default=False)
+    created_at = models.DateTimeField(db_default=AppNow(), editable=False)
+
+    objects: ClassVar[UserManager] = UserManager()
+
+    USERNAME_FIELD = "email"
+    EMAIL_FIELD = "email"
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(Lower("email"), name="user_email_once"),
+            models.UniqueConstraint(fields=["email"], name="user_email_exact_once"),
+        ]
+
+    def __str__(self) -> str:
+        return self.email
+
+
+class EmailToken(models.Model):
+    """A single-use proof sent by e-mail; only its hash is stored."""
+
+    class Purpose(models.TextChoices):
+        VERIFY = "verify"
+        RESET = "reset"
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="email_tokens")
+    purpose = models.CharField(max_length=10, choices=Purpose.choices)
+    token_hash = models.BinaryField(max_length=32, unique=True)
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(db_default=AppNow(), editable=False)
+
+
+class Organization(PublicObject):
+    """Who rents, owns and pays. Balances live in billing under this id."""
+
+    kind = "organization"
+
+    class State(models.TextChoices):
+        ACTIVE = "active"
+        FROZEN = "frozen"
+
+    name = models.CharField(max_length=120)
+    state = models.CharField(max_length=10, choices=State.choices, default=State.ACTIVE)
+    reason = models.CharField(max_length=200, blank=True)
+    # A new organization may burn this much per hour: a stolen card empties no data centre.
+    spend_limit_micro_h = models.BigIntegerField(default=200_000_000)
+    quota_gpus = models.PositiveIntegerField(default=64)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Membership(models.Model):
+    """A person in an organization."""
+
+    class Role(models.TextChoices):
+        OWNER = "owner"
+        MEMBER = "member"
+        BILLING = "billing"
+        VIEWER = "viewer"
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    organization = models.ForeignKey(
+        Organization, on_delete=models.CASCADE, related_name="memberships"
+    )
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=10, choices=Role.choices)
+    created_at = models.DateTimeField(db_default=AppNow(), editable=False)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "user"], name="membership_once")
+        ]
+
+
+class Project(PublicObject):
+    """A cost centre of an organization; rentals may be booked on it."""
+
+    kind = "project"
+
+    organization = models.ForeignKey(
+        Organization, on_delete=models.CASCADE, related_name="projects"
+    )
+    name = models.CharField(max_length=80)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "name"], name="project_name_once")
+        ]
+
+
+class ApiKey(PublicObject):
+    """A scoped, expiring key. The secret is shown once; its SHA-256 is all that is stored."""
+
+    kind = "api_key"
+
+    organization = models.ForeignKey(
+        Organization, on_delete=models.CASCADE, related_name="api_keys"
+    )
+    created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    name = models.CharField(max_length=80)
+    secret_hash = models.BinaryField(max_length=32)
+    scopes = ArrayField(models.CharField(max_length=30))
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+
+
+class SshKey(PublicObject):
+    """A public key in one canonical line: type, base64; the comment is kept apart as the name."""
+
+    kind = "ssh_key"
+
+    organization = models.ForeignKey(
+        Organization, on_delete=models.CASCADE, related_name="ssh_keys"
+    )
+    name = models.CharField(max_length=80)
+    public_key = models.TextField(max_length=8192)
+    fingerprint = models.CharField(max_length=64)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organization", "fingerprint"], name="ssh_key_once_per_organization"
+            )
+        ]
+
+
+class IdempotencyKey(models.Model):
+    """The row that makes an action happen once: inserted first in the action's own transaction,
+    with the rendered answer stored before it commits. A refusal leaves none."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    organization_ref = models.UUIDField()  # an organization, or a user who has none
+    key = models.CharField(max_length=255)
+    request_hash = models.BinaryField(max_length=32)  # method, path and canonical body
+    status = models.PositiveSmallIntegerField(default=0)
+    answer = models.BinaryField(default=b"")
+    object_ref = models.UUIDField(null=True)
+    created_at = models.DateTimeField(db_default=AppNow(), editable=False)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["organization_ref", "key"], name="idempotency_key_once")
+        ]
+        indexes = [models.Index(fields=["created_at"], name="idempotency_age")]

@@ -1,0 +1,154 @@
+"""The contract: quote, rental, and what happened to it."""
+
+from __future__ import annotations
+
+from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex
+from django.db import models
+
+from kernel.clock import AppNow
+from kernel.ids import new_id
+from marketplace.models.base import PublicObject
+from marketplace.models.listing import Offer, PriceVersion, Template
+from marketplace.models.organization import Organization, Project, User
+
+
+class Quote(PublicObject):
+    """An immutable all-in price for ten minutes, good for one rental."""
+
+    kind = "quote"
+
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="quotes")
+    offer = models.ForeignKey(Offer, on_delete=models.PROTECT, related_name="+")
+    price = models.ForeignKey(PriceVersion, on_delete=models.PROTECT, related_name="+")
+    gpus = models.PositiveIntegerField()
+    disk_gib = models.PositiveIntegerField()
+    price_micro_h = models.BigIntegerField()  # for all GPUs
+    provider_micro_h = models.BigIntegerField()
+    components = models.JSONField()
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True, blank=True)
+
+
+class Rental(PublicObject):
+    """Who, what was ordered, at which price, and what is wanted now.
+
+    ``state`` is what the API shows; it is written by rentals/start, rentals/stop and
+    rentals/follow only.
+    """
+
+    kind = "rental"
+
+    class State(models.TextChoices):
+        REQUESTED = "requested"
+        QUEUED = "queued"
+        PROVISIONING = "provisioning"
+        PULLING = "pulling"
+        STARTING = "starting"
+        RUNNING = "running"
+        DEGRADED = "degraded"
+        UNREACHABLE = "unreachable"
+        INTERRUPTING = "interrupting"
+        STOPPING = "stopping"
+        STOPPED = "stopped"
+        MIGRATING = "migrating"
+        FAILED = "failed"
+        TERMINATING = "terminating"
+        TERMINATED = "terminated"
+
+    class Desired(models.TextChoices):
+        RUNNING = "running"
+        STOPPED = "stopped"
+        TERMINATED = "terminated"
+
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="rentals")
+    project = models.ForeignKey(
+        Project, null=True, blank=True, on_delete=models.PROTECT, related_name="rentals"
+    )
+    created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    name = models.CharField(max_length=80)
+    labels = models.JSONField(default=dict, blank=True)
+
+    offer = models.ForeignKey(Offer, on_delete=models.PROTECT, related_name="rentals")
+    quote = models.OneToOneField(
+        Quote, null=True, blank=True, on_delete=models.PROTECT, related_name="rental"
+    )
+    template = models.ForeignKey(
+        Template, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
+    )
+    image = models.CharField(max_length=400)
+    accelerator = models.CharField(max_length=60)
+    gpus = models.PositiveIntegerField()
+    disk_gib = models.PositiveIntegerField()
+    currency = models.CharField(max_length=3, default="USD")
+    price_micro_h = models.BigIntegerField()  # for all GPUs
+    provider_micro_h = models.BigIntegerField()
+    ssh_keys = ArrayField(models.TextField(), default=list, blank=True)
+    ssh = models.BooleanField(default=True)
+    expires_at = models.DateTimeField(null=True, blank=True)  # empty: no_limit was ordered
+
+    instance_ref = models.UUIDField(null=True)  # the live or last instance
+    desired_state = models.CharField(max_length=10, choices=Desired.choices)
+    state = models.CharField(max_length=12, choices=State.choices)
+    reason = models.CharField(max_length=40)
+    state_since = models.DateTimeField(db_default=AppNow())
+    ready_at = models.DateTimeField(null=True, blank=True)  # first time it was proven ready
+    stop_ack_at = models.DateTimeField(null=True, blank=True)  # request time of stop or terminate
+    ended_at = models.DateTimeField(null=True, blank=True)
+    idempotency_key = models.CharField(max_length=255, blank=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(
+                    state__in=[
+                        "requested",
+                        "queued",
+                        "provisioning",
+                        "pulling",
+                        "starting",
+                        "running",
+                        "degraded",
+                        "unreachable",
+                        "interrupting",
+                        "stopping",
+                        "stopped",
+                        "migrating",
+                        "failed",
+                        "terminating",
+                        "terminated",
+                    ]
+                ),
+                name="rental_state_known",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(ended_at__isnull=False) | ~models.Q(state="terminated"),
+                name="terminated_rental_has_end",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["organization", "-id"], name="rental_by_organization"),
+            models.Index(
+                fields=["expires_at"],
+                name="rental_by_end",
+                condition=models.Q(expires_at__isnull=False, ended_at__isnull=True),
+            ),
+            GinIndex(fields=["labels"], name="rental_by_label"),
+        ]
+
+
+class RentalEvent(models.Model):
+    """One step in the life of a rental, in order; what the timeline and the API show."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    rental = models.ForeignKey(Rental, on_delete=models.PROTECT, related_name="events")
+    seq = models.PositiveIntegerField()
+    at = models.DateTimeField()
+    state = models.CharField(max_length=12, choices=Rental.State.choices)
+    reason = models.CharField(max_length=40)
+    actor = models.CharField(max_length=10)  # renter, platform, host, funds, admin
+    text = models.CharField(max_length=500)
+    evidence = models.JSONField(default=dict)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["rental", "seq"], name="rental_event_once")]
