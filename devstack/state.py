@@ -1,8 +1,8 @@
 """State directories: where a stack keeps its data, logs and addresses, with one owner at a time.
 
 The lock is held by the owner and by every guard it started (devstack.guard), and freed by the
-kernel with the last of them. So a directory whose lock is free has no process left, however its owner
-ended, and there is no stale lock to recover from.
+kernel with the last of them. So a directory whose lock is free has no process left, however its
+owner ended, and there is no stale lock to recover from.
 """
 
 from __future__ import annotations
