@@ -1,0 +1,222 @@
+"""The whole platform on one machine: its own processes and the world around it, on loopback.
+
+PostgreSQL, broker, two Kubernetes control planes with simulated nodes, the Stripe simulator, and
+the product's processes started exactly as docs/operators.md says: web, worker, beat, watcher.
+The product is configured by environment only and does not know where it runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from devstack.broker import Broker
+from devstack.console import say
+from devstack.ports import free_port
+from devstack.postgres import Postgres
+from devstack.process import Child, ProcessError, Supervisor, answers_at, wait_until
+from devstack.state import State
+
+ROOT = Path(__file__).resolve().parents[1]
+CLUSTERS = ("dc-owned", "dc-partner")
+
+# Web threads: the races send 64 requests at once, and a blocked one holds a thread, not a core.
+WEB_THREADS = 16
+# Worker processes: one may drain an outage while others answer wake-ups; more only cost memory.
+WORKER_PROCESSES = 4
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running control plane as its owner knows it."""
+
+    name: str
+    api_url: str
+    ca_pem: str
+    token: str
+    admin_kubeconfig: Path
+    sim_control_url: str
+
+
+class Stack:
+    """Start with `start`, look at `base_url`, `env` and `clusters`, end with `stop`."""
+
+    def __init__(
+        self, state: State, *, clusters: Sequence[str] = CLUSTERS, durable: bool = True
+    ) -> None:
+        self.state = state
+        self.supervisor = Supervisor(state)
+        self.postgres = Postgres(state, fsync=durable)
+        self.broker = Broker(state)
+        self.cluster_names = tuple(clusters)
+        self.clusters: dict[str, Cluster] = {}
+        self.env: dict[str, str] = {}
+        self.web_port = free_port()
+        self.stripe_port = free_port()
+        self.mail = state.path / "mail"
+        self._kube: Child | None = None
+        self.workers: dict[str, Child] = {}
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.web_port}"
+
+    @property
+    def stripe_url(self) -> str:
+        return f"http://127.0.0.1:{self.stripe_port}"
+
+    def start(self) -> None:
+        """Everything up and answering; ProcessError with the end of a log otherwise."""
+        if self.cluster_names:
+            self._start_kube()
+        self._start_stripe()
+        database_url = self.postgres.start()
+        broker_url = self.broker.start()
+        say("PostgreSQL and broker answer")
+        self.mail.mkdir()
+        self.env = self._environment(database_url, broker_url)
+        self.manage("migrate", "--verbosity", "0")
+        self.manage("load_templates")
+        say("database migrated")
+        self._start_web()
+        for name in ("worker", "beat", "watcher"):
+            self.start_process(name)
+        self._await_web()
+        if self.cluster_names:
+            self._await_kube()
+
+    def stop(self) -> None:
+        """End all processes in reverse order; bounded."""
+        self.supervisor.stop()
+        self.broker.stop()
+        self.postgres.stop()
+
+    def manage(self, *words: str, stdin: str | None = None) -> str:
+        """Run a management command; its standard output. ProcessError with its errors."""
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "manage.py"), *words],
+            env={**os.environ, **self.env},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            check=False,
+        )
+        if done.returncode:
+            raise ProcessError(f"manage.py {words[0]} failed:\n{done.stderr[-3000:]}")
+        return done.stdout
+
+    def start_process(self, name: str) -> Child:
+        """Start one of worker, beat, watcher (again); the child."""
+        commands = {
+            "worker": [
+                *(sys.executable, "-m", "celery", "-A", "config.celery", "worker"),
+                *("--concurrency", str(WORKER_PROCESSES), "--loglevel", "WARNING"),
+                *("--without-mingle", "--without-gossip", "--hostname", f"worker@{self.web_port}"),
+            ],
+            "beat": [
+                *(sys.executable, "-m", "celery", "-A", "config.celery", "beat"),
+                *("--loglevel", "WARNING", "--schedule", str(self.state.path / "beat.db")),
+                *("--pidfile", ""),
+            ],
+            "watcher": [sys.executable, str(ROOT / "manage.py"), "watcher"],
+        }
+        child = self.supervisor.start(
+            name, commands[name], env={**self.env, "GPUYARD_PROCESS": name}, cwd=ROOT
+        )
+        self.workers[name] = child
+        return child
+
+    def kill_process(self, name: str) -> None:
+        """kill -9 of a process and all that it started; it stays away until started again."""
+        child = self.workers.pop(name)
+        child.signal(signal.SIGKILL)
+        child.wait(10)
+        self.supervisor.children.remove(child)
+
+    def _environment(self, database_url: str, broker_url: str) -> dict[str, str]:
+        return {
+            "DJANGO_SETTINGS_MODULE": "config.settings.local",
+            "DATABASE_URL": database_url,
+            "BROKER_URL": broker_url,
+            "GPUYARD_BASE_URL": self.base_url,
+            "GPUYARD_SECRET_KEY": secrets.token_urlsafe(32),
+            # Mail becomes files that a person, or the demo in a person's place, can open.
+            "GPUYARD_EMAIL_URL": f"filemail:///{self.mail}",
+            "GPUYARD_LOG_FORMAT": "text",
+            "STRIPE_API_KEY": "sk_test_gpuyard",
+            "STRIPE_API_BASE": self.stripe_url,
+            "STRIPE_WEBHOOK_SECRET": "whsec_gpuyard",
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def _start_web(self) -> None:
+        self.supervisor.start(
+            "web",
+            [
+                *(sys.executable, "-m", "granian", "config.wsgi:application"),
+                *("--interface", "wsgi", "--host", "127.0.0.1", "--port", str(self.web_port)),
+                *("--workers", "1", "--blocking-threads", str(WEB_THREADS)),
+                *("--no-access-log", "--log-level", "warning"),
+            ],
+            env={**self.env, "GPUYARD_PROCESS": "web"},
+            cwd=ROOT,
+        )
+
+    def _await_web(self) -> None:
+        web = next(child for child in self.supervisor.children if child.name == "web")
+        wait_until(answers_at(f"{self.base_url}/healthz"), "the web process answers", child=web)
+        say(f"web answers at {self.base_url}")
+
+    def _start_stripe(self) -> None:
+        self.supervisor.start(
+            "stripe",
+            [
+                *(sys.executable, "-m", "devstack.stripe", "--port", str(self.stripe_port)),
+                *("--state", str(self.state.path / "stripe")),
+                *("--webhook-url", f"{self.base_url}/webhooks/stripe"),
+                *("--webhook-secret", "whsec_gpuyard", "--api-key", "sk_test_gpuyard"),
+            ],
+            cwd=ROOT,
+        )
+
+    def _start_kube(self) -> None:
+        self._kube = self.supervisor.start(
+            "kube",
+            [
+                *(sys.executable, "-m", "devstack.kube", "up"),
+                *("--state", str(self.state.path / "kube")),
+                *("--json-out", str(self._kube_file)),
+                *("--names", ",".join(self.cluster_names)),
+            ],
+            cwd=ROOT,
+            grace_s=15,
+        )
+
+    @property
+    def _kube_file(self) -> Path:
+        return self.state.path / "kube.json"
+
+    def _await_kube(self) -> None:
+        wait_until(
+            self._kube_file.exists, "the control planes answer", child=self._kube, deadline_s=180
+        )
+        found: dict[str, Any] = json.loads(self._kube_file.read_text())
+        for name, values in found["clusters"].items():
+            self.clusters[name] = Cluster(
+                name=name,
+                api_url=values["api_url"],
+                ca_pem=values["ca_pem"],
+                token=values["token"],
+                admin_kubeconfig=Path(values["admin_kubeconfig"]),
+                sim_control_url=values["sim_control_url"],
+            )
+        say(f"Kubernetes control planes answer: {', '.join(self.clusters)}")
