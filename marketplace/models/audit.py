@@ -3,10 +3,13 @@ to the hash chain within seconds, so no write ever waits for the chain's tail.""
 
 from __future__ import annotations
 
+import pgtrigger
 from django.db import models
 
 from kernel.clock import AppNow
 from kernel.ids import new_id
+
+APPEND_ONLY = pgtrigger.Protect(name="append_only", operation=pgtrigger.Update | pgtrigger.Delete)
 
 
 class AuditEntry(models.Model):
@@ -23,6 +26,7 @@ class AuditEntry(models.Model):
 
     class Meta:
         indexes = [models.Index(fields=["organization_ref", "-id"], name="audit_by_organization")]
+        triggers = [APPEND_ONLY]
 
 
 class AuditSeal(models.Model):
@@ -33,3 +37,6 @@ class AuditSeal(models.Model):
     prev_hash = models.BinaryField(max_length=32)
     hash = models.BinaryField(max_length=32)
     sealed_at = models.DateTimeField(db_default=AppNow(), editable=False)
+
+    class Meta:
+        triggers = [APPEND_ONLY]

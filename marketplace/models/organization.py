@@ -59,19 +59,35 @@ class User(AbstractBaseUser, PermissionsMixin):
 
 
 class EmailToken(models.Model):
-    """A single-use proof sent by e-mail; only its hash is stored."""
+    """A single-use proof sent by e-mail, and at the same time the order to send it.
+
+    The proof is derived from the row's id and the platform's secret key (accounts/tokens.py), so
+    nothing in this table opens an account and an unsent row can be sent by any later sweep.
+    """
 
     class Purpose(models.TextChoices):
         VERIFY = "verify"
         RESET = "reset"
+        KNOWN = "known"  # somebody signed up with an address that has an account: a mail, no proof
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="email_tokens")
     purpose = models.CharField(max_length=10, choices=Purpose.choices)
-    token_hash = models.BinaryField(max_length=32, unique=True)
     expires_at = models.DateTimeField()
     used_at = models.DateTimeField(null=True, blank=True)
+    send_after = models.DateTimeField(db_default=AppNow())
+    attempts = models.PositiveSmallIntegerField(default=0)
+    sent_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(db_default=AppNow(), editable=False)
+
+    class Meta:
+        indexes = [
+            models.Index(
+                fields=["send_after"],
+                name="email_unsent",
+                condition=models.Q(sent_at__isnull=True),
+            )
+        ]
 
 
 class Organization(PublicObject):
@@ -134,12 +150,15 @@ class Project(PublicObject):
 
 
 class ApiKey(PublicObject):
-    """A scoped, expiring key. The secret is shown once; its SHA-256 is all that is stored."""
+    """A scoped, expiring key. The secret is shown once; its SHA-256 is all that is stored.
+
+    ``organization`` is empty for keys of staff, who act for the platform.
+    """
 
     kind = "api_key"
 
     organization = models.ForeignKey(
-        Organization, on_delete=models.CASCADE, related_name="api_keys"
+        Organization, null=True, blank=True, on_delete=models.CASCADE, related_name="api_keys"
     )
     created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
     name = models.CharField(max_length=80)
@@ -180,7 +199,6 @@ class IdempotencyKey(models.Model):
     request_hash = models.BinaryField(max_length=32)  # method, path and canonical body
     status = models.PositiveSmallIntegerField(default=0)
     answer = models.BinaryField(default=b"")
-    object_ref = models.UUIDField(null=True)
     created_at = models.DateTimeField(db_default=AppNow(), editable=False)
 
     class Meta:
