@@ -1,0 +1,26 @@
+"""The provisioner's tables, one concern per module. Names of owners are opaque UUIDs."""
+
+from provisioner.models.cluster import Cluster, ClusterLoop, Namespace
+from provisioner.models.instance import Instance
+from provisioner.models.instance_event import InstanceEvent
+from provisioner.models.node import DeviceGroup, GroupChange, Node, NodeShare
+from provisioner.models.observation import Observation, UnknownPod
+from provisioner.models.ready_interval import ReadyInterval
+from provisioner.models.slot import Hold, Slot
+
+__all__ = [
+    "Cluster",
+    "ClusterLoop",
+    "DeviceGroup",
+    "GroupChange",
+    "Hold",
+    "Instance",
+    "InstanceEvent",
+    "Namespace",
+    "Node",
+    "NodeShare",
+    "Observation",
+    "ReadyInterval",
+    "Slot",
+    "UnknownPod",
+]

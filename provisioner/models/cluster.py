@@ -1,0 +1,118 @@
+"""A cluster: one Kubernetes API server of one data centre, its loops, its pool of namespaces."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Q
+
+from kernel.ids import new_id
+from provisioner.contracts import ClusterState
+
+# What observing can find; draining and retired are wishes and derive from drain_requested_at.
+OBSERVED_STATES = (
+    ClusterState.CONNECTING,
+    ClusterState.READY,
+    ClusterState.UNREACHABLE,
+    ClusterState.CREDENTIAL_REJECTED,
+    ClusterState.TLS_REJECTED,
+)
+
+
+class Cluster(models.Model):
+    """Address, trust anchor and credential as given; how it answers as observed."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    name = models.CharField(max_length=100)
+    provider_ref = models.UUIDField(db_index=True)
+    datacenter_ref = models.UUIDField(db_index=True)
+    api_url = models.CharField(max_length=300)
+    ca_pem = models.TextField()
+    token_sealed = models.BinaryField()
+    token_version = models.PositiveIntegerField(default=1)  # raised by each replacement
+    token_expires_at = models.DateTimeField(null=True)
+    token_renew_at = models.DateTimeField(null=True)
+    binding_networks = models.JSONField(default=list)
+    binding_ports = models.JSONField(default=list)
+
+    state = models.CharField(max_length=24, default=ClusterState.CONNECTING.value)
+    reason = models.CharField(max_length=40, default="connecting")
+    detail = models.CharField(max_length=500, default="")
+    state_since = models.DateTimeField()
+    drain_requested_at = models.DateTimeField(null=True)
+    server_version = models.CharField(max_length=40, null=True)
+
+    # The last successful full list: every open ready interval of the cluster is good up to here.
+    last_positive_at = models.DateTimeField(null=True)
+    last_attempt_at = models.DateTimeField(null=True)
+    failures = models.PositiveIntegerField(default=0)  # consecutive; the breaker opens by it
+    retry_at = models.DateTimeField(null=True)  # no call before this time while failures > 0
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(state__in=[str(state) for state in OBSERVED_STATES]),
+                name="cluster_state_known",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ClusterLoop(models.Model):
+    """One periodic job of one cluster: who works at it and when it is due again.
+
+    One row per kind keeps a cluster that hangs in one loop from blocking its others, and every
+    cluster from blocking the next.
+    """
+
+    class Kind(models.TextChoices):
+        OBSERVE = "observe"
+        INVENTORY = "inventory"
+        ORPHANS = "orphans"
+        TOKENS = "tokens"
+        WATCH = "watch"
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    cluster = models.ForeignKey(Cluster, on_delete=models.CASCADE, related_name="loops")
+    kind = models.CharField(max_length=12, choices=Kind.choices)
+    due_at = models.DateTimeField()
+    claim_token = models.UUIDField(null=True)
+    claim_until = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["cluster", "kind"], name="clusterloop_once"),
+            models.CheckConstraint(
+                condition=Q(claim_token__isnull=True, claim_until__isnull=True)
+                | Q(claim_token__isnull=False, claim_until__isnull=False),
+                name="clusterloop_claim_whole",
+            ),
+        ]
+        indexes = [models.Index(fields=["kind", "due_at"], name="clusterloop_due")]
+
+
+class Namespace(models.Model):
+    """A namespace of the provider's pool. Bound to at most one tenant; a tenant has at most one
+    per cluster, because the role cannot keep two tenants of a namespace apart."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    cluster = models.ForeignKey(Cluster, on_delete=models.PROTECT, related_name="namespaces")
+    name = models.CharField(max_length=63)
+    usable = models.BooleanField(default=True)  # answered at the last inventory
+    tenant_ref = models.UUIDField(null=True)
+    bound_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["cluster", "name"], name="namespace_once"),
+            models.UniqueConstraint(
+                fields=["cluster", "tenant_ref"],
+                condition=Q(tenant_ref__isnull=False),
+                name="namespace_one_per_tenant",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,112 @@
+"""An instance: one placement attempt of a rental. Rows are moved by instances/move.py alone."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import F, Q
+
+from kernel.ids import new_id
+from provisioner.contracts import Fault, InstanceState
+from provisioner.models.cluster import Cluster, Namespace
+from provisioner.models.node import NodeShare
+
+
+class Instance(models.Model):
+    """What was ordered, where it was placed, what is wanted, what was seen, who works at it."""
+
+    class Desired(models.TextChoices):
+        RUN = "run"
+        END = "end"
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    rental_ref = models.UUIDField()
+    tenant_ref = models.UUIDField()
+    cluster = models.ForeignKey(
+        Cluster, on_delete=models.PROTECT, related_name="instances", db_index=False
+    )
+    share = models.ForeignKey(
+        NodeShare, on_delete=models.PROTECT, related_name="instances", db_index=False
+    )
+    namespace = models.ForeignKey(Namespace, on_delete=models.PROTECT, related_name="instances")
+
+    # The order: fixed at the reservation.
+    gpus = models.PositiveIntegerField()
+    accelerator = models.CharField(max_length=60)
+    memory_mib = models.PositiveIntegerField()
+    vcpus_milli = models.PositiveIntegerField()
+    ram_mib = models.PositiveIntegerField()
+    disk_mib = models.PositiveIntegerField()
+    order = models.JSONField()  # PodOrder without its secrets
+    secrets_sealed = models.BinaryField(null=True)  # secret_env and pull_secret
+
+    # The wish. generation rises with each change of it, so work on an old wish cannot be stored.
+    desired = models.CharField(max_length=4, choices=Desired.choices, default=Desired.RUN)
+    generation = models.PositiveIntegerField(default=1)
+    end_reason = models.CharField(max_length=40, default="")
+    end_fault = models.CharField(max_length=10, default="")
+    end_requested_at = models.DateTimeField(null=True)
+
+    # The state, and its gapless event counter with the reader's position.
+    state = models.CharField(max_length=12, default=InstanceState.RESERVED.value)
+    reason = models.CharField(max_length=40, default="placed")
+    state_since = models.DateTimeField()
+    event_seq = models.PositiveIntegerField(default=1)
+    followed_seq = models.PositiveIntegerField(default=0)
+    created_at = models.DateTimeField()
+    ready_at = models.DateTimeField(null=True)
+    gone_at = models.DateTimeField(null=True)
+
+    # The pod: name derived from the id, identity is the UID.
+    pod_name = models.CharField(max_length=63)
+    pod_uid = models.CharField(max_length=64, null=True)
+    pod_created_at = models.DateTimeField(null=True)  # the API server acknowledged the create
+    # No create of ours can take effect after this time: absence counts only when seen later.
+    create_until = models.DateTimeField(null=True)
+    seen = models.JSONField(default=dict)  # facts of the last observation that mattered
+    seen_at = models.DateTimeField(null=True)  # the pod's own last positive observation by watch
+    unschedulable_since = models.DateTimeField(null=True)
+    delete_sent_at = models.DateTimeField(null=True)
+
+    # The claim of the loop that works at it.
+    due_at = models.DateTimeField(null=True)  # None: nothing to do until the world changes
+    claim_token = models.UUIDField(null=True)
+    claim_until = models.DateTimeField(null=True)
+    attempts = models.PositiveIntegerField(default=0)  # consecutive failures of the present step
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["rental_ref"],
+                condition=~Q(state=InstanceState.GONE.value),
+                name="instance_one_alive",
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=[str(state) for state in InstanceState]),
+                name="instance_state_known",
+            ),
+            models.CheckConstraint(
+                condition=Q(end_fault__in=["", *[str(fault) for fault in Fault]]),
+                name="instance_fault_known",
+            ),
+            models.CheckConstraint(
+                condition=Q(followed_seq__lte=F("event_seq")), name="instance_followed"
+            ),
+            models.CheckConstraint(condition=Q(gpus__gte=1), name="instance_gpus"),
+        ]
+        indexes = [
+            models.Index(fields=["rental_ref", "created_at"], name="instance_rental"),
+            models.Index(fields=["due_at"], name="instance_due", condition=Q(due_at__isnull=False)),
+            models.Index(
+                fields=["id"],
+                name="instance_behind",
+                condition=Q(event_seq__gt=F("followed_seq")),
+            ),
+            models.Index(
+                fields=["cluster", "id"],
+                name="instance_alive",
+                condition=~Q(state=InstanceState.GONE.value),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.pod_name
