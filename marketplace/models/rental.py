@@ -95,6 +95,8 @@ class Rental(PublicObject):
     ready_at = models.DateTimeField(null=True, blank=True)  # first time it was proven ready
     stop_ack_at = models.DateTimeField(null=True, blank=True)  # request time of stop or terminate
     ended_at = models.DateTimeField(null=True, blank=True)
+    # Every proven second charged and the hold given back; set after the end, by the charging loop.
+    settled_at = models.DateTimeField(null=True, blank=True)
     idempotency_key = models.CharField(max_length=255, blank=True)
 
     class Meta:
@@ -132,6 +134,11 @@ class Rental(PublicObject):
                 fields=["expires_at"],
                 name="rental_by_end",
                 condition=models.Q(expires_at__isnull=False, ended_at__isnull=True),
+            ),
+            models.Index(
+                fields=["id"],
+                name="rental_unsettled",
+                condition=models.Q(settled_at__isnull=True, state__in=["failed", "terminated"]),
             ),
             GinIndex(fields=["labels"], name="rental_by_label"),
         ]
