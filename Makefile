@@ -1,0 +1,23 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Everything else is for developers.
+# Variables of a command pass through the environment: ONCE=1, KUBE=, N=, SEED=, SUITES="unit area".
+
+PYTHON ?= python3
+# exec: make's own child is then the program itself, which ends when make is killed.
+RUN = @exec $(PYTHON) -m devstack.bootstrap --bound
+
+.PHONY: demo test check clean torture bench simulate year mutants screenshots
+
+demo:
+	$(RUN) -m devstack.demo
+
+test:
+	$(RUN) -m devstack.testrun
+
+check:
+	$(RUN) -m devstack.check
+
+clean:
+	@exec $(PYTHON) -m devstack.clean
+
+torture bench simulate year mutants screenshots:
+	@echo "make $@: this campaign does not exist yet" >&2; exit 2
