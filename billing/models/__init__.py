@@ -1,0 +1,46 @@
+"""Billing's tables. Nothing outside billing imports them."""
+
+from billing.models.account import OWNED, STORED, Account, AccountKind
+from billing.models.invoice import Invoice, InvoiceLine, InvoiceSpan
+from billing.models.meter import RentalMeter, UsageLine
+from billing.models.mirror import MeterBatch, MeterSpan, StripeMeter
+from billing.models.payment import CardSetup, Customer, Payment, PaymentMethod, TopUp
+from billing.models.posting import CauseType, Posting, Transaction, TransactionKind
+from billing.models.stripe import (
+    CallKind,
+    CallState,
+    EventOutcome,
+    StripeCall,
+    StripeCursor,
+    StripeEvent,
+)
+
+__all__ = [
+    "OWNED",
+    "STORED",
+    "Account",
+    "AccountKind",
+    "CallKind",
+    "CallState",
+    "CardSetup",
+    "CauseType",
+    "Customer",
+    "EventOutcome",
+    "Invoice",
+    "InvoiceLine",
+    "InvoiceSpan",
+    "MeterBatch",
+    "MeterSpan",
+    "Payment",
+    "PaymentMethod",
+    "Posting",
+    "RentalMeter",
+    "StripeCall",
+    "StripeCursor",
+    "StripeEvent",
+    "StripeMeter",
+    "TopUp",
+    "Transaction",
+    "TransactionKind",
+    "UsageLine",
+]

@@ -41,6 +41,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django.contrib.humanize",
+    "django.contrib.postgres",  # exclusion constraints
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
