@@ -1,0 +1,56 @@
+-- The facts views: a small, stable, read-only contract for finance, auditors and outside checks.
+-- Documented in docs/facts.md. Dropped before and created again after each migrate; nothing in the
+-- product reads them. Times are timestamptz, intervals [from, to), amounts integers in micro-units.
+
+CREATE SCHEMA IF NOT EXISTS facts;
+
+CREATE OR REPLACE VIEW facts.slot AS
+SELECT s.id AS slot_id, n.cluster_id, n.name AS node, s.device_uid, g.accelerator,
+       g.provider_ref AS provider_id, s.state
+FROM provisioner_slot s
+JOIN provisioner_nodeshare h ON h.id = s.share_id
+JOIN provisioner_node n ON n.id = h.node_id
+JOIN provisioner_devicegroup g ON g.id = h.group_id;
+
+CREATE OR REPLACE VIEW facts.hold AS
+SELECT id AS hold_id, slot_id, rental_ref AS rental_id, from_ts, to_ts
+FROM provisioner_hold;
+
+CREATE OR REPLACE VIEW facts.rental AS
+SELECT r.id AS rental_id, r.organization_id AS tenant_id, r.state, i.cluster_id,
+       n.name AS namespace, i.pod_name, i.pod_uid, r.idempotency_key AS idem_key,
+       r.created_at AS created_ts, r.stop_ack_at AS stop_ack_ts, r.ended_at AS ended_ts
+FROM marketplace_rental r
+LEFT JOIN provisioner_instance i ON i.id = r.instance_ref
+LEFT JOIN provisioner_namespace n ON n.id = i.namespace_id;
+
+-- One row per instance: the operation that brings the world to what the instance's row wants.
+CREATE OR REPLACE VIEW facts.op AS
+SELECT i.id AS op_id, i.rental_ref AS rental_id,
+       CASE i.desired WHEN 'run' THEN 'start' ELSE 'end' END AS kind,
+       i.state AS step,
+       CASE
+         WHEN i.state = 'gone' THEN 'done'
+         WHEN i.desired = 'run' AND i.state = 'ready' THEN 'done'
+         WHEN i.claim_token IS NOT NULL AND i.claim_until > app_now() THEN 'working'
+         ELSE 'pending'
+       END AS state,
+       i.generation,
+       greatest(i.state_since, i.worked_at) AS updated_ts
+FROM provisioner_instance i;
+
+CREATE OR REPLACE VIEW facts.audit AS
+SELECT s.seq, e.actor, e.on_behalf, e.action, e.object, e.ts,
+       encode(s.prev_hash, 'hex') AS prev_hash, encode(s.hash, 'hex') AS hash
+FROM marketplace_auditseal s
+JOIN marketplace_auditentry e ON e.id = s.entry_id;
+
+-- billing --
+
+DO $$
+BEGIN
+  IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'facts_reader') THEN
+    GRANT USAGE ON SCHEMA facts TO facts_reader;
+    GRANT SELECT ON ALL TABLES IN SCHEMA facts TO facts_reader;
+  END IF;
+END $$;

@@ -1,0 +1,170 @@
+"""`make demo`: the main job from an empty machine to money, then a stack to look at.
+
+Two rentals are played over the HTTP API as a customer's program would: one prepaid on owned cards,
+one post-paid on a partner's. Every line says what was done, when, and what was proven by looking
+at the other side: the API server, the ledger, Stripe's stand-in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from devstack.console import say
+from devstack.kube.witness import Witness
+from devstack.people import (
+    PASSWORD,
+    RENTER_SCOPES,
+    Person,
+    join,
+    make_staff,
+    save_card,
+    top_up,
+)
+from devstack.play import Played, close_and_pay, play_rental, prove_books, prove_nothing_left
+from devstack.process import ProcessError
+from devstack.stack import Stack
+from devstack.state import State, StateBusyError
+from devstack.supply import SITES, onboard, put_on_sale
+
+Json = dict[str, Any]
+HOME = Path(__file__).resolve().parents[1] / ".devstack"
+ENDPOINTS = "endpoints.json"
+
+
+class Interrupted(BaseException):
+    """Ctrl-C or SIGTERM: end cleanly from wherever we are."""
+
+
+def main(arguments: list[str]) -> int:
+    """Exit status: 0 done, 1 something failed (said on standard error), 130 interrupted."""
+    options = argparse.ArgumentParser(prog="devstack.demo", description=__doc__)
+    options.add_argument("--once", action="store_true", default=bool(os.environ.get("ONCE")))
+    once = options.parse_args(arguments).once
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    try:
+        with State.temporary("demo") if once else State.acquire(HOME) as state:
+            return _run(state, once=once)
+    except Interrupted:
+        say("interrupted; everything is stopped")
+        return 130
+    except (ProcessError, StateBusyError, TimeoutError) as error:
+        print(f"gpuyard: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(state: State, *, once: bool) -> int:
+    stack = Stack(state)
+    try:
+        stack.start()
+        people = furnish(stack)
+        play(stack, people)
+        if once:
+            return 0
+        _publish(stack, people)
+        _greet(stack, people)
+        threading.Event().wait()
+        return 0
+    finally:
+        (state.path / ENDPOINTS).unlink(missing_ok=True)
+        stack.stop()
+
+
+def furnish(stack: Stack) -> dict[str, Person]:
+    """Staff, two providers with their clusters on sale, three renting organizations."""
+    people = {"staff": make_staff(stack, "staff@example.com")}
+    for site in SITES:
+        provider = onboard(stack, people["staff"], site)
+        offers = put_on_sale(provider)
+        if site.ownership == "partner":
+            people["provider"] = provider
+        kinds = ", ".join(sorted({offer["accelerator"] for offer in offers}))
+        say(f"{site.cluster} ({site.ownership}) is connected; on sale: {kinds}")
+    people["renter"] = join(stack, "renter@example.com", "Prepaid Labs", RENTER_SCOPES)
+    people["second_renter"] = join(stack, "second@example.com", "Second Labs", RENTER_SCOPES)
+    people["postpaid"] = join(stack, "postpaid@example.com", "Postpaid Labs", RENTER_SCOPES)
+    # Credit for many rentals: whoever explores the demo should not meet an empty balance first.
+    top_up(stack, people["renter"], "5000.00")
+    top_up(stack, people["second_renter"], "500.00")
+    say("two organizations topped up on Stripe's hosted page")
+    save_card(stack, people["postpaid"])
+    people["staff"].api.post(
+        f"/staff/organizations/{people['postpaid'].organization}/limit",
+        {"credit_limit": "1000.00"},
+    )
+    say("a third saved a card and was given a credit limit")
+    return people
+
+
+def play(stack: Stack, people: dict[str, Person]) -> list[Played]:
+    """One prepaid rental on owned cards, one post-paid on a partner's, and the proofs."""
+    witnesses = {
+        name: Witness(cluster.admin_kubeconfig).start() for name, cluster in stack.clusters.items()
+    }
+    try:
+        prepaid = play_rental(
+            stack, people["renter"], witnesses["dc-owned"], ownership="owned", gpus=2
+        )
+        postpaid = play_rental(
+            stack, people["postpaid"], witnesses["dc-partner"], ownership="partner", gpus=1
+        )
+        close_and_pay(people["staff"], people["postpaid"], postpaid)
+        prove_books(stack, people["staff"], [prepaid, postpaid])
+        prove_nothing_left(witnesses, [prepaid, postpaid])
+        return [prepaid, postpaid]
+    finally:
+        for witness in witnesses.values():
+            witness.stop()
+
+
+def _publish(stack: Stack, people: dict[str, Person]) -> None:
+    """endpoints.json by rename: whoever sees it may use all that it names."""
+    found: Json = {
+        "base_url": stack.base_url,
+        "database_url": stack.postgres.url,
+        "facts_url": stack.postgres.facts_url,
+        "broker_url": stack.env["BROKER_URL"],
+        "stripe_api_base": stack.stripe_url,
+        "kubeconfigs": {
+            name: str(cluster.admin_kubeconfig) for name, cluster in stack.clusters.items()
+        },
+        "api_keys": {name: person.key for name, person in people.items()},
+        "logins": {name: person.email for name, person in people.items()},
+        "password": PASSWORD,
+        "mail": str(stack.mail),
+        "env": stack.env,
+    }
+    part = stack.state.path / f"{ENDPOINTS}.part"
+    part.touch(mode=0o600)  # it holds keys
+    part.write_text(json.dumps(found, indent=2) + "\n")
+    part.rename(stack.state.path / ENDPOINTS)
+
+
+def _greet(stack: Stack, people: dict[str, Person]) -> None:
+    rows = "\n".join(f"    {name:14} {person.email}" for name, person in people.items())
+    print(
+        f"\nThe portal serves at {stack.base_url}\n"
+        f"  demo logins, all with the password {PASSWORD}:\n{rows}\n"
+        f"  mail lies in {stack.mail}\n"
+        f"  addresses and keys for programs: {stack.state.path / ENDPOINTS}\n"
+        "Ctrl-C ends it and leaves nothing behind.",
+        flush=True,
+    )
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    for again in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(again, signal.SIG_IGN)  # the clean end is under way and bounded
+    raise Interrupted
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
