@@ -24,7 +24,10 @@ from devstack.stack import Stack
 Json = dict[str, Any]
 
 # A public key whose private half was thrown away: access comes with a later release.
-SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEs5QS9ZDjnLsgvfl74wIq/0Ev5OJOlPw2EC3X3T/+30 demo@example.com"
+SSH_KEY = (
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEs5QS9ZDjnLsgvfl74wIq/0Ev5OJOlPw2EC"
+    "3X3T/+30 demo@example.com"
+)
 # Long enough for the meter to count something, short enough for someone who watches.
 RUN_S = 6.0
 
