@@ -1,0 +1,1 @@
+"""People, organizations, keys, rights, the audit trail, and actions that happen once."""

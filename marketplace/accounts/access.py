@@ -1,0 +1,219 @@
+"""Who acts, with which rights, and what that lets them see: lookup and permission in one step.
+
+Every view and every page starts from :func:`visible`; an id that is not in it does not exist for
+the caller, so another organization's object and no object at all give the same answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from uuid import UUID
+
+from django.db.models import Model, Q, QuerySet
+
+from kernel.errors import NotFound, Refusal
+from kernel.ids import BadId, parse, public
+from marketplace.models import (
+    ApiKey,
+    AuditEntry,
+    DataCenter,
+    Membership,
+    Offer,
+    Organization,
+    Project,
+    Provider,
+    Quote,
+    Rental,
+    RentalEvent,
+    SshKey,
+    Template,
+    User,
+)
+
+M = TypeVar("M", bound=Model)
+
+STAFF = "staff"
+SCOPES: dict[str, str] = {
+    "account:read": "see the organization, its people, keys, projects and audit log",
+    "account:write": "change keys, SSH keys and projects",
+    "rentals:read": "see rentals and quotes",
+    "rentals:write": "rent, stop and change rentals",
+    "billing:read": "see balance, transactions and invoices",
+    "billing:write": "top up and save payment methods",
+    "provider:read": "see clusters, offers and earnings",
+    "provider:write": "register clusters and price offers",
+    STAFF: "act for the platform",
+}
+_READS = frozenset(scope for scope in SCOPES if scope.endswith(":read"))
+ROLE_SCOPES: dict[str, frozenset[str]] = {
+    Membership.Role.OWNER: frozenset(SCOPES) - {STAFF},
+    Membership.Role.MEMBER: _READS | {"account:write", "rentals:write"},
+    Membership.Role.BILLING: _READS | {"billing:write"},
+    Membership.Role.VIEWER: _READS,
+}
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Somebody who acts: a person at the portal, or a person's key.
+
+    organization is None for staff who belong to none. scopes of a key are those it was given, less
+    those its maker has lost since.
+    """
+
+    user: User
+    organization: Organization | None
+    scopes: frozenset[str]
+    key: ApiKey | None = None
+
+    # Django and DRF ask these two of whatever stands in request.user.
+    is_authenticated = True
+    is_anonymous = False
+
+    @property
+    def actor(self) -> str:
+        """``key:key_…``, ``staff:usr_…`` or ``user:usr_…``: what audit rows and prices name."""
+        if STAFF in self.scopes and self.organization is None:
+            return f"staff:{public('user', self.user.id)}"
+        if self.key is not None:
+            return f"key:{self.key.public_id}"
+        return f"user:{public('user', self.user.id)}"
+
+    @property
+    def staff_actor(self) -> str:
+        """The actor of an action for the platform, whoever the person belongs to besides."""
+        return f"staff:{public('user', self.user.id)}"
+
+    @property
+    def is_staff(self) -> bool:
+        return STAFF in self.scopes
+
+    @property
+    def org(self) -> Organization:
+        """The organization acted for; a Refusal for staff who have none."""
+        if self.organization is None:
+            raise Refusal(
+                "insufficient_scope",
+                "You act for the platform and belong to no organization. Use a key or a sign-in "
+                "of the organization concerned.",
+            )
+        return self.organization
+
+    @property
+    def owner_ref(self) -> UUID:
+        """Whose idempotency keys and audit rows these are: the organization, else the person."""
+        return self.organization.id if self.organization else self.user.id
+
+    def require(self, scope: str) -> None:
+        """Refuse with 403 unless the scope is held."""
+        if scope not in self.scopes:
+            held = ", ".join(sorted(self.scopes)) or "none"
+            raise Refusal(
+                "insufficient_scope",
+                f'This needs the scope "{scope}" ({SCOPES[scope]}); yours: {held}. Use a key '
+                "or a person with it.",
+                scope=scope,
+            )
+
+    def require_verified(self) -> None:
+        """Money moves only for people whose e-mail address is proven."""
+        if self.user.email_verified_at is None:
+            raise Refusal(
+                "email_unverified",
+                "Your e-mail address is not verified yet. Open the link we sent you, or ask for "
+                "a new one with POST /api/v1/email-verification/resend.",
+            )
+
+    def require_unfrozen(self) -> None:
+        """A frozen organization may look and stop, and spend nothing."""
+        if self.org.state == Organization.State.FROZEN:
+            raise Refusal(
+                "account_frozen",
+                f"This organization is frozen: {self.org.reason or 'ask support'}. "
+                "Write to support to have it reviewed.",
+            )
+
+
+def scopes_of(user: User, membership: Membership | None) -> frozenset[str]:
+    """What a person may do at most: by role, and as staff."""
+    scopes = ROLE_SCOPES[membership.role] if membership else frozenset()
+    return scopes | {STAFF} if user.is_staff else scopes
+
+
+def principal_of(user: User) -> Principal:
+    """The signed-in person with their organization (the first they joined)."""
+    membership = (
+        Membership.objects.select_related("organization").filter(user=user).order_by("id").first()
+    )
+    return Principal(
+        user=user,
+        organization=membership.organization if membership else None,
+        scopes=scopes_of(user, membership),
+    )
+
+
+def _by(path: str) -> Callable[[Principal], Q]:
+    return lambda principal: Q(**{path: principal.organization})
+
+
+def _keys(principal: Principal) -> Q:
+    if principal.organization is None:
+        return Q(organization=None, created_by=principal.user)
+    return Q(organization=principal.organization)
+
+
+def _templates(principal: Principal) -> Q:
+    return Q(organization=None, active=True) | Q(organization=principal.organization)
+
+
+def _audit(principal: Principal) -> Q:
+    return Q(organization_ref=principal.owner_ref)
+
+
+# Staff see through the staff operations, never through these. Offers are the owner's here: what a
+# renter may see of them is the catalogue's business and needs no account.
+_VISIBLE: dict[type[Model], Callable[[Principal], Q]] = {
+    ApiKey: _keys,
+    AuditEntry: _audit,
+    DataCenter: _by("provider__organization"),
+    Membership: _by("organization"),
+    Offer: _by("provider__organization"),
+    Project: _by("organization"),
+    Provider: _by("organization"),
+    Quote: _by("organization"),
+    Rental: _by("organization"),
+    RentalEvent: _by("rental__organization"),
+    SshKey: _by("organization"),
+    Template: _templates,
+}
+
+
+def visible(source: type[M] | QuerySet[M], principal: Principal) -> QuerySet[M]:
+    """The rows of a model, or of a queryset over it, that exist for this principal."""
+    queryset = source if isinstance(source, QuerySet) else source._default_manager.all()
+    rule = _VISIBLE[queryset.model]
+    if principal.organization is None and queryset.model not in (ApiKey, AuditEntry, Template):
+        return queryset.none()  # comparing a foreign key with None would mean "belongs to nobody"
+    return queryset.filter(rule(principal))
+
+
+def get_visible(source: type[M] | QuerySet[M], principal: Principal, public_id: object) -> M:
+    """The one row with this public id; NotFound for a foreign, unknown or malformed id."""
+    queryset = visible(source, principal)
+    return find(queryset, public_id)
+
+
+def find(queryset: QuerySet[M], public_id: object) -> M:
+    """The row of ``queryset`` with this public id, or NotFound. For staff's own querysets."""
+    kind: str = queryset.model.kind  # type: ignore[attr-defined]  # public objects only
+    what = kind.replace("_", " ")
+    try:
+        identifier = parse(kind, public_id)
+    except BadId as error:
+        raise NotFound(what) from error
+    found: Any = queryset.filter(pk=identifier).first()
+    if found is None:
+        raise NotFound(what)
+    return found  # type: ignore[no-any-return]

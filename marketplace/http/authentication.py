@@ -1,0 +1,69 @@
+"""Who is calling: a bearer key or the portal's session, turned into a Principal.
+
+``request.user`` is a :class:`marketplace.accounts.access.Principal` behind these classes.
+"""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse
+from django.middleware.csrf import CsrfViewMiddleware
+from rest_framework.authentication import BaseAuthentication, get_authorization_header
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
+
+from marketplace.accounts import keys
+from marketplace.accounts.access import Principal, principal_of
+from marketplace.models import ApiKey, User
+
+
+class ApiKeyAuthentication(BaseAuthentication):
+    """``Authorization: Bearer gy_live_<id>_<secret>``."""
+
+    def authenticate(self, request: Request) -> tuple[Principal, ApiKey | None] | None:
+        scheme, _, token = get_authorization_header(request).decode("latin-1").partition(" ")
+        if not scheme:
+            return None
+        if scheme.lower() != "bearer":
+            raise AuthenticationFailed(
+                "The Authorization header must read `Bearer gy_live_…`. Send an API key."
+            )
+        principal = keys.authenticate(token.strip())
+        if principal is None:
+            raise AuthenticationFailed(
+                "This API key is unknown, revoked or expired. Make a new one in the portal or "
+                "with POST /api/v1/api-keys."
+            )
+        return principal, principal.key
+
+    def authenticate_header(self, request: Request) -> str:
+        return 'Bearer realm="gpuyard"'
+
+
+class SessionAuthentication(BaseAuthentication):
+    """The portal's session cookie; changing requests need the CSRF token in X-CSRFToken."""
+
+    def authenticate(self, request: Request) -> tuple[Principal, ApiKey | None] | None:
+        user = getattr(request._request, "user", None)
+        if not isinstance(user, User) or not user.is_active:
+            return None
+        check = _CsrfCheck(lambda _: None)  # type: ignore[arg-type]
+        check.process_request(request._request)
+        reason = check.process_view(request._request, _nothing, (), {})
+        if reason:
+            raise AuthenticationFailed(
+                "The session needs its CSRF token in the header X-CSRFToken with every change "
+                f"({reason}). POST /api/v1/session gives it."
+            )
+        return principal_of(user), None
+
+    def authenticate_header(self, request: Request) -> str:
+        return 'Bearer realm="gpuyard"'
+
+
+def _nothing(request: HttpRequest) -> HttpResponse:
+    raise NotImplementedError("the check never calls the view")
+
+
+class _CsrfCheck(CsrfViewMiddleware):
+    def _reject(self, request: object, reason: str) -> str:
+        return reason
