@@ -104,8 +104,13 @@ class Supervisor:
         uid: int | None = None,
         stop_signal: signal.Signals = signal.SIGTERM,
         grace_s: int = 5,
+        shown: bool = False,
     ) -> Child:
-        """Start `command`; `env` is added to ours. The log is appended to `logs/<name>.log`."""
+        """Start `command`; `env` is added to ours, standard input is empty.
+
+        Output is appended to `logs/<name>.log`, or goes where ours goes when `shown`. The child is
+        asked to end by `stop_signal`, and killed with all its descendants after `grace_s`.
+        """
         words = [os.fspath(word) for word in command]
         self.logs.mkdir(exist_ok=True)
         log = self.logs / f"{name}.log"
@@ -122,8 +127,8 @@ class Supervisor:
                 process = subprocess.Popen(
                     guarded,
                     stdin=subprocess.PIPE,
-                    stdout=output,
-                    stderr=output,
+                    stdout=None if shown else output,
+                    stderr=None if shown else output,
                     cwd=cwd,
                     env={**os.environ, **(env or {})},
                     pass_fds=(write_end, self.state.lock_fd),

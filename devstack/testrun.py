@@ -1,0 +1,145 @@
+"""`make test`: everything the tests need, then all suites in order, then one table of what it took.
+
+SUITES="unit area" in the environment limits the run; PYTEST_ADDOPTS works as everywhere. The
+database server and the broker are started once. Every suite is a pytest of its own, so none lives
+on what an earlier one left in memory, and a later one runs although an earlier one failed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from devstack import chromium
+from devstack.bootstrap import ROOT
+from devstack.broker import Broker
+from devstack.console import fail, say
+from devstack.debian import DebianError
+from devstack.kube.binaries import find_binaries
+from devstack.kube.build import BuildError
+from devstack.postgres import Postgres
+from devstack.process import Child, ProcessError, Supervisor
+from devstack.state import State
+
+TESTS = ROOT / "tests"
+# What fails fastest and explains most comes first; what needs whole clusters or a browser last.
+SUITES = (
+    *("unit", "house", "golden", "contract", "area", "flows"),
+    *("races", "faults", "live", "browser"),
+)
+
+# pytest's fixtures stop whole stacks after Ctrl-C; then its guard kills what is left.
+STOP_GRACE_S = 30
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one suite ended: pytest's exit status, None when there was nothing to run; seconds."""
+
+    suite: str
+    status: int | None
+    seconds: float
+
+    @property
+    def verdict(self) -> str:
+        if self.status is None:
+            return "has no tests yet"
+        return f"FAILED (status {self.status})" if self.status else "passed"
+
+
+def main() -> int:
+    """0 when no suite failed, 1 otherwise, 130 when interrupted."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a killed make ends like Ctrl-C
+    suites = chosen(os.environ.get("SUITES", "").split())
+    began = time.monotonic()
+    outcomes: list[Outcome] = []
+    try:
+        prepare()
+        with (
+            State.temporary("testrun") as state,
+            Postgres(state, fsync=False) as postgres,
+            Broker(state) as broker,
+            Supervisor(state) as supervisor,
+        ):
+            say("PostgreSQL and broker: ready")
+            addresses = {"DATABASE_URL": postgres.url, "BROKER_URL": broker.url}
+            for suite in suites:
+                outcomes.append(run_suite(supervisor, suite, addresses))
+    except KeyboardInterrupt:
+        say("interrupted; everything is stopped")
+        return 130
+    except (ProcessError, DebianError, BuildError) as error:
+        raise fail(str(error)) from error
+    report(outcomes, time.monotonic() - began)
+    return 1 if any(done.status for done in outcomes) else 0
+
+
+def chosen(wanted: list[str], tests: Path = TESTS) -> list[str]:
+    """The suites to run in order. Exits when one is unknown, or on disk and not in SUITES."""
+    on_disk = {path.parent.relative_to(tests).parts[0] for path in tests.glob("*/**/test_*.py")}
+    forgotten = sorted(on_disk - set(SUITES))
+    if forgotten:
+        raise fail(
+            f"tests/{forgotten[0]} is not in SUITES of devstack/testrun.py: it would not run"
+        )
+    unknown = sorted(set(wanted) - set(SUITES))
+    if unknown:
+        raise fail(f"no suite {unknown[0]!r}; there are {', '.join(SUITES)}")
+    return [suite for suite in SUITES if suite in (wanted or SUITES)]
+
+
+def prepare() -> None:
+    """Fetch and build what the caches lack: minutes on the first run, nothing later."""
+    steps: dict[str, Callable[[], object]] = {
+        "Kubernetes": find_binaries,
+        "Chromium": chromium.find,
+    }
+    for name, step in steps.items():
+        began = time.monotonic()
+        step()
+        say(f"{name}: ready ({time.monotonic() - began:.1f} s)")
+
+
+def run_suite(supervisor: Supervisor, suite: str, addresses: dict[str, str]) -> Outcome:
+    """One pytest, its output shown. Ctrl-C is passed on to it once, so that it can clean up."""
+    if not list((TESTS / suite).glob("**/test_*.py")):
+        return Outcome(suite, None, 0.0)
+    say(f"suite {suite}")
+    began = time.monotonic()
+    child = supervisor.start(
+        f"pytest-{suite}",
+        [sys.executable, "-m", "pytest", "-q", "--durations=3", str(TESTS / suite)],
+        env=addresses,
+        cwd=ROOT,
+        grace_s=STOP_GRACE_S,
+        stop_signal=signal.SIGINT,
+        shown=True,
+    )
+    status = _wait(child)
+    supervisor.discard(child)
+    return Outcome(suite, status, time.monotonic() - began)
+
+
+def _wait(child: Child) -> int:
+    # Its own time limits end a test that hangs; a run as a whole has none.
+    while True:
+        try:
+            return child.wait(3600)
+        except ProcessError:
+            say(f"{child.name}: still running after another hour")
+
+
+def report(outcomes: list[Outcome], total_s: float) -> None:
+    """One line per suite and one for all, on standard output."""
+    for done in outcomes:
+        print(f"{done.suite:10} {done.seconds:7.1f} s  {done.verdict}")
+    print(f"{'all':10} {total_s:7.1f} s")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
