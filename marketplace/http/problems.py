@@ -46,7 +46,6 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
     "quote_used": (409, "Quote already used", "Ask for a new quote."),
     "offer_taken": (409, "Offer taken", "Try one of `alternatives`."),
     "no_capacity": (409, "No capacity", "Try one of `relaxations`."),
-    "conflict": (409, "Already exists", "Use the existing one or another name."),
     "volume_in_use": (409, "Volume in use", "Detach it first."),
     "data_loss_confirmation_required": (
         409,

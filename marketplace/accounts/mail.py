@@ -1,0 +1,76 @@
+"""Sends the mails that rows order. A loop: losing a wake-up or crashing costs a minute.
+
+A row is taken by moving its ``send_after``, the mail is sent outside any transaction, and only
+then is the row marked sent. A crash in between sends the mail twice; it is never lost.
+"""
+
+from __future__ import annotations
+
+import smtplib
+from datetime import timedelta
+
+import structlog
+from django.conf import settings
+from django.core.mail import send_mail
+from django.db import transaction
+from django.template.loader import render_to_string
+
+from kernel.clock import now
+from marketplace.accounts.tokens import proof
+from marketplace.models import EmailToken
+
+log = structlog.get_logger(__name__)
+
+_RETRY = timedelta(minutes=1)
+_RETRY_CAP = timedelta(hours=1)
+_BATCH = 50
+_SUBJECTS = {
+    EmailToken.Purpose.VERIFY: "Confirm your e-mail address",
+    EmailToken.Purpose.RESET: "Set a new password",
+    EmailToken.Purpose.KNOWN: "You already have an account",
+}
+_PAGES = {EmailToken.Purpose.VERIFY: "/verify-email", EmailToken.Purpose.RESET: "/reset-password"}
+
+
+def deliver() -> int:
+    """Send every mail that is due; how many went out."""
+    sent = 0
+    for token in _take():
+        try:
+            _send(token)
+        except (smtplib.SMTPException, OSError) as error:
+            # The row stays due at its next send_after; the address does not belong in a log.
+            log.warning("mail_not_sent", token=str(token.id), error=type(error).__name__)
+        else:
+            EmailToken.objects.filter(pk=token.pk).update(sent_at=now())
+            sent += 1
+    return sent
+
+
+def _take() -> list[EmailToken]:
+    with transaction.atomic(durable=True):
+        present = now()
+        due = EmailToken.objects.select_for_update(skip_locked=True, of=("self",)).filter(
+            sent_at=None, used_at=None, send_after__lte=present, expires_at__gt=present
+        )
+        taken = list(due.select_related("user").order_by("send_after")[:_BATCH])
+        for token in taken:
+            token.send_after = present + min(_RETRY_CAP, _RETRY * 2 ** min(token.attempts, 6))
+            token.attempts += 1
+            token.save(update_fields=["send_after", "attempts"])
+        return taken
+
+
+def _send(token: EmailToken) -> None:
+    purpose = EmailToken.Purpose(token.purpose)
+    base = settings.GPUYARD_BASE_URL
+    page = _PAGES.get(purpose)
+    text = render_to_string(
+        f"email/{purpose}.txt",
+        {
+            "link": f"{base}{page}?token={proof(token)}" if page else "",
+            "base_url": base,
+            "expires_at": token.expires_at,
+        },
+    )
+    send_mail(_SUBJECTS[purpose], text, None, [token.user.email])
