@@ -1,0 +1,201 @@
+"""The public list of offers: strict filters, stable order, opaque cursors, one query a page."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from django.db.models import Q, QuerySet
+
+from kernel.errors import NotFound, Refusal
+from kernel.ids import BadId
+from kernel.ids import parse as parse_id
+from kernel.money import CURRENCY, format_micro
+from kernel.text import rfc3339
+from marketplace.catalog.needs import MIB_PER_GIB, whole_gib
+from marketplace.catalog.query import OfferQuery
+from marketplace.catalog.query import parse as parse_query
+from marketplace.catalog.registry import by_slug, vocabulary
+from marketplace.catalog.stock import INTERRUPTIBLE, STORAGE, fitting
+from marketplace.models import Offer, Provider
+from provisioner.contracts import Accelerator
+
+MAX_LIMIT: Final = 200
+_ALTERNATIVES: Final = 5  # enough to choose from, few enough to read in an error
+
+
+@dataclass(frozen=True)
+class OfferRow:
+    """An offer as shown, and the cards its figures are worked out for."""
+
+    offer: Offer
+    gpus: int
+    rank_by: str
+
+
+@dataclass(frozen=True)
+class OfferPage:
+    rows: list[OfferRow]
+    next_cursor: str | None
+
+
+def parse(params: Mapping[str, Sequence[str]]) -> OfferQuery:
+    """A query string (without cursor and limit) as a query; raises Refusal (400)."""
+    return parse_query(params, vocabulary())
+
+
+def search(query: OfferQuery, *, cursor: str | None = None, limit: int = 50) -> OfferPage:
+    """One page of matching offers; raises Refusal invalid_cursor (400)."""
+    found = with_stock(fitting(query))
+    if cursor is not None:
+        found = found.filter(_after(query, cursor))
+    descending = {"price": "price_micro_h", "-price": "-price_micro_h"}.get(query.order)
+    # Reliability and performance are unmeasured for every offer: all are ties, ordered by id.
+    ordered = found.order_by(descending, "id") if descending else found.order_by("id")
+    offers = list(ordered[: limit + 1])
+    more = len(offers) > limit
+    rows = [OfferRow(offer, shown_gpus(offer, query), query.order) for offer in offers[:limit]]
+    return OfferPage(rows, _cursor(query, rows[-1].offer) if more else None)
+
+
+def with_stock(found: QuerySet[Offer]) -> QuerySet[Offer]:
+    """The same offers with everything a row shows, in the same query."""
+    return found.select_related("group", "datacenter", "provider")
+
+
+def shown_gpus(offer: Offer, query: OfferQuery) -> int:
+    """The cards that figures are worked out for: those asked for, else the offer's minimum."""
+    return query.gpus or max(1, offer.min_gpus)
+
+
+def get_offer(public_id: str) -> OfferRow:
+    """An offer that is or was on sale; raises NotFound for drafts and unknown ids."""
+    try:
+        offers = with_stock(Offer.objects.exclude(state=Offer.State.DRAFT))
+        offer = offers.get(id=parse_id("offer", public_id))
+    except (BadId, Offer.DoesNotExist) as error:
+        raise NotFound("offer") from error
+    return OfferRow(offer, max(1, offer.min_gpus), "price")
+
+
+def alternatives(query: OfferQuery, *, besides: uuid.UUID | None = None) -> list[dict[str, Any]]:
+    """A few offers that would take the order now, cheapest first."""
+    found = with_stock(fitting(query).filter(group__largest_block__gte=query.asked_gpus))
+    if besides is not None:
+        found = found.exclude(id=besides)
+    registry = by_slug()
+    return [
+        describe(OfferRow(offer, shown_gpus(offer, query), "price"), registry)
+        for offer in found.order_by("price_micro_h", "id")[:_ALTERNATIVES]
+    ]
+
+
+def describe(row: OfferRow, registry: Mapping[str, Accelerator]) -> dict[str, Any]:
+    """The row as the contract names it. Null: not measured."""
+    offer, group, gpus = row.offer, row.offer.group, row.gpus
+    sold = on_sale_now(offer)
+    card = registry.get(group.accelerator)
+    return {
+        "id": offer.public_id,
+        "accelerator": group.accelerator,
+        "vendor": group.vendor,
+        "memory_gib": whole_gib(group.memory_mib),
+        "verified": group.verified,
+        "sharing_mode": group.sharing_mode,
+        "gpus": gpus,
+        "min_gpus": offer.min_gpus,
+        "gpus_available": group.slots_free if sold else 0,
+        "largest_block": group.largest_block if sold else 0,
+        "price_per_gpu_hour": format_micro(offer.price_micro_h),
+        "all_in_per_hour": format_micro(offer.price_micro_h * gpus),
+        "disk_price": format_micro(0),
+        "currency": CURRENCY,
+        "datacenter": offer.datacenter.public_id,
+        "region": offer.region,
+        "country": offer.country,
+        "ownership": offer.ownership,
+        "tier": offer.tier,
+        "isolation": offer.isolation,
+        "interruptible": INTERRUPTIBLE,
+        "vcpus": amount(group.vcpus_milli_per_gpu * gpus, 1000),
+        "ram_gib": amount(group.ram_mib_per_gpu * gpus, MIB_PER_GIB),
+        "disk_gib": amount(group.disk_mib_per_gpu * gpus, MIB_PER_GIB),
+        "disk_kind": None,
+        "storage": STORAGE,
+        "driver": group.driver or None,
+        "cuda_max": group.cuda_max or None,
+        "net_down_mbps": None,
+        "net_up_mbps": None,
+        "interconnect": card.interconnect if card else None,
+        "reliability": {"value": None, "sample": 0},
+        "benchmark": None,
+        "why_here": why_here(row),
+        "state": offer.state,
+        "reason": offer.reason or None,
+        "actions": [],
+        "created_at": rfc3339(offer.created_at),
+        "version": offer.version,
+    }
+
+
+def on_sale_now(offer: Offer) -> bool:
+    """Whether the loaded offer can be rented at all; the end date is the query's matter."""
+    approved = offer.provider.state == Provider.State.APPROVED
+    return offer.state == Offer.State.ACTIVE and approved and bool(offer.group.listed_ok)
+
+
+def amount(value: int, unit: int) -> int | float:
+    """``value`` in ``unit``s: whole where it is whole, else rounded down to three places."""
+    whole, rest = divmod(value, unit)
+    return whole if not rest else value * 1000 // unit / 1000
+
+
+def why_here(row: OfferRow) -> str:
+    """Why the offer stands where it stands, in one sentence of facts."""
+    offer, group = row.offer, row.offer.group
+    if row.rank_by in ("price", "-price"):
+        how = "lowest first" if row.rank_by == "price" else "highest first"
+        rank = f"Ranked by price, {how}: {format_micro(offer.price_micro_h)} {CURRENCY}"
+        rank += " per GPU-hour; equal prices by id."
+    else:
+        rank = f"Ranked by id: {row.rank_by} is not measured for any offer yet."
+    stock = f"{group.slots_free} of {group.slots_total} GPUs free"
+    return f"{rank} {stock}, at most {group.largest_block} on one node."
+
+
+def _cursor(query: OfferQuery, last: Offer) -> str:
+    body = [_question(query), last.price_micro_h, str(last.id)]
+    return base64.urlsafe_b64encode(json.dumps(body).encode()).decode().rstrip("=")
+
+
+def _after(query: OfferQuery, cursor: str) -> Q:
+    """The condition "behind the cursor's offer"; inserts before it cannot shift a page."""
+    refusal = Refusal(
+        "invalid_cursor",
+        "The cursor is not one of ours, or belongs to other filters. Start again without it.",
+    )
+    try:
+        raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        question, price, text = json.loads(raw)
+        last = uuid.UUID(text)
+    except (binascii.Error, UnicodeError, ValueError, TypeError, AttributeError) as error:
+        raise refusal from error
+    if question != _question(query) or type(price) is not int or abs(price) >= 2**63:
+        raise refusal
+    if query.order == "price":
+        return Q(price_micro_h__gt=price) | Q(price_micro_h=price, id__gt=last)
+    if query.order == "-price":
+        return Q(price_micro_h__lt=price) | Q(price_micro_h=price, id__gt=last)
+    return Q(id__gt=last)
+
+
+def _question(query: OfferQuery) -> str:
+    """A digest of filters and order: a cursor is good for the question it came from."""
+    return hashlib.sha256(repr(query).encode()).hexdigest()[:16]
+

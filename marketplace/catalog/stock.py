@@ -1,0 +1,119 @@
+"""Which offers a question matches: one indexed join of offers with the maintained summary.
+
+Nothing here counts slots: stock is the provisioner's summary row of the offer's group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import ROUND_CEILING, Decimal
+from typing import Any, Final
+
+from django.db.models import BigIntegerField, ExpressionWrapper, F, IntegerField, Q, QuerySet, Value
+from django.db.models.functions import Cast, Greatest
+from django.db.models.lookups import GreaterThanOrEqual
+
+from kernel.clock import AppNow
+from marketplace.catalog.needs import MIB_PER_GIB
+from marketplace.catalog.query import OfferQuery, cuda_x100
+from marketplace.models import Offer, Provider
+from provisioner import facade as provisioner
+
+# What every offer of this version is; a filter for anything else matches nothing.
+INTERRUPTIBLE: Final = False
+STORAGE: Final = "none"
+
+
+def on_sale() -> QuerySet[Offer]:
+    """Active offers of approved owners whose cluster is ready and that have not ended."""
+    return Offer.objects.filter(
+        Q(ends_at__isnull=True) | Q(ends_at__gt=AppNow()),
+        state=Offer.State.ACTIVE,
+        provider__state=Provider.State.APPROVED,
+        group__listed_ok=True,
+    )
+
+
+def fitting(query: OfferQuery, *, needs: Mapping[str, Any] | None = None) -> QuerySet[Offer]:
+    """Offers on sale that match every filter and, where given, a template's needs.
+
+    Annotated with ``n``: the cards asked for, or the offer's minimum where that is more.
+    """
+    if query.interruptible not in (None, INTERRUPTIBLE):
+        return Offer.objects.none()
+    if query.storage not in (None, STORAGE) or query.min_reliability is not None:
+        # Reliability is unmeasured (null) for every offer: nothing proves "at least".
+        return Offer.objects.none()
+    # As bigint: 4,096 cards times their MiB would overflow an integer.
+    cards = Greatest(F("min_gpus"), Value(query.asked_gpus), output_field=IntegerField())
+    found = on_sale().annotate(n=Cast(cards, BigIntegerField()))
+    for condition in (*_plain(query), *_sizes(query), *_registry(query), *_needed(needs or {})):
+        found = found.filter(condition)
+    return found
+
+
+def _plain(query: OfferQuery) -> list[Q]:
+    conditions = []
+    if query.accelerator:
+        conditions.append(Q(group__accelerator__in=query.accelerator))
+    if query.vendor is not None:
+        conditions.append(Q(group__vendor=query.vendor))
+    if query.gpus is not None:
+        conditions.append(Q(min_gpus__lte=query.gpus, group__largest_block__gte=query.gpus))
+    if query.max_price is not None:
+        conditions.append(Q(price_micro_h__lte=query.max_price))
+    if query.min_cuda is not None:
+        conditions.append(Q(group__cuda_max_x100__gte=cuda_x100(query.min_cuda)))
+    for name in ("region", "country", "ownership", "tier", "isolation"):
+        value = getattr(query, name)
+        if value is not None:
+            conditions.append(Q(**{name: value}))
+    return conditions
+
+
+def _sizes(query: OfferQuery) -> list[Q]:
+    """Sizes of the whole machine are reserved per card: per-card figure times cards."""
+    conditions = []
+    if query.min_memory_gib is not None:
+        conditions.append(Q(group__memory_mib__gte=card_memory_floor(query.min_memory_gib)))
+    for value, column, unit in (
+        (query.min_vcpus, "vcpus_milli_per_gpu", 1000),
+        (query.min_ram_gib, "ram_mib_per_gpu", MIB_PER_GIB),
+        (query.min_disk_gib, "disk_mib_per_gpu", MIB_PER_GIB),
+    ):
+        if value is not None:
+            machine = ExpressionWrapper(F("n") * F(f"group__{column}"), BigIntegerField())
+            conditions.append(Q(GreaterThanOrEqual(machine, _ceil(value * unit))))
+    return conditions
+
+
+def card_memory_floor(gib: Decimal) -> int:
+    """The least MiB that a card shown with ``gib`` GiB may report (shown figures are rounded)."""
+    return max(0, _ceil(gib) * MIB_PER_GIB - MIB_PER_GIB // 2)
+
+
+def _ceil(value: Decimal) -> int:
+    return int(value.to_integral_value(rounding=ROUND_CEILING))
+
+
+def _registry(query: OfferQuery) -> list[Q]:
+    if query.interconnect is None:
+        return []
+    wanted = None if query.interconnect == "none" else query.interconnect
+    slugs = [row.slug for row in provisioner.accelerators() if row.interconnect == wanted]
+    return [Q(group__accelerator__in=slugs)]
+
+
+def _needed(needs: Mapping[str, Any]) -> list[Q]:
+    conditions = []
+    if needs.get("vendor"):
+        conditions.append(Q(group__vendor__in=needs["vendor"]))
+    if needs.get("toolkit"):
+        slugs = [row.slug for row in provisioner.accelerators() if row.toolkit == needs["toolkit"]]
+        conditions.append(Q(group__accelerator__in=slugs))
+    if needs.get("min_memory_gib"):
+        floor = card_memory_floor(Decimal(needs["min_memory_gib"]))
+        conditions.append(Q(group__memory_mib__gte=floor))
+    if needs.get("min_cuda"):
+        conditions.append(Q(group__cuda_max_x100__gte=cuda_x100(needs["min_cuda"])))
+    return conditions

@@ -1,0 +1,131 @@
+"""Templates: curated ones come from templates.toml, checked when they are loaded."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from django.db import transaction
+from django.db.models import F
+
+from kernel.errors import NotFound, Refusal
+from kernel.text import rfc3339
+from marketplace.accounts.access import Principal, get_visible, visible
+from marketplace.catalog.needs import Has, unmet
+from marketplace.catalog.registry import by_slug
+from marketplace.models import Offer, Template
+
+CURATED: Final = Path(__file__).with_name("templates.toml")
+# name[:tag]@sha256:digest. A tag alone is refused: it may mean another image tomorrow.
+PINNED: Final = re.compile(r"[a-z0-9][a-zA-Z0-9._:/-]{0,250}@sha256:[0-9a-f]{64}")
+_FIELDS: Final = ("name", "description", "image", "command", "env", "ports", "needs")
+_KNOWN: Final = frozenset({"slug", *_FIELDS})
+_KNOWN_NEEDS: Final = frozenset({"vendor", "toolkit", "min_memory_gib", "min_cuda"})
+
+
+def load_curated(path: Path = CURATED) -> int:
+    """Bring the curated templates to what the file says; how many changed. Repeating is harmless.
+
+    A template that left the file is switched off, never deleted: rentals point to it.
+    Raises ValueError naming the template that is not well formed.
+    """
+    rows = [_checked(row) for row in tomllib.loads(path.read_text())["template"]]
+    changed = 0
+    with transaction.atomic():
+        for row in rows:
+            changed += _store(row)
+        gone = Template.objects.filter(organization=None, active=True)
+        changed += gone.exclude(slug__in=[row["slug"] for row in rows]).update(
+            active=False, version=F("version") + 1
+        )
+    return changed
+
+
+def _checked(row: dict[str, Any]) -> dict[str, Any]:
+    unknown = set(row) - _KNOWN | set(row.get("needs", {})) - _KNOWN_NEEDS
+    if unknown:
+        raise ValueError(f"template {row.get('slug')}: unknown {', '.join(sorted(unknown))}")
+    if not PINNED.fullmatch(row["image"]):
+        raise ValueError(f"template {row['slug']}: the image is not pinned by digest")
+    return {
+        "description": "",
+        **row,
+        "command": row.get("command", []),
+        "env": row.get("env", {}),
+        "ports": row.get("ports", []),
+        "needs": row.get("needs", {}),
+    }
+
+
+def _store(row: dict[str, Any]) -> int:
+    found = Template.objects.select_for_update().filter(organization=None, slug=row["slug"])
+    template = found.first()
+    if template is None:
+        Template.objects.create(organization=None, **row)
+        return 1
+    if template.active and all(getattr(template, name) == row[name] for name in _FIELDS):
+        return 0
+    for name in _FIELDS:
+        setattr(template, name, row[name])
+    template.active = True
+    template.version += 1
+    template.save()
+    return 1
+
+
+def get_template(acting: Principal, given: str) -> Template:
+    """By id or slug, the organization's own before a curated one; raises NotFound."""
+    if given.startswith("tpl_"):
+        return get_visible(Template, acting, given)
+    rows = visible(Template, acting).filter(slug=given, active=True)
+    found = rows.order_by(F("organization").asc(nulls_last=True)).first()
+    if found is None:
+        raise NotFound("template")
+    return found
+
+
+def describe(template: Template) -> dict[str, Any]:
+    """The template as the API shows it."""
+    return {
+        "id": template.public_id,
+        "slug": template.slug,
+        "name": template.name,
+        "description": template.description,
+        "curated": template.organization_id is None,
+        "image": template.image,
+        "command": template.command,
+        "ports": template.ports,
+        "needs": template.needs,
+        "created_at": rfc3339(template.created_at),
+        "version": template.version,
+    }
+
+
+def has(offer: Offer) -> Has:
+    """What the card of a loaded offer has."""
+    group = offer.group
+    card = by_slug().get(group.accelerator)
+    return Has(
+        vendor=group.vendor,
+        toolkit=card.toolkit if card else "",
+        memory_mib=group.memory_mib,
+        cuda_max_x100=group.cuda_max_x100 or 0,
+    )
+
+
+def check_fit(needs: Mapping[str, Any], offer: Offer) -> None:
+    """Raise Refusal template_mismatch (422) unless the offer's card meets the needs."""
+    card = has(offer)
+    missing = unmet(dict(needs), card)
+    if missing:
+        raise Refusal(
+            "template_mismatch",
+            f"The template needs something that {offer.group.accelerator} on this offer does not "
+            f"have: {', '.join(missing)}. Choose another offer or template. Nothing was rented.",
+            needs=dict(needs),
+            has=card.shown(),
+            missing=missing,
+        )

@@ -1,0 +1,102 @@
+"""Why a rental moved: a closed list, each code with whose fault, what may help, and a sentence.
+
+Pure data. The sentence is for the renter: what happened, whose fault, what now.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+RENTER, HOST, PLATFORM, FUNDS, NONE = "renter", "host", "platform", "funds", "none"
+NO, OTHER_HOST, SAME_HOST, LATER = "no", "other_host", "same_host", "later"
+
+
+@dataclass(frozen=True)
+class Reason:
+    """fault: renter, host, platform, funds or none. retry: no, other_host, same_host, later."""
+
+    code: str
+    fault: str
+    retry: str
+    text: str
+
+
+_ROWS = (
+    Reason("placed", NONE, NO, "Cards are reserved; the machine is being created."),
+    Reason("no_capacity", NONE, LATER, "No cards fit the order now. Nothing is charged."),
+    Reason("queue_deadline", NONE, LATER, "No cards became free before the deadline you set."),
+    Reason("price_above_cap", NONE, LATER, "Cards are free, but above the price you set."),
+    Reason("host_rejected", HOST, OTHER_HOST, "The host refused the machine. Nothing is charged."),
+    Reason("volume_error", HOST, OTHER_HOST, "The volume could not be attached."),
+    Reason("image_pulling", NONE, NO, "The image is being downloaded; this is free."),
+    Reason("image_pull_slow", HOST, SAME_HOST, "The image download is slow; this is free."),
+    Reason("image_not_found", RENTER, NO, "The registry has no such image. Check name and digest."),
+    Reason("image_auth", RENTER, NO, "The registry refused the download. Check its credentials."),
+    Reason("image_pull_timeout", HOST, OTHER_HOST, "The image was not downloaded in time."),
+    Reason("bad_command", RENTER, NO, "The command could not be started. Check it and the image."),
+    Reason("container_exited", RENTER, SAME_HOST, "The program ended. Look at its last output."),
+    Reason("config_error", RENTER, NO, "The container could not be made from this order."),
+    Reason("starting", NONE, NO, "The container is up; checks are running and this is free."),
+    Reason(
+        "order_mismatch",
+        HOST,
+        OTHER_HOST,
+        "The machine had other cards than ordered. Nothing was charged; it counts for the host.",
+    ),
+    Reason("ready", NONE, NO, "Card count, model and memory are as ordered. The meter runs."),
+    Reason("gpu_lost", HOST, OTHER_HOST, "A card was lost. The meter stopped at the loss."),
+    Reason("ecc_uncorrectable", HOST, OTHER_HOST, "A card reported memory errors."),
+    Reason("ssh_down", RENTER, SAME_HOST, "SSH does not answer; the machine itself is healthy."),
+    Reason("disk_full", RENTER, SAME_HOST, "The disk is full. Free some space or restart."),
+    Reason("thermal", HOST, OTHER_HOST, "A card overheats."),
+    Reason("node_not_ready", HOST, OTHER_HOST, "The host stopped answering. The meter stands."),
+    Reason(
+        "cluster_unreachable",
+        PLATFORM,
+        LATER,
+        "We cannot reach the data centre. The meter stands; your machine may still run.",
+    ),
+    Reason("recovered", NONE, NO, "It works again. The meter runs."),
+    Reason("host_lost", HOST, OTHER_HOST, "The host is lost. You were not charged since."),
+    Reason("restarted_by_user", NONE, NO, "Restarted as you asked."),
+    Reason("stopped_by_user", NONE, NO, "Stopped as you asked."),
+    Reason("started_by_user", NONE, NO, "Started as you asked."),
+    Reason("retried", NONE, NO, "Tried again as you asked."),
+    Reason("outbid", NONE, LATER, "The cards were needed at the full price."),
+    Reason("maintenance", HOST, OTHER_HOST, "The host is taken down for maintenance."),
+    Reason("funds", FUNDS, LATER, "The balance is used up. The meter stopped; top up to rent."),
+    Reason("budget", FUNDS, LATER, "The budget is used up."),
+    Reason("end_date", NONE, NO, "The end date that you set has come."),
+    Reason("idle", NONE, NO, "It was idle for as long as you set."),
+    Reason("abuse", RENTER, NO, "Ended for abuse. Write to support if this is wrong."),
+    Reason("terminated_by_user", NONE, NO, "Ended as you asked. The meter stopped at once."),
+    Reason("admin", PLATFORM, NO, "Ended by the platform's staff."),
+    Reason("contract_end", NONE, NO, "The owner's offer ended."),
+    Reason("funds_grace_over", FUNDS, NO, "The time to rescue the data is over."),
+    Reason("moved", NONE, NO, "Moved to another place."),
+    Reason("move_failed", HOST, LATER, "The move did not succeed; it stays where it was."),
+)
+
+REASONS: Final[dict[str, Reason]] = {row.code: row for row in _ROWS}
+
+# The actor of a move, by its reason where a person or a date caused it; else by whose fault.
+_BY_RENTER = frozenset(
+    {"placed", "restarted_by_user", "stopped_by_user", "started_by_user", "retried"}
+    | {"terminated_by_user", "end_date", "idle"}
+)
+
+
+def actor_of(code: str, fault: str) -> str:
+    """renter, platform, host, funds or admin."""
+    if code in _BY_RENTER:
+        return "renter"
+    if code == "admin":
+        return "admin"
+    return fault if fault in {HOST, FUNDS, RENTER} else "platform"
+
+
+def sentence(code: str, fallback: str = "") -> str:
+    """The text for people; ``fallback`` (cleaned text of the event) for a code without a row."""
+    row = REASONS.get(code)
+    return row.text if row else fallback or code.replace("_", " ")

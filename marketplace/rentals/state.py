@@ -1,0 +1,96 @@
+"""The states of a rental as data: named sets, legal moves, actions. Pure.
+
+One table serves the follower, the actions and the API's ``actions``. Moves that skip a step are
+legal where an observation may be coarser than reality: a cached image is never seen pulling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+REQUESTED = "requested"
+QUEUED = "queued"
+PROVISIONING = "provisioning"
+PULLING = "pulling"
+STARTING = "starting"
+RUNNING = "running"
+DEGRADED = "degraded"
+UNREACHABLE = "unreachable"
+INTERRUPTING = "interrupting"
+STOPPING = "stopping"
+STOPPED = "stopped"
+MIGRATING = "migrating"
+FAILED = "failed"
+TERMINATING = "terminating"
+TERMINATED = "terminated"
+
+# On the way to running: cards are bound, nothing was proven yet, nothing is charged.
+COMING_UP: Final = frozenset({PROVISIONING, PULLING, STARTING})
+# Cards are held for the renter until absence is observed.
+HOLDS_CARDS: Final = frozenset(
+    {*COMING_UP, RUNNING, DEGRADED, UNREACHABLE, INTERRUPTING, STOPPING, TERMINATING}
+)
+# The GPU meter may run. Degraded counts when the fault is the renter's: the interval decides.
+BILLABLE: Final = frozenset({RUNNING, DEGRADED, INTERRUPTING})
+# The end was asked for; nothing brings it back.
+ENDING: Final = frozenset({TERMINATING, TERMINATED})
+# Nothing will happen any more unless somebody asks.
+TERMINAL: Final = frozenset({TERMINATED})
+# Counts against quota and spend limit: it costs now or may in a moment.
+COMMITTED: Final = frozenset({REQUESTED, QUEUED, MIGRATING, *HOLDS_CARDS})
+
+_UP = {PROVISIONING, PULLING, STARTING}
+_LIVE = {RUNNING, DEGRADED, UNREACHABLE}
+
+MOVES: Final[Mapping[str, frozenset[str]]] = {
+    REQUESTED: frozenset({PROVISIONING, QUEUED, FAILED, TERMINATING}),
+    QUEUED: frozenset({PROVISIONING, FAILED, TERMINATING}),
+    PROVISIONING: frozenset(
+        {PULLING, STARTING, RUNNING, UNREACHABLE, REQUESTED, FAILED, STOPPING, TERMINATING}
+    ),
+    PULLING: frozenset(
+        {STARTING, RUNNING, UNREACHABLE, REQUESTED, FAILED, STOPPING, TERMINATING}
+    ),
+    STARTING: frozenset(
+        {PULLING, RUNNING, DEGRADED, UNREACHABLE, REQUESTED, FAILED, STOPPING, TERMINATING}
+    ),
+    RUNNING: frozenset(
+        {DEGRADED, UNREACHABLE, STARTING, INTERRUPTING, STOPPING, FAILED, TERMINATING}
+    ),
+    DEGRADED: frozenset(
+        {RUNNING, UNREACHABLE, STARTING, INTERRUPTING, STOPPING, FAILED, TERMINATING}
+    ),
+    UNREACHABLE: frozenset({*_UP, RUNNING, DEGRADED, REQUESTED, FAILED, STOPPING, TERMINATING}),
+    INTERRUPTING: frozenset({STOPPING, RUNNING, DEGRADED, UNREACHABLE, FAILED, TERMINATING}),
+    STOPPING: frozenset({STOPPED, FAILED, TERMINATING}),
+    STOPPED: frozenset({PROVISIONING, QUEUED, MIGRATING, TERMINATING}),
+    MIGRATING: frozenset({STOPPED, PROVISIONING, FAILED, TERMINATING}),
+    FAILED: frozenset({PROVISIONING, QUEUED, TERMINATING}),
+    TERMINATING: frozenset({TERMINATED}),
+    TERMINATED: frozenset(),
+}
+STATES: Final = frozenset(MOVES)
+
+# Where each action of the contract is legal by the table.
+LEGAL: Final[Mapping[str, frozenset[str]]] = {
+    "stop": frozenset({*_UP, *_LIVE}),
+    "start": frozenset({STOPPED}),
+    "restart": frozenset({RUNNING, DEGRADED}),
+    "retry": frozenset({FAILED}),
+    "extend": STATES - TERMINAL - {TERMINATING},
+    "terminate": STATES - TERMINAL - {TERMINATING},
+}
+# Stop, start, restart and retry need data that outlives the pod; until then the platform does not
+# offer them. A longer end date is asked with PATCH expires_at.
+BUILT: Final = frozenset({"terminate"})
+
+
+def may_move(source: str, target: str) -> bool:
+    """Whether ``source`` -> ``target`` is a legal move."""
+    return target in MOVES[source]
+
+
+def actions(state: str) -> list[str]:
+    """The actions that can be asked for in ``state`` and will be carried out."""
+    return sorted(name for name in BUILT if state in LEGAL[name])
