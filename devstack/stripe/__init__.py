@@ -1,0 +1,40 @@
+"""A Stripe account on this machine, for the demo and for tests.
+
+The real `stripe` SDK talks to it over HTTP; nothing in the product knows that it is there.
+
+As a process:
+
+    python -m devstack.stripe --port 12111 --state .devstack/stripe \\
+        --webhook-url http://127.0.0.1:8000/stripe/webhook --webhook-secret whsec_... \\
+        --api-key sk_test_...
+
+prints `stripe simulator ready at http://127.0.0.1:12111` when it serves, and ends on SIGTERM or
+with its parent. `--state` keeps every object across restarts.
+
+In a test:
+
+    with StripeSim(webhook_url=..., webhook_secret=...) as sim:
+        client = stripe.StripeClient(sim.api_key, base_addresses={"api": sim.base_url})
+        ...
+        where = sim.control.pay_page(session.url)            # the customer's browser
+        sim.control.fail("cut_after", method="POST", path="/v1/payment_intents")
+        sim.control.advance(3 * 24 * 3600)                   # Stripe's clock
+        sim.control.flush()                                  # all due webhooks were tried
+        assert sim.control.state()["problems"] == []         # money is conserved
+
+Two rules keep it honest. Every request is checked against the installed SDK's own description
+of the API (oracle), and every answer against the SDK's description of the objects (answers). An
+operation or a parameter that Stripe has and the simulator does not is a 501, never a made-up
+success; so is everything in another currency than US dollars.
+
+Beyond Stripe, on purpose: a POST without an Idempotency-Key is a 400. (The SDK fills in a random
+key by itself; `control.requests()` shows which keys the caller chose.)
+
+To extend it: add functions with `@operation(METHOD, PATH, takes=...)` in `resources/`; start
+objects with `answers.blank`, store them with `sim.save`, tell with `sim.emit`. Money moves only
+through `charges.post`.
+
+Known limits: US dollars, cards, one account; no refunds, disputes, Connect, tax, coupons,
+products, subscriptions or thin events; webhooks go to loopback addresses only; a shuffled
+webhook that waits for others is forgotten at a restart.
+"""

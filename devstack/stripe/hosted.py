@@ -1,0 +1,238 @@
+"""The pages that a customer's browser opens: checkout, invoice, challenge, receipt.
+
+A page acts through the same functions as the API; it never writes an object itself.
+"""
+
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from devstack.stripe import checkout_page, payments
+from devstack.stripe.cards import BY_NUMBER, Card
+from devstack.stripe.core import Simulator
+from devstack.stripe.errors import StripeError
+from devstack.stripe.registry import Answer
+from devstack.stripe.resources import checkout, invoice_payments, invoices, setup_intents
+
+
+@dataclass
+class Page:
+    status: int
+    html: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class FormError(ValueError):
+    """What the form says is wrong, in words for the customer."""
+
+
+def handle(sim: Simulator, method: str, target: str, body: bytes) -> Page:
+    """Answer a request for a hosted page."""
+    parts = [p for p in urlsplit(target).path.split("/") if p]
+    form = dict(parse_qsl(body.decode(errors="replace"), keep_blank_values=True))
+    with sim.store.transaction():
+        match parts:
+            case ["c", "pay", session]:
+                return _checkout(sim, method, session, form)
+            case ["i", invoice]:
+                return _invoice(sim, method, invoice, form)
+            case ["_hosted", "authenticate", intent]:
+                return _authenticate(sim, method, intent, form)
+            case ["_hosted", "receipts", charge]:
+                return _receipt(sim, charge)
+    return _missing()
+
+
+def _missing() -> Page:
+    return Page(404, checkout_page.notice("Not found", "There is no such page."))
+
+
+def _go(url: str) -> Page:
+    return Page(303, headers={"Location": url})
+
+
+def read_card(sim: Simulator, form: dict[str, str]) -> tuple[Card, tuple[int, int], str]:
+    """Card, (month, year) and name of a submitted form; FormError says what to correct."""
+    number = re.sub(r"[\s-]", "", form.get("number", ""))
+    if not number.isdecimal() or not _luhn(number):
+        raise FormError("Your card number is invalid.")
+    card = BY_NUMBER.get(number)
+    if card is None:
+        raise FormError(
+            "Your card was declined. Your request was in test mode, but used a non test card."
+        )
+    found = re.fullmatch(r"\s*(\d{1,2})\s*/?\s*(?:20)?(\d{2})\s*", form.get("expiry", ""))
+    if not found or not 1 <= int(found[1]) <= 12:
+        raise FormError("Your card's expiration date is incomplete.")
+    month, year = int(found[1]), 2000 + int(found[2])
+    now = datetime.fromtimestamp(sim.now(), UTC)
+    if (year, month) < (now.year, now.month):
+        raise FormError("Your card's expiration date is in the past.")
+    if not re.fullmatch(r"\d{3,4}", form.get("cvc", "").strip()):
+        raise FormError("Your card's security code is incomplete.")
+    if not form.get("name", "").strip():
+        raise FormError("The name on the card is missing.")
+    return card, (month, year), form["name"].strip()
+
+
+def _luhn(number: str) -> bool:
+    digits = [int(d) for d in reversed(number)]
+    total = sum(d if i % 2 == 0 else sum(divmod(d * 2, 10)) for i, d in enumerate(digits))
+    return total % 10 == 0
+
+
+def _after(intent: Answer, success_url: str) -> Page:
+    if intent["status"] == "requires_action":
+        return _go(intent["next_action"]["redirect_to_url"]["url"])
+    return _go(success_url)
+
+
+# -- checkout -----------------------------------------------------------------------------------
+
+
+def _checkout(sim: Simulator, method: str, identifier: str, form: dict[str, str]) -> Page:
+    session = sim.find(checkout.KIND, identifier)
+    if session is None:
+        return _missing()
+    if session["status"] != "open":
+        text = (
+            "You have already paid."
+            if session["status"] == "complete"
+            else ("This checkout session has expired. Go back to the shop and start again.")
+        )
+        return Page(200, checkout_page.notice("Checkout is closed", text))
+    if method != "POST":
+        return Page(200, _checkout_form(sim, session, None, {}))
+    if form.get("action") == "cancel" and session["cancel_url"]:
+        return _go(session["cancel_url"])
+    try:
+        card, expires, name = read_card(sim, form)
+        intent = checkout.submit(
+            sim, session, card, expires=expires, name=name, email=form.get("email", "").strip()
+        )
+    except (FormError, StripeError) as error:
+        if isinstance(error, StripeError) and not error.keeps_effects:
+            raise
+        return Page(200, _checkout_form(sim, session, str(error), form))
+    return _after(intent, checkout.return_address(session))
+
+
+def _checkout_form(sim: Simulator, session: Answer, error: str | None, form: dict[str, str]) -> str:
+    setup = session["mode"] == "setup"
+    lines = checkout.lines_of(sim, session["id"])
+    email = session["customer_email"] or checkout.email_of(sim, session) or ""
+    return checkout_page.card_form(
+        title="Save your card" if setup else "Pay",
+        amount=None if setup else session["amount_total"],
+        lines=[
+            f"{line['description']} × {line['quantity']}: "
+            f"{checkout_page.dollars(line['amount_total'])}"
+            for line in lines
+        ],
+        email=email,
+        ask_email=not email,
+        error=error,
+        can_cancel=bool(session["cancel_url"]),
+        filled=form,
+    )
+
+
+# -- invoice ------------------------------------------------------------------------------------
+
+
+def _invoice(sim: Simulator, method: str, identifier: str, form: dict[str, str]) -> Page:
+    invoice = sim.find(invoices.KIND, identifier)
+    if invoice is None or invoice["status"] == "draft":
+        return _missing()
+    if invoice["status"] not in {"open", "uncollectible"}:
+        return Page(
+            200,
+            checkout_page.notice(
+                f"Invoice {invoice['number']}", f"This invoice is {invoice['status']}."
+            ),
+        )
+    error: str | None = None
+    if method == "POST":
+        try:
+            card, expires, name = read_card(sim, form)
+            intent = invoice_payments.pay_on_page(
+                sim, invoice, card, billing={"name": name}, expires=expires
+            )
+            return _after(intent, str(invoice["hosted_invoice_url"]))
+        except (FormError, StripeError) as problem:
+            if isinstance(problem, StripeError) and not problem.keeps_effects:
+                raise
+            error = str(problem)
+    lines = [
+        f"{line['description']}: {checkout_page.dollars(line['amount'])}"
+        for line in invoices.lines_of(sim, identifier)
+    ]
+    return Page(
+        200,
+        checkout_page.card_form(
+            title=f"Invoice {invoice['number']}",
+            amount=invoice["amount_due"],
+            lines=lines,
+            email=invoice["customer_email"] or "",
+            ask_email=False,
+            error=error,
+            can_cancel=False,
+            filled=form,
+        ),
+    )
+
+
+# -- challenge ----------------------------------------------------------------------------------
+
+
+def _authenticate(sim: Simulator, method: str, identifier: str, form: dict[str, str]) -> Page:
+    kind = "setup_intent" if identifier.startswith("seti_") else "payment_intent"
+    intent = sim.find(kind, identifier)
+    if intent is None:
+        return _missing()
+    if intent["status"] != "requires_action":
+        return Page(200, checkout_page.notice("Nothing to confirm", "There is nothing to do."))
+    if method != "POST" or form.get("action") not in {"complete", "fail"}:
+        return Page(200, checkout_page.challenge(intent.get("amount")))
+    back = intent["next_action"]["redirect_to_url"]["return_url"]
+    act: Any = setup_intents.authenticate if kind == "setup_intent" else payments.authenticate
+    try:
+        intent = act(sim, intent, success=form["action"] == "complete")
+    except StripeError as error:
+        if not error.keeps_effects:
+            raise
+        intent = sim.fetch(kind, identifier, param="intent")
+    return _go(_back(sim, kind, intent, back))
+
+
+def _back(sim: Simulator, kind: str, intent: Answer, back: str | None) -> str:
+    """Where the browser goes after the challenge."""
+    good = intent["status"] == "succeeded"
+    table = payments.PURPOSES if kind == "payment_intent" else setup_intents.PURPOSES
+    owner = sim.store.get(table, intent["id"]) or {}
+    if "checkout" in owner:
+        session = sim.fetch(checkout.KIND, owner["checkout"], param="session")
+        return checkout.return_address(session) if good else str(session["url"])
+    if "invoice" in owner:
+        return f"{sim.base_url}/i/{owner['invoice']}"
+    if not back:
+        return f"{sim.base_url}/_hosted/authenticate/{intent['id']}"
+    query = urlencode(
+        {
+            kind: intent["id"],
+            f"{kind}_client_secret": intent["client_secret"],
+            "redirect_status": "succeeded" if good else "failed",
+        }
+    )
+    return f"{back}{'&' if urlsplit(back).query else '?'}{query}"
+
+
+def _receipt(sim: Simulator, charge: str) -> Page:
+    found = sim.find("charge", charge)
+    if found is None or found["status"] != "succeeded":
+        return _missing()
+    last4 = found["payment_method_details"]["card"]["last4"]
+    text = f"{checkout_page.dollars(found['amount'])} paid with the card ending in {last4}."
+    return Page(200, checkout_page.notice("Receipt", text))

@@ -1,0 +1,15 @@
+"""One module per resource; importing this package registers every operation."""
+
+from devstack.stripe.resources import (  # noqa: F401
+    charges,
+    checkout,
+    customers,
+    events,
+    invoice_items,
+    invoice_payments,
+    invoices,
+    meters,
+    payment_intents,
+    payment_methods,
+    setup_intents,
+)
