@@ -33,7 +33,7 @@ def vocabulary() -> Vocabulary:
 
 def accelerators() -> list[dict[str, Any]]:
     """Every known card with the number on sale and free now, and the lowest price of those."""
-    stock = {
+    stock: dict[str, Any] = {
         row["group__accelerator"]: row
         for row in on_sale()
         .order_by()

@@ -136,6 +136,11 @@ class Rental(PublicObject):
                 condition=models.Q(expires_at__isnull=False, ended_at__isnull=True),
             ),
             models.Index(
+                fields=["organization"],
+                name="rental_open",  # what counts against quota and spend limit
+                condition=models.Q(ended_at__isnull=True),
+            ),
+            models.Index(
                 fields=["id"],
                 name="rental_unsettled",
                 condition=models.Q(settled_at__isnull=True, state__in=["failed", "terminated"]),

@@ -1,0 +1,203 @@
+"""How cards come on sale: a draft offer per homogeneous group, priced and opened by its owner.
+
+A price change touches new quotes only: quotes and rentals carry the price they were made with.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from uuid import UUID
+
+from django.db.models import QuerySet
+
+from kernel.errors import InvalidRequest, Refusal
+from kernel.ids import public
+from kernel.money import CURRENCY, format_micro
+from kernel.text import rfc3339
+from marketplace.accounts import audit
+from marketplace.accounts.access import Principal, get_visible, visible
+from marketplace.catalog.needs import MIB_PER_GIB, whole_gib
+from marketplace.catalog.search import amount
+from marketplace.models import DataCenter, Offer, PriceVersion, Provider
+from provisioner import facade as provisioner
+from provisioner.contracts import GroupView
+
+# Above this a price per GPU-hour is a slip of the decimal point.
+MAX_PRICE_MICRO_H: Final = 1_000_000_000
+# Wishes of the owner. An ended offer stays ended: its group would get a new one if it came back.
+_MOVES: Final[dict[str, frozenset[str]]] = {
+    Offer.State.DRAFT: frozenset({Offer.State.ACTIVE, Offer.State.ENDED}),
+    Offer.State.ACTIVE: frozenset({Offer.State.PAUSED, Offer.State.ENDED}),
+    Offer.State.PAUSED: frozenset({Offer.State.ACTIVE, Offer.State.ENDED}),
+    Offer.State.ENDED: frozenset(),
+}
+
+
+def sync_offers() -> int:
+    """A draft for every group that has no offer yet; how many were made. Safe to repeat."""
+    groups = provisioner.groups()
+    known = set(
+        Offer.objects.filter(group_id__in=[group.id for group in groups]).values_list(
+            "group_id", flat=True
+        )
+    )
+    fresh = [group for group in groups if group.id not in known]
+    places = DataCenter.objects.select_related("provider").in_bulk(
+        {group.datacenter_ref for group in fresh}
+    )
+    drafts = [
+        _draft(group, places[group.datacenter_ref])
+        for group in fresh
+        if group.datacenter_ref in places
+    ]
+    Offer.objects.bulk_create(drafts, ignore_conflicts=True)
+    return len(drafts)
+
+
+def _draft(group: GroupView, place: DataCenter) -> Offer:
+    return Offer(
+        provider=place.provider,
+        datacenter=place,
+        group_id=group.id,
+        ownership=place.provider.ownership,
+        region=place.region,
+        country=place.country,
+        reason="has no price yet",
+    )
+
+
+def list_offers(acting: Principal) -> QuerySet[Offer]:
+    """The acting owner's offers, drafts included, loaded for :func:`describe_owned`."""
+    return visible(Offer, acting).select_related("group", "datacenter", "provider")
+
+
+def set_offer(
+    *,
+    acting: Principal,
+    offer_id: str,
+    price_micro_h: int | None = None,
+    min_gpus: int | None = None,
+    state: str | None = None,
+    expected_version: int | None = None,
+) -> Offer:
+    """Price, least order and state of an own offer; joins the caller's transaction.
+
+    Raises NotFound, InvalidRequest (price_per_gpu_hour, min_gpus, state), Refusal
+    invalid_transition, version_conflict.
+    """
+    owned = visible(Offer, acting).select_related("group", "datacenter", "provider")
+    offer = get_visible(owned.select_for_update(of=("self",)), acting, offer_id)
+    if expected_version is not None and expected_version != offer.version:
+        raise Refusal(
+            "version_conflict",
+            "Somebody changed this offer since you read it. Read it again and repeat your change.",
+            version=offer.version,
+        )
+    _check(offer, price_micro_h, min_gpus, state)
+    if price_micro_h is not None and price_micro_h != offer.price_micro_h:
+        _reprice(acting, offer, price_micro_h)
+    if min_gpus is not None:
+        offer.min_gpus = min_gpus
+    if state is not None:
+        _move(offer, state)
+    offer.version += 1
+    offer.save(update_fields=["price_micro_h", "min_gpus", "state", "reason", "version"])
+    audit.record(
+        acting=acting,
+        action="offer.set",
+        object=offer.public_id,
+        organization_ref=offer.provider.organization_id,
+        details={
+            "price_per_gpu_hour": format_micro(offer.price_micro_h),
+            "min_gpus": offer.min_gpus,
+            "state": str(offer.state),
+        },
+    )
+    return offer
+
+
+def _check(offer: Offer, price: int | None, min_gpus: int | None, state: str | None) -> None:
+    errors: dict[str, list[str]] = {}
+    if price is not None and not 0 < price <= MAX_PRICE_MICRO_H:
+        limit = format_micro(MAX_PRICE_MICRO_H)
+        errors["price_per_gpu_hour"] = [f"more than 0 and at most {limit} {CURRENCY}"]
+    if min_gpus is not None and not 1 <= min_gpus <= max(1, offer.group.slots_total):
+        errors["min_gpus"] = [f"from 1 to {max(1, offer.group.slots_total)}, the cards there are"]
+    if state is not None and state not in Offer.State.values:
+        errors["state"] = [f"one of {', '.join(Offer.State.values)}"]
+    if state == Offer.State.ACTIVE and not (price or offer.price_micro_h):
+        errors["price_per_gpu_hour"] = ["an offer needs a price before it goes on sale"]
+    if errors:
+        raise InvalidRequest(errors)
+
+
+def _reprice(acting: Principal, offer: Offer, price_micro_h: int) -> None:
+    last = PriceVersion.objects.filter(offer=offer).order_by("-number").first()
+    PriceVersion.objects.create(
+        offer=offer,
+        number=last.number + 1 if last else 1,
+        price_micro_h=price_micro_h,
+        actor=acting.actor,
+    )
+    offer.price_micro_h = price_micro_h
+
+
+def _move(offer: Offer, state: str) -> None:
+    if state == offer.state:
+        return
+    if state not in _MOVES[offer.state]:
+        raise Refusal(
+            "invalid_transition",
+            f"An offer that is {offer.state} cannot become {state}.",
+            state=str(offer.state),
+            actions=sorted(_MOVES[offer.state]),
+        )
+    if state == Offer.State.ACTIVE and offer.provider.state != Provider.State.APPROVED:
+        raise Refusal(
+            "invalid_transition",
+            "Offers go on sale once staff have approved the provider. The offer is unchanged.",
+            state=str(offer.state),
+            actions=[],
+        )
+    offer.state = state
+    offer.reason = ""
+
+
+def describe_owned(offer: Offer) -> dict[str, Any]:
+    """A loaded offer as its owner sees it."""
+    group = offer.group
+    return {
+        "id": offer.public_id,
+        "accelerator": group.accelerator,
+        "vendor": group.vendor,
+        "memory_gib": whole_gib(group.memory_mib),
+        "driver": group.driver or None,
+        "cuda_max": group.cuda_max or None,
+        "sharing_mode": group.sharing_mode,
+        "verified": group.verified,
+        "cluster": public("cluster", group.cluster_id),
+        "datacenter": offer.datacenter.public_id,
+        "region": offer.region,
+        "country": offer.country,
+        "ownership": offer.ownership,
+        "gpus_total": group.slots_total,
+        "gpus_available": group.slots_free,
+        "largest_block": group.largest_block,
+        "vcpus_per_gpu": amount(group.vcpus_milli_per_gpu, 1000),
+        "ram_gib_per_gpu": amount(group.ram_mib_per_gpu, MIB_PER_GIB),
+        "disk_gib_per_gpu": amount(group.disk_mib_per_gpu, MIB_PER_GIB),
+        "price_per_gpu_hour": format_micro(offer.price_micro_h) if offer.price_micro_h else None,
+        "currency": CURRENCY,
+        "min_gpus": offer.min_gpus,
+        "state": offer.state,
+        "reason": offer.reason or None,
+        "actions": sorted(_MOVES[offer.state]),
+        "listed": bool(group.listed_ok) and offer.state == Offer.State.ACTIVE,
+        "created_at": rfc3339(offer.created_at),
+        "version": offer.version,
+    }
+
+
+def offer_of_group(group_id: UUID) -> Offer:
+    """The loaded offer of a group that a reservation chose; it exists, or it was no candidate."""
+    return Offer.objects.select_related("group", "datacenter", "provider").get(group_id=group_id)

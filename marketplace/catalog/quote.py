@@ -1,0 +1,194 @@
+"""Quotes: an immutable all-in price for ten minutes, good for one rental.
+
+A quote fixes the price, not the cards: somebody else may take them before it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any, Final
+
+from django.conf import settings
+from django.db.models import F, QuerySet
+
+from billing import facade as billing
+from kernel.clock import AppNow, now
+from kernel.errors import InvalidRequest, NotFound, Refusal
+from kernel.ids import BadId
+from kernel.ids import parse as parse_id
+from kernel.money import CURRENCY, format_micro
+from kernel.text import rfc3339
+from marketplace.accounts.access import Principal, get_visible
+from marketplace.catalog.needs import MIB_PER_GIB
+from marketplace.catalog.price import SECONDS_PER_HOUR, TAX, TRAFFIC, Price, components, order_price
+from marketplace.catalog.query import OfferQuery
+from marketplace.catalog.relax import no_capacity, offer_taken
+from marketplace.catalog.search import on_sale_now, with_stock
+from marketplace.catalog.stock import fitting
+from marketplace.models import Offer, PriceVersion, Provider, Quote
+
+# Long enough to read and decide; longer would let a price survive a provider's change of mind.
+LIFETIME: Final = timedelta(minutes=10)
+# The local disk of an order that names none: room for a large image and a model. It is included
+# with the cards; more can be asked for up to what the offer includes.
+DEFAULT_DISK_GIB: Final = 50
+# Beyond ten years a date says nothing.
+_HORIZON: Final = timedelta(days=3650)
+
+
+def create_quote(
+    *, acting: Principal, offer_id: str, gpus: int, disk_gib: int | None = None
+) -> Quote:
+    """A quote for a named offer; joins the caller's transaction.
+
+    Raises NotFound, InvalidRequest (gpus, disk_gib), Refusal offer_taken with alternatives.
+    """
+    offer = rentable(offer_id)
+    if gpus < offer.min_gpus:
+        raise InvalidRequest({"gpus": [f"this offer is rented from {offer.min_gpus} GPUs"]})
+    if not on_sale_now(offer) or offer.group.largest_block < gpus:
+        raise offer_taken(offer, gpus)
+    return _store(acting, offer, gpus, disk_for([offer], gpus, disk_gib))
+
+
+def quote_requirement(
+    *, acting: Principal, query: OfferQuery, disk_gib: int | None = None
+) -> Quote:
+    """A quote for the cheapest offer that fits; raises Refusal no_capacity with relaxations."""
+    wanted = with_disk(query, disk_gib)
+    offer = candidates(wanted).first()
+    if offer is None:
+        raise no_capacity(wanted)
+    return _store(acting, offer, query.asked_gpus, disk_for([offer], query.asked_gpus, disk_gib))
+
+
+def candidates(query: OfferQuery, needs: Mapping[str, Any] | None = None) -> QuerySet[Offer]:
+    """Loaded offers that would take the order now, cheapest first."""
+    found = fitting(query, needs=needs).filter(group__largest_block__gte=query.asked_gpus)
+    return with_stock(found).order_by("price_micro_h", "id")
+
+
+def with_disk(query: OfferQuery, disk_gib: int | None) -> OfferQuery:
+    """The question with the ordered disk as one more thing that must fit."""
+    if disk_gib is None or (query.min_disk_gib or 0) >= disk_gib:
+        return query
+    return replace(query, min_disk_gib=Decimal(disk_gib))
+
+
+def rentable(offer_id: str) -> Offer:
+    """The loaded offer behind a public id; raises NotFound for drafts and unknown ids."""
+    try:
+        offers = with_stock(Offer.objects.exclude(state=Offer.State.DRAFT))
+        return offers.get(id=parse_id("offer", offer_id))
+    except (BadId, Offer.DoesNotExist) as error:
+        raise NotFound("offer") from error
+
+
+def included_disk_gib(offer: Offer, gpus: int) -> int:
+    """The local disk reserved with the cards, in whole GiB."""
+    return int(offer.group.disk_mib_per_gpu * gpus // MIB_PER_GIB)
+
+
+def disk_for(offers: list[Offer], gpus: int, asked: int | None) -> int:
+    """The disk of the order in GiB: as asked where every offer includes it, else the default."""
+    most = min(included_disk_gib(offer, gpus) for offer in offers)
+    if asked is None:
+        return min(DEFAULT_DISK_GIB, most)
+    if asked > most:
+        raise InvalidRequest(
+            {"disk_gib": [f"at most {most} GiB are included with {gpus} GPU of this offer"]}
+        )
+    return asked
+
+
+def price_of(offer: Offer, gpus: int, per_gpu_micro_h: int | None = None) -> Price:
+    """The price of an order on a loaded offer, with the owner's share as agreed today."""
+    provider = offer.provider
+    fee = settings.GPUYARD_FEE_BPS if provider.fee_bps is None else provider.fee_bps
+    return order_price(
+        per_gpu_micro_h=offer.price_micro_h if per_gpu_micro_h is None else per_gpu_micro_h,
+        gpus=gpus,
+        fee_bps=fee,
+        owned=provider.ownership == Provider.Ownership.OWNED,
+    )
+
+
+def _store(acting: Principal, offer: Offer, gpus: int, disk_gib: int) -> Quote:
+    version = PriceVersion.objects.filter(offer=offer).latest("number")
+    price = price_of(offer, gpus, version.price_micro_h)
+    return Quote.objects.create(
+        organization=acting.org,
+        offer=offer,
+        price=version,
+        gpus=gpus,
+        disk_gib=disk_gib,
+        price_micro_h=price.total_micro_h,
+        provider_micro_h=price.provider_micro_h,
+        components=components(price, disk_gib=disk_gib),
+        expires_at=now() + LIFETIME,
+    )
+
+
+def open_quote(acting: Principal, quote_id: str) -> Quote:
+    """The quote with its loaded offer, still good; raises NotFound, quote_used, quote_expired."""
+    rows = Quote.objects.select_related(
+        "offer__group", "offer__datacenter", "offer__provider", "price"
+    )
+    quote = get_visible(rows, acting, quote_id)
+    if quote.used_at is not None:
+        raise used()
+    if quote.expires_at <= now():
+        raise Refusal(
+            "quote_expired",
+            "The quote was good for ten minutes and has expired. Nothing was rented. Ask for a "
+            "new one with POST /quotes.",
+            offer=quote.offer.public_id,
+            expired_at=rfc3339(quote.expires_at),
+        )
+    return quote
+
+
+def use(quote: Quote) -> None:
+    """Mark the quote used, in the renting transaction; raises quote_used when another was first."""
+    free = Quote.objects.filter(id=quote.id, used_at=None)
+    if not free.update(used_at=AppNow(), version=F("version") + 1):
+        raise used()
+
+
+def used() -> Refusal:
+    return Refusal(
+        "quote_used",
+        "This quote was used for a rental before; a quote is good for one. Ask for a new one "
+        "with POST /quotes.",
+    )
+
+
+def describe(quote: Quote) -> dict[str, Any]:
+    """The quote as the API shows it; the date of funds end is worked out from today's balance."""
+    balance = billing.balance(org_ref=quote.organization_id)
+    burn = balance.burn_micro_h + quote.price_micro_h
+    seconds = max(0, balance.spendable_micro) * SECONDS_PER_HOUR // burn
+    lasts = timedelta(seconds=seconds) if seconds < _HORIZON.total_seconds() else None
+    return {
+        "id": quote.public_id,
+        "offer": quote.offer.public_id,
+        "accelerator": quote.offer.group.accelerator,
+        "region": quote.offer.region,
+        "gpus": quote.gpus,
+        "disk_gib": quote.disk_gib,
+        "components": quote.components,
+        "price_per_gpu_hour": format_micro(quote.price.price_micro_h),
+        "total_per_hour": format_micro(quote.price_micro_h),
+        "stopped_per_day": format_micro(0),
+        "currency": CURRENCY,
+        "tax": TAX,
+        "traffic": TRAFFIC,
+        "funds_end_at": rfc3339(now() + lasts) if lasts is not None else None,
+        "created_at": rfc3339(quote.created_at),
+        "expires_at": rfc3339(quote.expires_at),
+        "version": quote.version,
+    }
+

@@ -1,0 +1,166 @@
+"""When nothing fits: the smallest changes to the question that would find something.
+
+First every filter alone, then pairs; each with the number of offers it opens and their lowest
+price. Nothing is changed for the renter: these are suggestions in an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from itertools import combinations
+from typing import Any, Final
+
+from django.db.models import Min
+
+from kernel.clock import AppNow
+from kernel.errors import Refusal
+from kernel.money import CURRENCY, format_micro
+from kernel.text import rfc3339
+from marketplace.catalog.needs import MIB_PER_GIB, whole_gib
+from marketplace.catalog.query import OfferQuery
+from marketplace.catalog.registry import by_slug
+from marketplace.catalog.search import alternatives, amount
+from marketplace.catalog.stock import INTERRUPTIBLE, STORAGE, fitting
+from marketplace.models import Offer, Rental
+
+_SHOWN: Final = 8  # the answer stays readable; the cheapest come first
+# Where the best offer behind a filter is not the cheapest but the nearest to what was asked.
+_NEAREST: Final[Mapping[str, str]] = {
+    "gpus": "-group__largest_block",
+    "min_memory_gib": "-group__memory_mib",
+    "min_vcpus": "-group__vcpus_milli_per_gpu",
+    "min_ram_gib": "-group__ram_mib_per_gpu",
+    "min_disk_gib": "-group__disk_mib_per_gpu",
+    "min_cuda": "-group__cuda_max_x100",
+}
+
+
+def _interconnect(offer: Offer) -> str:
+    card = by_slug().get(offer.group.accelerator)
+    return (card.interconnect if card else None) or "none"
+
+
+# What the filter would have to say for this offer to match; the second argument is the cards.
+_FITS: Final[Mapping[str, Callable[[Offer, int], Any]]] = {
+    "accelerator": lambda offer, _: (offer.group.accelerator,),
+    "vendor": lambda offer, _: offer.group.vendor,
+    "gpus": lambda offer, _: offer.group.largest_block,
+    "min_memory_gib": lambda offer, _: Decimal(whole_gib(offer.group.memory_mib)),
+    "min_vcpus": lambda offer, gpus: _decimal(offer.group.vcpus_milli_per_gpu * gpus, 1000),
+    "min_ram_gib": lambda offer, gpus: _decimal(offer.group.ram_mib_per_gpu * gpus, MIB_PER_GIB),
+    "min_disk_gib": lambda offer, gpus: _decimal(offer.group.disk_mib_per_gpu * gpus, MIB_PER_GIB),
+    "min_cuda": lambda offer, _: offer.group.cuda_max or None,
+    "region": lambda offer, _: offer.region,
+    "country": lambda offer, _: offer.country,
+    "ownership": lambda offer, _: offer.ownership,
+    "tier": lambda offer, _: offer.tier,
+    "isolation": lambda offer, _: offer.isolation,
+    "interruptible": lambda offer, _: INTERRUPTIBLE,
+    "storage": lambda offer, _: STORAGE,
+    "max_price": lambda offer, _: offer.price_micro_h,
+    "min_reliability": lambda offer, _: None,
+    "interconnect": lambda offer, _: _interconnect(offer),
+}
+
+
+def _decimal(value: int, unit: int) -> Decimal:
+    return Decimal(str(amount(value, unit)))
+
+
+def relaxations(
+    query: OfferQuery, needs: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """``[{"changes": [{field, from, to}], "count", "price_per_gpu_hour", "currency"}]``."""
+    names = list(query.asked())
+    return _try(query, needs, names, 1) or _try(query, needs, names, 2)
+
+
+def _try(
+    query: OfferQuery, needs: Mapping[str, Any] | None, names: Iterable[str], size: int
+) -> list[dict[str, Any]]:
+    found = []
+    for changed in combinations(names, size):
+        relaxed = _relax(query, needs, changed)
+        if relaxed is not None:
+            found.append(relaxed)
+    found.sort(key=lambda item: (Decimal(item["price_per_gpu_hour"]), str(item["changes"])))
+    return found[:_SHOWN]
+
+
+def _relax(
+    query: OfferQuery, needs: Mapping[str, Any] | None, changed: tuple[str, ...]
+) -> dict[str, Any] | None:
+    """The change of exactly these filters that comes nearest; None when it finds nothing."""
+    dropped: dict[str, Any] = {name: () if name == "accelerator" else None for name in changed}
+    loose = replace(query, **dropped)
+    ordering = [_NEAREST[name] for name in changed if name in _NEAREST]
+    offers = fitting(loose, needs=needs).filter(group__largest_block__gte=loose.asked_gpus)
+    best = offers.select_related("group").order_by(*ordering, "price_micro_h", "id").first()
+    if best is None:
+        return None
+    gpus = best.group.largest_block if "gpus" in changed else query.asked_gpus
+    values = {name: _FITS[name](best, gpus) for name in changed}
+    opened = fitting(replace(query, **values), needs=needs)
+    count = opened.count()
+    lowest = opened.aggregate(lowest=Min("price_micro_h"))["lowest"]
+    if not count:
+        return None
+    return {
+        "changes": [
+            {
+                "field": name,
+                "from": _json(name, getattr(query, name)),
+                "to": _json(name, values[name]),
+            }
+            for name in changed
+        ],
+        "count": count,
+        "price_per_gpu_hour": format_micro(lowest),
+        "currency": CURRENCY,
+    }
+
+
+def _json(name: str, value: Any) -> Any:
+    """A filter's value as the API writes it."""
+    if name == "max_price":
+        return format_micro(value)
+    if isinstance(value, tuple):
+        return value[0] if len(value) == 1 else list(value)
+    return str(value) if isinstance(value, Decimal) else value
+
+
+def no_capacity(query: OfferQuery, needs: Mapping[str, Any] | None = None) -> Refusal:
+    """409 for a requirement that nothing fits now."""
+    return Refusal(
+        "no_capacity",
+        "No cards that are free now fit everything you asked for. Nothing was stored or charged. "
+        "Change one of the things named in relaxations, or try again later.",
+        relaxations=relaxations(query, needs),
+        alternatives=[],
+        next_free_estimate=_next_free(query),
+    )
+
+
+def offer_taken(offer: Offer, gpus: int) -> Refusal:
+    """409 for a named offer that cannot take the order now."""
+    query = OfferQuery(accelerator=(offer.group.accelerator,), gpus=gpus)
+    return Refusal(
+        "offer_taken",
+        "The cards of this offer were taken by somebody else or it left the market. Nothing was "
+        "stored or charged. Choose one of the alternatives, or fewer cards.",
+        alternatives=alternatives(query, besides=offer.id),
+        relaxations=relaxations(query),
+        next_free_estimate=_next_free(query),
+    )
+
+
+def _next_free(query: OfferQuery) -> str | None:
+    """The earliest end date of a rental on a matching offer; null when none is known."""
+    matching = fitting(replace(query, gpus=None)).values("id")
+    busy = Rental.objects.filter(offer__in=matching, ended_at=None, expires_at__gt=AppNow())
+    held = busy.exclude(state__in=(Rental.State.FAILED, Rental.State.STOPPED))
+    first: datetime | None = held.aggregate(first=Min("expires_at"))["first"]
+    return rfc3339(first)
