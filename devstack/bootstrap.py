@@ -5,7 +5,8 @@
 Standard library only, from Python 3.11 on. Installs exactly requirements/dev.txt, every file
 checked against its hash, by a uv that is itself pinned and checked (requirements/bootstrap.txt).
 A stamp in the environment names what it was made from, so a warm start reads two files and goes
-on. `--bound` makes the command end with the process that started it, so it follows a killed make.
+on. `--bound` puts a guard in between (devstack.guard), so that nothing the command started, builds
+included, outlives make, the command or the guard, whichever is killed.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from devstack import guard
 from devstack.cache import cache_dir, cached, exclusive
 from devstack.console import fail, say, started_at
 from devstack.debian import Apt, DebianError, unpack
@@ -34,13 +36,17 @@ LOCK = ROOT / "requirements" / "dev.txt"
 INSTALLER = ROOT / "requirements" / "bootstrap.txt"
 OLDEST = (3, 11)
 
+# What a command may take to end after Ctrl-C. A demo stops its servers one after the other, which
+# takes seconds; what is left after a minute hangs.
+STOP_GRACE_S = 60
 
-def main(arguments: Sequence[str]) -> None:
+
+def main(arguments: list[str]) -> None:
     """Bring the environment up to date and replace this process by its Python with `arguments`."""
     started_at()
-    rest = list(arguments)
-    if rest[:1] == ["--bound"]:
-        rest.pop(0)
+    bound = arguments[:1] == ["--bound"]
+    rest = arguments[1:] if bound else arguments
+    if bound:
         _bind_to_parent()
     if sys.version_info < OLDEST:
         raise fail(f"Python {OLDEST[0]}.{OLDEST[1]} or later is needed: make PYTHON=python3.11 ...")
@@ -53,7 +59,11 @@ def main(arguments: Sequence[str]) -> None:
     os.environ["VIRTUAL_ENV"] = str(VENV)
     os.environ["PATH"] = f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     python = str(VENV / "bin" / "python")
-    os.execv(python, [python, *rest])
+    command = [python, *rest]
+    if bound:
+        options = [str(number) for number in (-1, int(signal.SIGINT), STOP_GRACE_S, -1)]
+        command = [python, "-I", "-S", guard.__file__, *options, *command]
+    os.execv(python, command)
 
 
 def ensure() -> None:

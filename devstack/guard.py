@@ -1,16 +1,19 @@
 """Runs one command so that neither it nor any of its descendants outlives the one who started it.
 
-Started by devstack.process as a script of its own, standard library only, one guard per command:
+A script of its own, standard library only, one guard per command:
 
     guard.py PID_FD STOP_SIGNAL GRACE_SECONDS UID COMMAND...
 
-Standard input is the lifeline: the starter holds the other end, and when it closes, on purpose or
-because the starter was killed, the guard sends STOP_SIGNAL to the command and, after the grace,
-kills everything left. Being a child subreaper, it stays an ancestor of daemonized and orphaned
-descendants, so a pool worker whose parent was killed ends too, as it would in a container.
+When its starter is gone, or asks for it, the guard sends STOP_SIGNAL to the command and, after the
+grace, kills everything left. Being a child subreaper, it stays an ancestor of daemonized and
+orphaned descendants, so a pool worker whose parent was killed ends too, as it would in a container.
 
-A guard sits in a session of its own: Ctrl-C and a kill of the starter's process group pass it by.
-What it cannot survive is being killed itself; then the kernel signals the command alone.
+Started by devstack.process, PID_FD is where it reports the command's process id, and its standard
+input is the lifeline: the starter holds the other end, which closes on purpose or with the starter.
+It sits in a session of its own, so Ctrl-C and a kill of the starter's group pass it by. Started by
+devstack.bootstrap, PID_FD is -1, there is no lifeline, and Ctrl-C is what asks for the stop.
+
+What a guard cannot survive is being killed itself; then the kernel signals the command alone.
 """
 
 from __future__ import annotations
@@ -25,8 +28,8 @@ import time
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
-# How often the guard looks whether its starter still is its parent. It matters only when a fork of
-# the starter keeps the lifeline open after the starter's death; otherwise the lifeline is at once.
+# How often the guard looks whether its starter still is its parent: needed without a lifeline, and
+# when a fork of the starter holds the lifeline open after the starter's death.
 PARENT_CHECK_S = 2.0
 
 
@@ -96,8 +99,9 @@ def kill_all() -> None:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
-        reap()
-        time.sleep(0.005)  # the kernel needs a moment to make zombies of them
+        # The kernel needs a moment to make zombies of them. They are left to the main loop, which
+        # must see the exit status of the command.
+        time.sleep(0.005)
 
 
 def reap() -> dict[int, int]:
@@ -128,8 +132,8 @@ def main(arguments: list[str]) -> int:
 
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, stop if pid_fd < 0 else signal.SIG_IGN)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     # Whatever else the starter passed on (a lock that lives as long as the guard) stays here.
     for name in os.listdir("/proc/self/fd"):
@@ -140,11 +144,12 @@ def main(arguments: list[str]) -> int:
                 continue
 
     child = start(arguments[4:], uid, stop_signal)
-    os.write(pid_fd, str(child).encode())
-    os.close(pid_fd)
     watched = select.poll()
-    watched.register(0, select.POLLIN)
     watched.register(wake_read, select.POLLIN)
+    if pid_fd >= 0:
+        os.write(pid_fd, str(child).encode())
+        os.close(pid_fd)
+        watched.register(0, select.POLLIN)
     deadline: float | None = None
     while True:
         ended = reap()
