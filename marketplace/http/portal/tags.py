@@ -1,0 +1,242 @@
+"""Template tags of the portal: money, times, badges, icons, fields.
+
+Everything that comes from outside passes through ``format_html`` or autoescape; nothing here
+marks a value safe.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from django import template
+from django.forms import BoundField, CheckboxInput
+from django.templatetags.static import static
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy as _
+
+from kernel.money import format_micro
+from marketplace.http.portal import words
+
+register = template.Library()
+MISSING = "–"
+_SIGNS = {"USD": "$"}
+
+
+@register.filter
+def money(value: object, currency: str = "USD") -> str:
+    """A decimal string or micro-units as text: ``"0.6500"`` -> ``$0.65``; two places at least."""
+    if value is None or value == "":
+        return MISSING
+    text = format_micro(value, places=6) if isinstance(value, int) else str(value)
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        return MISSING
+    plain = f"{abs(amount):,.6f}"
+    whole, _dot, places = plain.partition(".")
+    places = places.rstrip("0").ljust(2, "0")
+    sign = "−" if amount < 0 else ""
+    mark = _SIGNS.get(currency)
+    return f"{sign}{mark}{whole}.{places}" if mark else f"{sign}{whole}.{places} {currency}"
+
+
+@register.filter
+def cents(value: object, currency: str = "USD") -> str:
+    """Micro-units or a decimal string rounded down to whole cents: for balances at a glance."""
+    if value is None or value == "":
+        return MISSING
+    amount = Decimal(value) / 1_000_000 if isinstance(value, int) else Decimal(str(value))
+    floored = amount.quantize(Decimal("0.01"), rounding="ROUND_FLOOR")
+    return money(str(floored), currency)
+
+
+@register.filter
+def minor(value: int | None, currency: str = "USD") -> str:
+    """Minor units (cents), as Stripe and invoices count."""
+    return MISSING if value is None else money(value * 10_000, currency)
+
+
+def _moment(value: object) -> datetime | None:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC)
+    if isinstance(value, str) and value:
+        try:
+            return datetime.fromisoformat(value.replace("Z", "+00:00")).astimezone(UTC)
+        except ValueError:
+            return None
+    return None
+
+
+_SHAPES = {"full": "%-d %b %Y, %H:%M UTC", "day": "%-d %b %Y", "minute": "%H:%M UTC",
+           "clock": "%H:%M:%S UTC"}
+
+
+@register.simple_tag
+def when(value: object, shape: str = "full") -> str | SafeString:
+    """A ``<time>``: UTC as served and on hover, the reader's zone where a script runs."""
+    moment = _moment(value)
+    if moment is None:
+        return MISSING
+    return format_html(
+        '<time datetime="{}" data-shape="{}" title="{}">{}</time>',
+        moment.isoformat().replace("+00:00", "Z"),
+        shape,
+        moment.strftime("%Y-%m-%d %H:%M:%S UTC"),
+        moment.strftime(_SHAPES[shape]),
+    )
+
+
+@register.filter
+def iso(value: object) -> str:
+    """RFC 3339 for data attributes; empty when it is no time."""
+    moment = _moment(value)
+    return moment.isoformat().replace("+00:00", "Z") if moment else ""
+
+
+@register.filter
+def duration(value: object) -> str:
+    """Whole seconds as ``2 h 05 min`` or ``41 s``."""
+    try:
+        seconds = int(str(value))
+    except ValueError:
+        return MISSING
+    hours, rest = divmod(seconds, 3600)
+    minutes, left = divmod(rest, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {left:02d} s" if minutes else f"{left} s"
+
+
+@register.filter
+def gib(value: object) -> str:
+    """A size in GiB, without needless zeros."""
+    if value in (None, ""):
+        return MISSING
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        return MISSING
+    if number >= 1024:
+        return f"{(number / 1024).quantize(Decimal('0.1')).normalize():f} TiB"
+    return f"{number.quantize(Decimal('0.1')).normalize():f} GiB"
+
+
+@register.filter
+def cards(count: object) -> str:
+    """``1 GPU`` or ``8 GPUs``."""
+    number = int(str(count or 0))
+    return ngettext("%(n)d GPU", "%(n)d GPUs", number) % {"n": number}
+
+
+@register.filter
+def orelse(value: object, default: str = MISSING) -> object:
+    """Not measured is a dash, never 0."""
+    return default if value in (None, "") else value
+
+
+@register.simple_tag
+def badge(kind: str, state: object) -> SafeString:
+    """The badge of a state; the colour repeats what the word says."""
+    word = words.word(kind, state)
+    return format_html(
+        '<span class="badge badge--{}{}" data-state="{}">{}</span>',
+        word.tone,
+        " badge--busy" if word.busy else "",
+        str(state),
+        word.label,
+    )
+
+
+@register.simple_tag
+def state_text(kind: str, state: object) -> words.Text:
+    """The sentence that explains a state."""
+    return words.word(kind, state).text
+
+
+@register.filter
+def tone(state: object, kind: str = "rental") -> str:
+    return words.word(kind, state).tone
+
+
+@register.filter
+def actor(name: object) -> words.Text:
+    """Who moved it, in words."""
+    return words.ACTORS.get(str(name), str(name))
+
+
+@register.filter
+def fault(name: object) -> words.Text:
+    """Whose fault, in words; empty when it is nobody's."""
+    return words.FAULTS.get(str(name), "")
+
+
+@register.filter
+def entry_kind(name: object) -> words.Text:
+    """A ledger transaction's kind in words."""
+    return words.TRANSACTIONS.get(str(name), str(name).replace("_", " ").capitalize())
+
+
+@register.simple_tag
+def icon(name: str) -> SafeString:
+    """A symbol from the sprite; decoration only, so it is hidden from readers."""
+    return format_html(
+        '<svg class="icon" aria-hidden="true"><use href="{}#{}"/></svg>',
+        static("img/icons.svg"),
+        name,
+    )
+
+
+@register.inclusion_tag("components/field.html")
+def field(bound: BoundField, *, mark_optional: bool = True) -> dict[str, Any]:
+    """A form field with label, help and error tied to it for screen readers."""
+    widget = bound.field.widget
+    described = [f"{bound.auto_id}-{part}" for part, there in
+                 (("help", bound.help_text), ("error", bound.errors)) if there]
+    attrs: dict[str, Any] = {}
+    if described:
+        attrs["aria-describedby"] = " ".join(described)
+    if bound.errors:
+        attrs["aria-invalid"] = "true"
+    check = isinstance(widget, CheckboxInput)
+    if not check:
+        attrs["class"] = " ".join(filter(None, ["input", widget.attrs.get("class", "")]))
+    return {
+        "bound": bound,
+        "control": bound.as_widget(attrs=attrs),
+        "check": check,
+        "optional": mark_optional and not check and not bound.field.required,
+    }
+
+
+@register.simple_tag(takes_context=True)
+def current(context: template.Context, prefix: str) -> SafeString | str:
+    """``aria-current`` for the navigation entry that the page belongs to."""
+    path = context["request"].path
+    here = path == prefix or (prefix != "/" and path.startswith(prefix))
+    if prefix == "/":
+        here = path == "/" or path.startswith("/offers")
+    return format_html('aria-current="{}"', "page") if here else ""
+
+
+@register.simple_tag
+def advise(refusal: Any) -> words.Advice:
+    """Title and next step of a refusal."""
+    return words.advice(refusal)
+
+
+_LEVELS = {"success": ("good", "check"), "warning": ("wait", "alert"), "error": ("bad", "alert")}
+
+
+@register.filter
+def message_tone(level: str) -> str:
+    """Django's message level as a tone."""
+    return _LEVELS.get(level, ("info", "info"))[0]
+
+
+@register.filter
+def message_icon(level: str) -> str:
+    return _LEVELS.get(level, ("info", "info"))[1]

@@ -1,0 +1,196 @@
+"""How states, reasons and refusals read to people: data, translatable, no logic of its own.
+
+A state's tone picks its colour; ``settled`` says that nothing changes without a new request, so
+the page may stop asking. Texts of single events come from the rental itself, never from here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+from kernel.errors import Refusal
+
+Text = str | Promise
+
+
+@dataclass(frozen=True)
+class Word:
+    """A state as a badge, and the sentence that explains it."""
+
+    label: Text
+    tone: str  # good, wait, bad, info, idle
+    text: Text = ""
+    busy: bool = False  # it is moving: show that it moves
+    settled: bool = False
+
+
+RENTAL: Final[dict[str, Word]] = {
+    "requested": Word(_("Finding a place"), "wait", _("Looking for a free card. Free."), True),
+    "queued": Word(_("Queued"), "wait", _("Waits for capacity, as you allowed. Free."), True),
+    "provisioning": Word(_("Placing"), "wait", _("The cards are yours; the machine is made."), True),
+    "pulling": Word(_("Fetching image"), "wait", _("The image is being downloaded. Free."), True),
+    "starting": Word(_("Starting"), "wait", _("Cards and memory are being checked. Free."), True),
+    "running": Word(_("Running"), "good", _("Proven ready. The meter runs.")),
+    "degraded": Word(_("Degraded"), "bad", _("A check fails; the timeline says which.")),
+    "unreachable": Word(
+        _("Unreachable"), "bad", _("We have no fresh sign of it, so you are not charged."), True
+    ),
+    "interrupting": Word(_("Will stop"), "wait", _("A stop was announced; see the timeline."), True),
+    "stopping": Word(_("Stopping"), "wait", _("The meter stopped at your request."), True),
+    "stopped": Word(_("Stopped"), "idle", _("No cards held. Data is kept."), settled=True),
+    "migrating": Word(_("Moving"), "wait", _("Data moves to another place. Free."), True),
+    "failed": Word(_("Failed"), "bad", _("It could not be made useful. You were not charged for it."),
+                   settled=True),
+    "terminating": Word(
+        _("Ending"), "wait", _("The meter stopped at the request. Waiting to see it gone."), True
+    ),
+    "terminated": Word(_("Ended"), "idle", _("Nothing is left and nothing is charged."),
+                       settled=True),
+}
+
+PAYMENT: Final[dict[str, Word]] = {
+    "pending": Word(_("Being prepared"), "wait", busy=True),
+    "open": Word(_("Waits for payment"), "wait", busy=True),
+    "succeeded": Word(_("Paid"), "good", settled=True),
+    "failed": Word(_("Failed"), "bad", settled=True),
+    "canceled": Word(_("Cancelled"), "idle", settled=True),
+}
+
+INVOICE: Final[dict[str, Word]] = {
+    "draft": Word(_("Draft"), "wait", _("Being written; its lines are already fixed."), True),
+    "open": Word(_("Open"), "info", _("Issued and waiting for payment.")),
+    "paid": Word(_("Paid"), "good", settled=True),
+    "void": Word(_("Void"), "idle", settled=True),
+    "uncollectible": Word(_("Uncollectible"), "bad", settled=True),
+}
+
+CLUSTER: Final[dict[str, Word]] = {
+    "connecting": Word(_("Connecting"), "wait", busy=True),
+    "ready": Word(_("Ready"), "good"),
+    "unreachable": Word(_("Unreachable"), "bad"),
+    "credential_rejected": Word(_("Token refused"), "bad"),
+    "tls_rejected": Word(_("Certificate refused"), "bad"),
+    "draining": Word(_("Draining"), "wait"),
+    "retired": Word(_("Retired"), "idle", settled=True),
+}
+
+OFFER: Final[dict[str, Word]] = {
+    "draft": Word(_("Draft"), "wait", _("Derived from your cards; needs a price.")),
+    "active": Word(_("On sale"), "good"),
+    "paused": Word(_("Paused"), "idle"),
+    "ended": Word(_("Ended"), "idle", settled=True),
+}
+
+PROVIDER: Final[dict[str, Word]] = {
+    "applied": Word(_("Waits for approval"), "wait"),
+    "approved": Word(_("Approved"), "good"),
+    "suspended": Word(_("Suspended"), "bad"),
+}
+
+KINDS: Final[dict[str, dict[str, Word]]] = {
+    "rental": RENTAL,
+    "payment": PAYMENT,
+    "invoice": INVOICE,
+    "cluster": CLUSTER,
+    "offer": OFFER,
+    "provider": PROVIDER,
+}
+
+ACTORS: Final[dict[str, Text]] = {
+    "renter": _("you"),
+    "platform": _("gpuyard"),
+    "host": _("the host"),
+    "funds": _("your balance"),
+    "admin": _("gpuyard staff"),
+}
+
+FAULTS: Final[dict[str, Text]] = {
+    "renter": _("Cause on your side"),
+    "host": _("The host's fault"),
+    "platform": _("Our fault"),
+    "funds": _("Balance used up"),
+    "unknown": _("Cause unknown, so not charged"),
+}
+
+TRANSACTIONS: Final[dict[str, Text]] = {
+    "topup": _("Top-up"),
+    "usage": _("Usage"),
+    "hold": _("Held for a rental"),
+    "release": _("Hold returned"),
+    "invoice": _("Invoice"),
+    "payment": _("Payment"),
+    "adjustment": _("Adjustment"),
+    "refund": _("Refund"),
+}
+
+
+def word(kind: str, state: object) -> Word:
+    """The word for a state; an unknown one is shown as it is rather than hidden."""
+    text = str(state)
+    known = KINDS[kind].get(text)
+    return known or Word(text.replace("_", " ").capitalize(), "idle")
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What a refusal adds for people: a title, whose matter it is, and where to go."""
+
+    title: Text
+    whose: Text = ""
+    link: str = ""
+    link_text: Text = ""
+
+
+_MINE: Final = _("Nothing was stored.")
+
+REFUSALS: Final[dict[str, Advice]] = {
+    "insufficient_funds": Advice(
+        _("Not enough balance"), _MINE, "/billing#top-up", _("Top up")
+    ),
+    "payment_requires_action": Advice(_("Your bank wants a confirmation"), _MINE),
+    "email_unverified": Advice(
+        _("Confirm your e-mail address first"), _MINE, "/settings#email", _("Send the link again")
+    ),
+    "account_frozen": Advice(_("This organization is frozen"), _MINE),
+    "spend_rate_limit": Advice(_("Above your hourly spending limit"), _MINE),
+    "quota_exceeded": Advice(_("Above your card quota"), _MINE),
+    "insufficient_scope": Advice(_("Your role does not allow this"), _MINE),
+    "not_found": Advice(_("Not found"), "", "/", _("Open the catalogue")),
+    "no_capacity": Advice(_("No free card for this order"), _MINE),
+    "offer_taken": Advice(_("Somebody was quicker"), _MINE),
+    "price_changed": Advice(_("The price has changed"), _MINE),
+    "quote_expired": Advice(_("The quote ran out"), _("Nothing was stored. Here is a fresh one.")),
+    "quote_used": Advice(_("This quote was used already"), _MINE, "/rentals", _("See rentals")),
+    "invalid_transition": Advice(_("Not possible in this state"), _MINE),
+    "invalid_request": Advice(_("Please correct the marked fields"), _MINE),
+    "ssh_key_invalid": Advice(_("This SSH key cannot be used"), _MINE),
+    "ssh_key_missing": Advice(_("An SSH key is needed"), _MINE),
+    "template_mismatch": Advice(_("This template does not run on this card"), _MINE),
+    "unknown_filter": Advice(_("Unknown filter"), _("Nothing was searched."), "/",
+                             _("Start over without filters")),
+    "invalid_filter": Advice(_("A filter has a value it does not take"),
+                             _("Nothing was searched."), "/", _("Start over without filters")),
+    "idempotency_key_reuse": Advice(
+        _("This form was sent before with other content"),
+        _("The first one counted. Check your rentals before you send another."),
+        "/rentals", _("See rentals"),
+    ),
+    "in_progress": Advice(_("The same request is still being worked on"),
+                          _("Wait a few seconds, then look again.")),
+    "cluster_unreachable": Advice(_("The data centre does not answer"), _("Not your fault.")),
+    "read_only": Advice(_("Changes are paused"), _("Our doing; please try again soon.")),
+    "rate_limited": Advice(_("Too many requests"), _("Wait a moment, then try again.")),
+}
+
+
+def advice(refusal: Refusal) -> Advice:
+    """Title, whose matter, and next step for a refusal; extra links come from its own fields."""
+    known = REFUSALS.get(refusal.slug) or Advice(refusal.slug.replace("_", " ").capitalize())
+    url: Any = refusal.extra.get("url")
+    if refusal.slug == "payment_requires_action" and isinstance(url, str):
+        return Advice(known.title, known.whose, url, _("Continue with your bank"))
+    return known

@@ -1,0 +1,132 @@
+/* What HTML cannot do alone: times in the reader's zone, copying, native dialogs, and forms that
+   cannot be sent twice by a double click. Every page works without this file. */
+"use strict";
+
+(() => {
+  const root = document.documentElement;
+  root.classList.add("scripted");
+
+  const shapes = {
+    full: { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit" },
+    day: { day: "numeric", month: "short", year: "numeric" },
+    minute: { hour: "2-digit", minute: "2-digit" },
+    clock: { hour: "2-digit", minute: "2-digit", second: "2-digit" },
+  };
+
+  /* Dialogs come in through htmx; opening them modal is what a script must do. */
+  function openDialogs() {
+    for (const dialog of document.querySelectorAll("dialog[data-modal]:not([open])")) {
+      dialog.removeAttribute("data-modal");
+      dialog.showModal();
+    }
+  }
+
+  function showTimes(scope) {
+    for (const element of scope.querySelectorAll("time[data-shape]")) {
+      const moment = new Date(element.dateTime);
+      const shape = shapes[element.dataset.shape];
+      if (shape && !Number.isNaN(moment.valueOf())) {
+        element.textContent = moment.toLocaleString(root.lang || undefined, {
+          ...shape, hourCycle: "h23",
+        });
+      }
+    }
+  }
+
+  /* The server's clock counts, not the reader's: the difference is measured once per page. */
+  const served = Date.parse(root.dataset.now || "");
+  const skew = Number.isNaN(served) ? 0 : served - Date.now();
+
+  function spell(seconds) {
+    const s = Math.max(0, Math.floor(seconds));
+    const hours = Math.floor(s / 3600);
+    const minutes = Math.floor((s % 3600) / 60);
+    const pair = (n) => String(n).padStart(2, "0");
+    return hours ? `${hours}:${pair(minutes)}:${pair(s % 60)}` : `${minutes}:${pair(s % 60)}`;
+  }
+
+  function tick() {
+    const now = Date.now() + skew;
+    for (const element of document.querySelectorAll("[data-since]")) {
+      element.textContent = spell((now - Date.parse(element.dataset.since)) / 1000);
+    }
+    for (const element of document.querySelectorAll("[data-until]")) {
+      const left = (Date.parse(element.dataset.until) - now) / 1000;
+      element.textContent = spell(left);
+      if (left <= 0 && !element.dataset.over) {
+        element.dataset.over = "yes";
+        document.body.dispatchEvent(new CustomEvent(element.dataset.event || "over"));
+      }
+    }
+  }
+
+  document.addEventListener("click", async (event) => {
+    const copy = event.target.closest("[data-copy]");
+    if (copy) {
+      const source = document.getElementById(copy.dataset.copy);
+      const before = copy.textContent;
+      try {
+        await navigator.clipboard.writeText(source.textContent.trim());
+        copy.textContent = copy.dataset.done;
+      } catch {
+        getSelection().selectAllChildren(source); /* no permission: selected, ready for Ctrl-C */
+        copy.textContent = copy.dataset.selected;
+      }
+      setTimeout(() => { copy.textContent = before; }, 1600);
+      return;
+    }
+    const opener = event.target.closest("[data-dialog]");
+    const dialog = opener && document.getElementById(opener.dataset.dialog);
+    if (dialog) {
+      event.preventDefault();
+      dialog.showModal();
+      return;
+    }
+    const closer = event.target.closest("[data-close]");
+    if (closer) {
+      const owner = closer.closest("dialog");
+      if (owner) { event.preventDefault(); owner.close(); }
+      return;
+    }
+    for (const menu of document.querySelectorAll("details.menu[open]")) {
+      if (!menu.contains(event.target)) menu.open = false;
+    }
+  });
+
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    for (const menu of document.querySelectorAll("details.menu[open]")) {
+      menu.open = false;
+      menu.querySelector("summary").focus();
+    }
+  });
+
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (form.hasAttribute("hx-post") || form.hasAttribute("hx-get") || form.method === "get") return;
+    if (form.dataset.sent) { event.preventDefault(); return; }
+    form.dataset.sent = "yes";
+    const button = event.submitter || form.querySelector("button:not([type]), [type=submit]");
+    if (button) button.setAttribute("aria-busy", "true");
+  });
+
+  /* Back button: the browser shows the page as it was left, also its spent forms. */
+  addEventListener("pageshow", (event) => {
+    if (!event.persisted) return;
+    for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
+    for (const button of document.querySelectorAll("[aria-busy]")) button.removeAttribute("aria-busy");
+  });
+
+  document.addEventListener("htmx:afterSettle", () => { openDialogs(); showTimes(document); tick(); });
+  document.addEventListener("htmx:sendError", () => root.classList.add("offline"));
+  document.addEventListener("htmx:afterOnLoad", () => root.classList.remove("offline"));
+
+  /* Filters take half a phone's screen: folded there until asked for. */
+  if (matchMedia("(max-width: 61.99rem)").matches) {
+    for (const fold of document.querySelectorAll("details[data-fold]")) fold.open = false;
+  }
+
+  showTimes(document);
+  tick();
+  setInterval(tick, 1000);
+})();
