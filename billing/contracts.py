@@ -158,3 +158,27 @@ class EarningsView:
     pending_micro: int
     due_micro: int
     paid_micro: int
+
+
+@dataclass(frozen=True)
+class BooksView:
+    """The books at a glance; every number but ``transactions`` must be zero."""
+
+    sums: dict[str, int]  # currency -> sum over all postings
+    transactions: int
+    unbalanced: int  # transactions that do not sum to zero
+    drifted: int  # stored balances that differ from their postings
+    below_floor: int
+    holds_uncovered: int  # tenants whose hold account differs from their rentals' holds
+    receivables_wrong: int  # tenants whose unpaid invoices differ from their receivable account
+
+    @property
+    def balanced(self) -> bool:
+        """True when nothing breaks a rule."""
+        return not any(self.sums.values()) and not (
+            self.unbalanced
+            or self.drifted
+            or self.below_floor
+            or self.holds_uncovered
+            or self.receivables_wrong
+        )

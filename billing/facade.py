@@ -1,7 +1,194 @@
 """Billing's door: the only module, with contracts, that other areas may import.
 
 Nothing behind this door talks to Stripe: intents are rows, executed later by a loop. Calls marked
-"in a transaction" join the caller's and leave the commit to it.
+"in a transaction" join the caller's and leave the commit to it. Amounts are micro-units of USD.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from billing.contracts import (
+    BalanceView,
+    BooksView,
+    CardSetupView,
+    ChargeView,
+    EarningsView,
+    HoldView,
+    InvoiceView,
+    PaymentMethodView,
+    PriceTerms,
+    TopUpView,
+    TransactionView,
+    UsageWindow,
+)
+from billing.invoicing import close_period as _close
+from billing.invoicing import reads as _invoices
+from billing.ledger import invariants as _invariants
+from billing.ledger import statement as _statement
+from billing.metering import hold as _hold
+from billing.metering import reads as _reads
+from billing.metering import sweep as _sweep
+from billing.metering import usage as _usage
+from billing.payments import cards as _cards
+from billing.payments import tenants as _tenants
+from billing.payments import topup as _topup
+from billing.payments import webhook as _webhook
+
+
+def open_tenant(*, org_ref: UUID, email: str, name: str) -> None:
+    """In a transaction: accounts and a Stripe customer for an organization. Idempotent."""
+    _tenants.open_tenant(org_ref=org_ref, email=email, name=name)
+
+
+def set_credit_limit(*, org_ref: UUID, limit_micro: int) -> None:
+    """In a transaction: post-paid down to -limit, 0 for prepaid. InvalidRequest below the debt."""
+    _tenants.set_credit_limit(org_ref=org_ref, limit_micro=limit_micro)
+
+
+def balance(*, org_ref: UUID) -> BalanceView:
+    """What the organization has, holds, may spend, burns, and until when that lasts."""
+    return _reads.balance(org_ref=org_ref)
+
+
+def hold(*, org_ref: UUID, rental_ref: UUID, terms: PriceTerms) -> HoldView:
+    """In a transaction, as its last lock: hold the first hour of a rental.
+
+    Refusal("insufficient_funds", needed, available, topup_url) past the floor. Idempotent.
+    """
+    return _hold.hold(org_ref=org_ref, rental_ref=rental_ref, terms=terms)
+
+
+def meter_started(*, rental_ref: UUID, at: datetime) -> None:
+    """In a transaction: the rental runs, and uses up its hold, from ``at`` on. Idempotent."""
+    _hold.meter_started(rental_ref=rental_ref, at=at)
+
+
+def meter_stopped(*, rental_ref: UUID) -> None:
+    """In a transaction: the rental runs no more; windows may still follow. Idempotent."""
+    _hold.meter_stopped(rental_ref=rental_ref)
+
+
+def end_rental(*, rental_ref: UUID) -> None:
+    """In a transaction, after the last window: return the rest of the hold. Idempotent."""
+    _hold.end_rental(rental_ref=rental_ref)
+
+
+def post_usage(*, windows: Sequence[UsageWindow]) -> int:
+    """In a transaction: charge what is new in ``windows`` and refill holds; the lines written.
+
+    Windows charged before are cut or skipped, so a repetition costs nothing. ValueError for a
+    window that breaks the contract; nothing of the batch is stored then.
+    """
+    return _usage.post_usage(windows=windows)
+
+
+def exhausted(*, limit: int) -> list[UUID]:
+    """Running rentals that nothing pays any more, soonest first; refills those it can."""
+    return _sweep.exhausted(limit=limit)
+
+
+def start_topup(
+    *, org_ref: UUID, amount_micro: int, return_url: str, payment_method_id: UUID | None = None
+) -> TopUpView:
+    """In a transaction: a top-up on Stripe's page, or at once with a saved card.
+
+    InvalidRequest for an amount that is not 5 to 10,000 USD in whole cents.
+    """
+    return _topup.start_topup(
+        org_ref=org_ref,
+        amount_micro=amount_micro,
+        return_url=return_url,
+        payment_method_id=payment_method_id,
+    )
+
+
+def topup(*, org_ref: UUID, topup_id: UUID) -> TopUpView:
+    """One top-up; NotFound for another organization's."""
+    return _topup.topup(org_ref=org_ref, topup_id=topup_id)
+
+
+def topups(*, org_ref: UUID) -> list[TopUpView]:
+    """All top-ups, newest first."""
+    return _topup.topups(org_ref=org_ref)
+
+
+def start_card_setup(*, org_ref: UUID, return_url: str) -> CardSetupView:
+    """In a transaction: a visit to Stripe's page that saves a card."""
+    return _cards.start_card_setup(org_ref=org_ref, return_url=return_url)
+
+
+def card_setup(*, org_ref: UUID, setup_id: UUID) -> CardSetupView:
+    """One card setup; NotFound for another organization's."""
+    return _cards.card_setup(org_ref=org_ref, setup_id=setup_id)
+
+
+def payment_methods(*, org_ref: UUID) -> list[PaymentMethodView]:
+    """Saved cards, newest first; the newest active one is the default."""
+    return _cards.payment_methods(org_ref=org_ref)
+
+
+def transactions(*, org_ref: UUID, limit: int, after: UUID | None = None) -> list[TransactionView]:
+    """The statement, newest first; ``after`` is the last id of the page before."""
+    return _statement.transactions(org_ref=org_ref, limit=limit, after=after)
+
+
+def charges(*, rental_ref: UUID) -> list[ChargeView]:
+    """A rental's charges, oldest first."""
+    return _reads.charges(rental_ref=rental_ref)
+
+
+def charges_of(
+    *,
+    rental_refs: Sequence[UUID],
+    from_at: datetime | None = None,
+    to_at: datetime | None = None,
+    limit: int | None = None,
+) -> list[ChargeView]:
+    """Charges of several rentals that overlap [from_at, to_at), newest first."""
+    return _reads.charges_of(rental_refs=rental_refs, from_at=from_at, to_at=to_at, limit=limit)
+
+
+def charge(*, charge_id: UUID) -> ChargeView:
+    """One charge; the caller checks by its rental whose it is."""
+    return _reads.charge(charge_id=charge_id)
+
+
+def spent(*, rental_refs: Sequence[UUID]) -> dict[UUID, int]:
+    """What the renter was charged so far, per rental."""
+    return _reads.spent(rental_refs=rental_refs)
+
+
+def close_period(*, org_ref: UUID, actor: str, up_to: datetime | None = None) -> InvoiceView:
+    """In a transaction: invoice every charge until ``up_to`` that is on no invoice yet.
+
+    Refusal("invalid_transition") when there is too little, or no credit limit.
+    """
+    return _close.close_period(org_ref=org_ref, actor=actor, up_to=up_to)
+
+
+def invoices(*, org_ref: UUID) -> list[InvoiceView]:
+    """All invoices, newest first."""
+    return _invoices.invoices(org_ref=org_ref)
+
+
+def invoice(*, org_ref: UUID, invoice_id: UUID) -> InvoiceView:
+    """One invoice; NotFound for another organization's."""
+    return _invoices.invoice(org_ref=org_ref, invoice_id=invoice_id)
+
+
+def earnings(*, provider_ref: UUID) -> EarningsView:
+    """A provider's shares by how far they are on their way to it."""
+    return _reads.earnings(provider_ref=provider_ref)
+
+
+def receive_webhook(*, payload: bytes, signature: str) -> None:
+    """Store a webhook's event once; Refusal("malformed") unless Stripe signed it."""
+    _webhook.receive(payload=payload, signature=signature)
+
+
+def books() -> BooksView:
+    """The ledger's own checks: ``balanced`` when nothing breaks a rule."""
+    return _invariants.books()

@@ -32,6 +32,9 @@ class Customer(models.Model):
 class PaymentMethod(models.Model):
     """A card saved at Stripe. The number never comes here; the newest active one is the default."""
 
+    ACTIVE = "active"
+    DETACHED = "detached"
+
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     customer = models.ForeignKey(
         Customer, on_delete=models.PROTECT, related_name="methods", db_column="org_ref"
@@ -42,7 +45,7 @@ class PaymentMethod(models.Model):
     exp_month = models.IntegerField()
     exp_year = models.IntegerField()
     state = models.CharField(
-        max_length=10, choices=[("active", "active"), ("detached", "detached")], default="active"
+        max_length=10, choices=[(ACTIVE, ACTIVE), (DETACHED, DETACHED)], default=ACTIVE
     )
     created_at = models.DateTimeField(db_default=AppNow())
 

@@ -1,0 +1,1 @@
+"""Billing's one page: the webhook that Stripe calls."""

@@ -1,0 +1,1 @@
+"""The ledger: accounts, balanced transactions, and the checks an auditor would make."""

@@ -1,0 +1,65 @@
+"""A tenant's statement: what changed what it has with us, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from django.db.models import Sum
+
+from billing.contracts import TransactionView
+from billing.models import Account, CauseType, Posting, Transaction, TransactionKind, UsageLine
+from billing.models.account import STORED
+from kernel.errors import NotFound
+
+# Moves between available and held are no news: they change nothing of what the tenant has.
+_INNER = (TransactionKind.HOLD, TransactionKind.HOLD_REFILL, TransactionKind.HOLD_RELEASE)
+
+_TEXTS = {
+    TransactionKind.TOPUP: "Credit added",
+    TransactionKind.INVOICE: "Moved to an invoice",
+    TransactionKind.INVOICE_VOID: "Invoice cancelled",
+}
+
+
+def transactions(*, org_ref: UUID, limit: int, after: UUID | None = None) -> list[TransactionView]:
+    """Newest first; ``after`` is the last id of the page before. Holds are left out.
+
+    amount_micro is the effect on available and held together, so the amounts of all pages add up
+    to what the tenant has.
+    """
+    own = list(Account.objects.filter(owner_ref=org_ref, kind__in=STORED).values_list("id"))
+    if not own:
+        raise NotFound("organization")
+    legs = Posting.objects.filter(account__in=[row[0] for row in own]).exclude(txn__kind__in=_INNER)
+    if after is not None:
+        legs = legs.filter(txn__lt=after)
+    sums = dict(
+        legs.values("txn")
+        .annotate(total=Sum("amount_micro"))
+        .order_by("-txn")
+        .values_list("txn", "total")[:limit]
+    )
+    rows = list(Transaction.objects.filter(id__in=sums).order_by("-id"))
+    uses = _uses(rows)
+    return [
+        TransactionView(
+            id=row.id,
+            kind=row.kind,
+            at=row.at,
+            amount_micro=sums[row.id],
+            text=uses.get(row.cause_id) or _TEXTS[TransactionKind(row.kind)],
+            cause_type=row.cause_type,
+            cause_id=str(row.cause_id),
+        )
+        for row in rows
+    ]
+
+
+def _uses(rows: Iterable[Transaction]) -> dict[UUID, str]:
+    ids = [row.cause_id for row in rows if row.cause_type == CauseType.USAGE]
+    lines = UsageLine.objects.filter(id__in=ids).select_related("meter")
+    return {
+        line.id: f"{line.meter.description}: {line.seconds} s to {line.to_at:%Y-%m-%d %H:%M} UTC"
+        for line in lines
+    }

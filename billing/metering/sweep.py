@@ -1,0 +1,39 @@
+"""Find running rentals whose paid time is over; a tenant with money gets its holds refilled."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.db import transaction
+
+from billing.ledger.accounts import lock_purses
+from billing.ledger.post import post
+from billing.metering.usage import Funds, refill, save_meters
+from billing.models import RentalMeter
+from kernel.clock import AppNow, now
+
+
+def exhausted(*, limit: int) -> list[UUID]:
+    """Running rentals that nothing pays any more, soonest first.
+
+    A rental is due when its hold is used up although nothing was settled since (the tick is late)
+    or when credit was added after the last refill failed; both are mended here and not reported.
+    A meter locked by somebody else is being settled right now and is left to the next sweep.
+    """
+    with transaction.atomic():
+        due = list(
+            RentalMeter.objects.select_for_update(skip_locked=True)
+            .filter(running_since__isnull=False, paid_until__lte=AppNow())
+            .order_by("paid_until")[:limit]
+        )
+        if not due:
+            return []
+        funds = Funds(lock_purses({meter.org_ref for meter in due}))
+        present = now()
+        post(refill(due, funds, at=present))
+        save_meters(due)
+    return [
+        meter.rental_ref
+        for meter in due
+        if meter.paid_until is not None and meter.paid_until <= present
+    ]

@@ -1,0 +1,1 @@
+"""Customers, cards, top-ups and payments: our rows, and what Stripe's answers do to them."""

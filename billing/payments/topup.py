@@ -1,0 +1,82 @@
+"""Top-ups: a wish is a row with an intent; money arrives when Stripe says so (converge)."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from billing.contracts import PaymentState, TopUpView
+from billing.models import CallKind, PaymentMethod, TopUp
+from billing.payments.intents import intend
+from billing.payments.tenants import find_customer
+from kernel.errors import InvalidRequest, NotFound
+from kernel.money import CURRENCY, MICRO, MICRO_PER_MINOR, format_micro
+
+# Under five dollars the card fee eats the payment; above ten thousand a card is the wrong way.
+SMALLEST = 5 * MICRO
+LARGEST = 10_000 * MICRO
+
+
+def start_topup(
+    *, org_ref: UUID, amount_micro: int, return_url: str, payment_method_id: UUID | None = None
+) -> TopUpView:
+    """Store a top-up and its intent: Stripe's page, or at once with a saved card."""
+    check_return_url(return_url)
+    if not SMALLEST <= amount_micro <= LARGEST or amount_micro % MICRO_PER_MINOR:
+        span = f"{format_micro(SMALLEST, places=2)} to {format_micro(LARGEST, places=2)}"
+        raise InvalidRequest({"amount": [f"whole cents, {span} {CURRENCY}"]})
+    topup = TopUp.objects.create(
+        customer=find_customer(org_ref),
+        amount_micro=amount_micro,
+        currency=CURRENCY,
+        return_url=return_url,
+        method=_method(org_ref, payment_method_id),
+    )
+    kind = CallKind.TOPUP_CHARGE if topup.method_id else CallKind.TOPUP_CHECKOUT
+    intend(kind, key=f"topup:{topup.id}", subject=topup.id, org_ref=org_ref)
+    topup.refresh_from_db(fields=["created_at"])
+    return _view(topup)
+
+
+def topup(*, org_ref: UUID, topup_id: UUID) -> TopUpView:
+    """One top-up of the organization; NotFound for another's."""
+    found = TopUp.objects.filter(customer=org_ref, id=topup_id).first()
+    if found is None:
+        raise NotFound("top-up")
+    return _view(found)
+
+
+def topups(*, org_ref: UUID) -> list[TopUpView]:
+    """The organization's top-ups, newest first."""
+    return [_view(row) for row in TopUp.objects.filter(customer=org_ref).order_by("-id")]
+
+
+def check_return_url(url: str) -> None:
+    """Only an http(s) address can be come back to."""
+    parts = urlsplit(url) if len(url) <= 2000 else urlsplit("")
+    if parts.scheme not in {"http", "https"} or not parts.netloc:
+        raise InvalidRequest({"return_url": ["an http or https address of at most 2000 letters"]})
+
+
+def _method(org_ref: UUID, method_id: UUID | None) -> PaymentMethod | None:
+    if method_id is None:
+        return None
+    method = PaymentMethod.objects.filter(
+        customer=org_ref, id=method_id, state=PaymentMethod.ACTIVE
+    ).first()
+    if method is None:
+        raise NotFound("payment method")
+    return method
+
+
+def _view(row: TopUp) -> TopUpView:
+    return TopUpView(
+        id=row.id,
+        org_ref=row.customer_id,
+        amount_micro=row.amount_micro,
+        currency=row.currency,
+        state=PaymentState(row.state),
+        checkout_url=row.checkout_url,
+        failure=row.failure,
+        created_at=row.created_at,
+    )

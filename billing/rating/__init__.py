@@ -1,0 +1,1 @@
+"""Pure arithmetic: window x price -> money. Knows no table, no clock, no network."""

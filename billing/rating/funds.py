@@ -1,0 +1,53 @@
+"""Who pays a charge, and how long a hold lasts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from billing.rating.rounding import hold_for, seconds_covered
+
+FIRST_HOLD = 3600
+# A tick settles full hours; a quarter more carries the rental over a tick that comes late.
+REFILL = 4500
+
+
+@dataclass(frozen=True)
+class Paid:
+    """A charge split by its payers; what nobody could pay is the platform's."""
+
+    from_hold: int
+    from_tenant: int
+    overrun: int
+
+
+def pay(amount: int, *, held: int, available: int) -> Paid:
+    """First the hold, then the tenant down to its floor, and never a micro-unit beyond it."""
+    from_hold = min(amount, held)
+    from_tenant = min(amount - from_hold, max(available, 0))
+    return Paid(from_hold, from_tenant, amount - from_hold - from_tenant)
+
+
+def missing(rate_micro_h: int, *, held: int, seconds: int) -> int:
+    """What a hold lacks to pay ``seconds``."""
+    return max(0, hold_for(rate_micro_h, seconds) - held)
+
+
+def paid_until(
+    *,
+    rate_micro_h: int,
+    held: int,
+    running_since: datetime | None,
+    charged_until: datetime | None,
+) -> datetime | None:
+    """The second at which the hold of a running rental is used up; None: not running, or free."""
+    if running_since is None or rate_micro_h == 0:
+        return None
+    return unpaid_from(running_since, charged_until) + timedelta(
+        seconds=seconds_covered(held, rate_micro_h)
+    )
+
+
+def unpaid_from(running_since: datetime, charged_until: datetime | None) -> datetime:
+    """Where the seconds begin that run and are not charged yet."""
+    return running_since if charged_until is None else max(running_since, charged_until)
