@@ -36,7 +36,7 @@ SELECT i.id AS op_id, i.rental_ref AS rental_id,
          ELSE 'pending'
        END AS state,
        i.generation,
-       greatest(i.state_since, i.worked_at) AS updated_ts
+       i.state_since AS updated_ts
 FROM provisioner_instance i;
 
 CREATE OR REPLACE VIEW facts.audit AS
@@ -45,7 +45,38 @@ SELECT s.seq, e.actor, e.on_behalf, e.action, e.object, e.ts,
 FROM marketplace_auditseal s
 JOIN marketplace_auditentry e ON e.id = s.entry_id;
 
--- billing --
+CREATE OR REPLACE VIEW facts.usage AS
+SELECT id AS usage_id, rental_ref AS rental_id, from_at AS from_ts, to_at AS to_ts, gpus,
+       price_micro_h, amount_micro, provider_micro, fee_micro, txn_id
+  FROM billing_usageline;
+
+CREATE OR REPLACE VIEW facts.entry AS
+SELECT p.id AS entry_id, p.txn_id, p.account_id, p.amount_micro, p.currency, t.at AS ts
+  FROM billing_posting p JOIN billing_transaction t ON t.id = p.txn_id;
+
+CREATE OR REPLACE VIEW facts.txn AS
+SELECT id AS txn_id, kind, cause_type, cause_id, at AS ts FROM billing_transaction;
+
+-- The stored floor also counts unpaid invoices, so it is never below what is shown here.
+CREATE OR REPLACE VIEW facts.account AS
+SELECT id AS account_id, kind, owner_ref AS owner_id, currency,
+       -credit_limit_micro AS min_balance_micro
+  FROM billing_account;
+
+CREATE OR REPLACE VIEW facts.payment AS
+SELECT id AS payment_id, org_ref AS tenant_id, stripe_id, kind, amount_minor, currency, state,
+       txn_id
+  FROM billing_payment;
+
+CREATE OR REPLACE VIEW facts.stripe_event AS
+SELECT id AS event_id, type, received_at AS received_ts, applied_at AS applied_ts, outcome
+  FROM billing_stripeevent;
+
+-- Disks are included in the GPU price until volumes are sold: no line of their own exists yet.
+CREATE OR REPLACE VIEW facts.disk_usage AS
+SELECT usage_id, rental_id, from_ts, to_ts, 0 AS disk_gib, price_micro_h, amount_micro,
+       provider_micro, fee_micro, txn_id
+FROM facts.usage WHERE false;
 
 DO $$
 BEGIN

@@ -210,7 +210,7 @@ class Stack:
             self._kube_file.exists, "the control planes answer", child=self._kube, deadline_s=180
         )
         found: dict[str, Any] = json.loads(self._kube_file.read_text())
-        for name, values in found["clusters"].items():
+        for name, values in found.items():
             self.clusters[name] = Cluster(
                 name=name,
                 api_url=values["api_url"],
