@@ -33,12 +33,7 @@ class Binaries:
         """The same set as real copies: replacing a file under a running program crashes it."""
         folder.mkdir(parents=True, exist_ok=True)
         for name in NEEDED:
-            source, target = self.folder / name, folder / name
-            if target.exists() and _same(source, target):
-                continue
-            part = target.with_suffix(".part")
-            shutil.copy2(source, part)
-            part.replace(target)
+            shutil.copy2(self.folder / name, folder / name)
         return dataclasses.replace(self, folder=folder)
 
 
@@ -71,8 +66,3 @@ def _described(folder: Path) -> Binaries:
     if not found:
         raise RuntimeError(f"{command[0]} does not tell its version: {shown.strip()!r}")
     return Binaries(folder, (int(found[1]), int(found[2])))
-
-
-def _same(source: Path, target: Path) -> bool:
-    one, other = source.stat(), target.stat()
-    return (one.st_size, int(one.st_mtime)) == (other.st_size, int(other.st_mtime))

@@ -1,7 +1,6 @@
 """A certificate authority of one cluster and what it issues, made locally and valid for a year.
 
-Keys are written with mode 0600 next to their certificates and reused on the next start, so that a
-CA a provider has already handed out stays valid.
+Keys are written with mode 0600 next to their certificates.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _VALID = datetime.timedelta(days=365)
 _BACKDATED = datetime.timedelta(hours=1)  # for a clock that is set back a little
-_RENEW_BEFORE = datetime.timedelta(days=30)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,23 +30,20 @@ class Pair:
 
 
 class Authority:
-    """The CA in `folder`; made there when absent or about to expire, then all else is new too."""
+    """A new CA with its files in `folder`, where also goes what it issues."""
 
     def __init__(self, folder: Path, name: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.pair = Pair(folder / "ca.crt", folder / "ca.key")
-        self._fresh = not _usable(self.pair.cert)
-        if self._fresh:
-            key = ec.generate_private_key(ec.SECP256R1())
-            _write(self.pair.key, _pem_of(key))
-            _write(self.pair.cert, self._self_signed(key, name))
-        self._cert = x509.load_pem_x509_certificate(self.pair.cert.read_bytes())
-        self._key = serialization.load_pem_private_key(self.pair.key.read_bytes(), None)
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._cert = self._self_signed(name)
+        _write(self.pair.key, _pem_of(self._key))
+        _write(self.pair.cert, self._cert.public_bytes(serialization.Encoding.PEM))
 
     @property
     def pem(self) -> str:
-        return self.pair.cert.read_text()
+        return self._cert.public_bytes(serialization.Encoding.PEM).decode()
 
     def client(self, user: str, groups: Sequence[str]) -> Pair:
         """A client certificate that Kubernetes reads as `user` in `groups`."""
@@ -62,27 +57,25 @@ class Authority:
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         return self._issue(name, subject, ExtendedKeyUsageOID.SERVER_AUTH, hosts)
 
-    def _self_signed(self, key: ec.EllipticCurvePrivateKey, name: str) -> bytes:
+    def _self_signed(self, name: str) -> x509.Certificate:
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{name}-ca")])
-        identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        public = self._key.public_key()
+        identifier = x509.SubjectKeyIdentifier.from_public_key(public)
         builder = (
-            _builder(subject, subject, key.public_key())
+            _builder(subject, subject, public)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_key_usage(signs_certificates=True), critical=True)
             .add_extension(identifier, critical=False)
         )
-        return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+        return builder.sign(self._key, hashes.SHA256())
 
     def _issue(
         self, file: str, subject: x509.Name, usage: x509.ObjectIdentifier, hosts: Sequence[str]
     ) -> Pair:
         pair = Pair(self.folder / f"{file}.crt", self.folder / f"{file}.key")
-        if not self._fresh and _usable(pair.cert):
-            return pair
         key = ec.generate_private_key(ec.SECP256R1())
-        ca_public = self._cert.public_key()
-        assert isinstance(ca_public, ec.EllipticCurvePublicKey)
-        authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_public)
+        issuer = self._key.public_key()
+        authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer)
         identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
         builder = (
             _builder(subject, self._cert.subject, key.public_key())
@@ -95,7 +88,6 @@ class Authority:
         if hosts:
             names = x509.SubjectAlternativeName([_general_name(host) for host in hosts])
             builder = builder.add_extension(names, critical=False)
-        assert isinstance(self._key, ec.EllipticCurvePrivateKey)
         _write(pair.key, _pem_of(key))
         signed = builder.sign(self._key, hashes.SHA256())
         _write(pair.cert, signed.public_bytes(serialization.Encoding.PEM))
@@ -103,10 +95,9 @@ class Authority:
 
 
 def token_key(folder: Path) -> Path:
-    """The RSA key that signs service-account tokens; kept, or every token given out would die."""
+    """A new key that signs service-account tokens."""
     path = folder / "service-accounts.key"
-    if not path.exists():
-        _write(path, _pem_of(rsa.generate_private_key(public_exponent=65537, key_size=2048)))
+    _write(path, _pem_of(rsa.generate_private_key(public_exponent=65537, key_size=2048)))
     return path
 
 
@@ -146,13 +137,6 @@ def _general_name(host: str) -> x509.GeneralName:
         return x509.DNSName(host)
 
 
-def _usable(cert: Path) -> bool:
-    if not cert.exists():
-        return False
-    ends = x509.load_pem_x509_certificate(cert.read_bytes()).not_valid_after_utc
-    return ends - datetime.datetime.now(datetime.UTC) > _RENEW_BEFORE
-
-
 def _pem_of(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM,
@@ -162,10 +146,7 @@ def _pem_of(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all, and readable by us alone from the first moment."""
-    part = path.with_suffix(path.suffix + ".part")
-    part.unlink(missing_ok=True)
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    """A new file, readable by us alone from the first moment."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as handle:
         handle.write(content)
-    part.replace(path)

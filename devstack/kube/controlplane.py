@@ -1,8 +1,8 @@
 """One Kubernetes control plane on loopback: etcd, API server, scheduler, controller manager.
 
-No kubelet: nodes come from `nodesim`. The state directory keeps certificates, the token key, ports
-and etcd's data, so a restart is the same cluster at the same address. Settings are chosen to be
-quiet (a demo runs two of these on two cores) and otherwise as real clusters have them.
+No kubelet: nodes come from `nodesim`. Settings are chosen to be quiet (a demo runs two of these on
+two cores) and otherwise as real clusters have them. Certificates, keys and data lie in the state
+directory and are as short-lived as that.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class ControlPlane:
         self._node_grace_s = node_grace_s
         self._children: list[Child] = []
         folder.mkdir(parents=True, exist_ok=True)
-        self._ports = self._choose_ports()
+        self._ports = {port: free_port() for port in _PORT_NAMES}
         self._authority = Authority(folder / "pki", name)
         self._serving = self._authority.server("kube-apiserver", [_HOST, "localhost"])
         self._etcd_server = self._authority.server("etcd", [_HOST, "localhost"])
@@ -96,16 +96,26 @@ class ControlPlane:
     def start(self) -> None:
         """Start all four and return when each is ready. Raises ProcessError; then call `stop`."""
         self._start_etcd()
-        api_server = self._start_api_server()
-        wait_until(
-            partial(_healthy, self.admin(), "/readyz"),
-            f"the API server of {self.name}",
-            child=api_server,
-            deadline_s=_READY_WITHIN_S,
-        )
+        self.start_api_server()
         for child, port in (self._start_scheduler(), self._start_controllers()):
             probe = Api(f"https://{_HOST}:{port}", self.ca_pem, timeout_s=2)
             wait_until(partial(_healthy, probe), f"{child.name} of {self.name}", child=child)
+
+    def start_api_server(self) -> None:
+        """Start the API server and wait until it is ready; again after `stop_api_server`."""
+        child = self._run("kube-apiserver", self._api_server_flags())
+        wait_until(
+            partial(_healthy, self.admin(), "/readyz"),
+            f"the API server of {self.name}",
+            child=child,
+            deadline_s=_READY_WITHIN_S,
+        )
+
+    def stop_api_server(self) -> None:
+        """The cluster stops answering; nodes and scheduler stay and wait for it."""
+        (child,) = [child for child in self._children if child.name.endswith("kube-apiserver")]
+        self._supervisor.discard(child)
+        self._children.remove(child)
 
     def stop(self) -> None:
         """Stop in reverse order; a few seconds at most. Safe after a start that failed."""
@@ -143,7 +153,7 @@ class ControlPlane:
             },
         )
 
-    def _start_api_server(self) -> Child:
+    def _api_server_flags(self) -> dict[str, object]:
         flags: dict[str, object] = {
             "bind-address": _HOST,
             "advertise-address": _HOST,
@@ -170,7 +180,7 @@ class ControlPlane:
             flags["enable-admission-plugins"] = "PodSecurityPolicy"
         if self.version < (1, 22):
             flags["feature-gates"] = "BoundServiceAccountTokenVolume=true,TTLAfterFinished=true"
-        return self._run("kube-apiserver", flags)
+        return flags
 
     def _start_scheduler(self) -> tuple[Child, int]:
         flags: dict[str, object] = {
@@ -224,9 +234,6 @@ class ControlPlane:
         )
         self._children.append(child)
         return child
-
-    def _choose_ports(self) -> dict[str, int]:
-        return {name: free_port() for name in _PORT_NAMES}
 
     def _kubeconfig(self, user: str, groups: list[str]) -> Path:
         """A kubeconfig with everything embedded. JSON is YAML, so kubectl and Go read it."""

@@ -70,13 +70,13 @@ class KubeStack:
         node_grace_s: int = 40,
     ) -> None:
         self.clusters: dict[str, Cluster] = {}
+        self.planes: dict[str, ControlPlane] = {}
         self._folder = folder
         self._names = list(names)
         self._fleets = fleets or {}
         self._namespaces = namespaces
         self._heartbeat_s = heartbeat_s
         self._node_grace_s = node_grace_s
-        self._planes: list[ControlPlane] = []
         self._ports: list[int] = []
         self._state: State | None = None
         self._supervisor: Supervisor | None = None
@@ -99,9 +99,9 @@ class KubeStack:
         """Stop all programs and give the folder back; its files stay."""
         self.clusters.clear()
         self._ask_all_to_stop()
-        for plane in self._planes:
+        for plane in self.planes.values():
             plane.stop()
-        self._planes.clear()
+        self.planes.clear()
         if self._supervisor:
             self._supervisor.stop()
             self._supervisor = None
@@ -148,7 +148,7 @@ class KubeStack:
             binaries=binaries,
             node_grace_s=self._node_grace_s,
         )
-        self._planes.append(plane)
+        self.planes[name] = plane
         plane.start()
         admin = plane.admin()
         control = self._start_simulator(name, plane)

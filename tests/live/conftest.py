@@ -1,0 +1,43 @@
+"""One real cluster for all live tests of a run, started when the first of them asks for it.
+
+`kube_owned` is the cluster (api_url, ca_pem, token, admin(), tenant()), `sim` its node simulator.
+Nodes report every second and are Unknown after five, so that tests of silence are short.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from devstack.kube.simclient import Sim
+from devstack.kube.stack import KubeStack
+from devstack.state import State
+
+NODE_GRACE_S = 5
+
+
+@pytest.fixture(scope="session")
+def kube_stack():
+    with State.temporary("live") as state:
+        stack = KubeStack(
+            state.path / "kube", names=["dc-owned"], heartbeat_s=1.0, node_grace_s=NODE_GRACE_S
+        )
+        stack.start()
+        try:
+            yield stack
+        finally:
+            stack.stop()
+
+
+@pytest.fixture(scope="session")
+def kube_owned(kube_stack):
+    """The running cluster `dc-owned`: what a provider hands over, and an admin client for tests."""
+    return kube_stack.clusters["dc-owned"]
+
+
+@pytest.fixture
+def sim(kube_owned):
+    """The node simulator, without standing orders before and after."""
+    sim = Sim(kube_owned.sim_control_url)
+    sim.clear()
+    yield sim
+    sim.clear()
