@@ -34,6 +34,12 @@ BEAT: dict[str, dict[str, Any]] = {
     "funds": _every("marketplace.funds", 5),
     # Audit rows are chained within 5 s.
     "seal": _every("marketplace.seal_audit", 3),
+    # Woken after commit; this net also sends again what a mail server refused.
+    "mail": _every("marketplace.mail", 30),
+    # New cards become drafts while their owner still looks at the page of the cluster.
+    "publish": _every("marketplace.publish", 5),
+    # Idempotency keys are kept thirty days; an hour more or less matters to nobody.
+    "forget": _every("marketplace.forget", 3600),
     # Intents towards Stripe: woken after commit, this is the net below.
     "stripe_out": _every("billing.stripe_out", 5),
     "stripe_in": _every("billing.stripe_in", 5),

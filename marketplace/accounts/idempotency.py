@@ -90,6 +90,18 @@ def once(
         return Rendered(status, body)
 
 
+def stored(claim: Claim) -> Rendered | None:
+    """The answer that this request was given before, without waiting for one under way.
+
+    For actions that look at the world before their transaction: what they find may have been
+    changed by their own first run. Raises Refusal idempotency_key_reuse.
+    """
+    row = IdempotencyKey.objects.filter(
+        organization_ref=claim.organization_ref, key=claim.key
+    ).first()
+    return _answered(row, claim) if row else None
+
+
 def encode(value: Any) -> bytes:
     """JSON as every answer is written, so that a replay is the same bytes."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
@@ -103,6 +115,10 @@ def _claim(claim: Claim) -> Rendered | None:
         if _insert(claim):
             return None
         row = mine.first()  # None: it was just forgotten for its age, so it is free again
+    return _answered(row, claim)
+
+
+def _answered(row: IdempotencyKey, claim: Claim) -> Rendered:
     if bytes(row.request_hash) != claim.request_hash:
         raise Refusal(
             "idempotency_key_reuse",

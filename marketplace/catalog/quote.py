@@ -132,12 +132,17 @@ def _store(acting: Principal, offer: Offer, gpus: int, disk_gib: int) -> Quote:
     )
 
 
-def open_quote(acting: Principal, quote_id: str) -> Quote:
-    """The quote with its loaded offer, still good; raises NotFound, quote_used, quote_expired."""
+def get_quote(acting: Principal, quote_id: str) -> Quote:
+    """The caller's quote with its loaded offer; raises NotFound."""
     rows = Quote.objects.select_related(
         "offer__group", "offer__datacenter", "offer__provider", "price"
     )
-    quote = get_visible(rows, acting, quote_id)
+    return get_visible(rows, acting, quote_id)
+
+
+def open_quote(acting: Principal, quote_id: str) -> Quote:
+    """The quote with its loaded offer, still good; raises NotFound, quote_used, quote_expired."""
+    quote = get_quote(acting, quote_id)
     if quote.used_at is not None:
         raise used()
     if quote.expires_at <= now():

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 
 from kernel.errors import NotFound, Refusal
 from kernel.text import rfc3339
-from marketplace.accounts.access import Principal, get_visible, visible
+from marketplace.accounts.access import Principal, find, visible
 from marketplace.catalog.needs import Has, unmet
 from marketplace.catalog.registry import by_slug
 from marketplace.models import Offer, Template
@@ -76,11 +76,18 @@ def _store(row: dict[str, Any]) -> int:
     return 1
 
 
-def get_template(acting: Principal, given: str) -> Template:
+def list_templates(acting: Principal | None) -> QuerySet[Template]:
+    """Those that the caller may use; without a caller the curated ones."""
+    rows = Template.objects.filter(active=True)
+    return visible(rows, acting) if acting else rows.filter(organization=None)
+
+
+def get_template(acting: Principal | None, given: str) -> Template:
     """By id or slug, the organization's own before a curated one; raises NotFound."""
+    rows = list_templates(acting)
     if given.startswith("tpl_"):
-        return get_visible(Template, acting, given)
-    rows = visible(Template, acting).filter(slug=given, active=True)
+        return find(rows, given)
+    rows = rows.filter(slug=given)
     found = rows.order_by(F("organization").asc(nulls_last=True)).first()
     if found is None:
         raise NotFound("template")

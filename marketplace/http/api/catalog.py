@@ -1,0 +1,330 @@
+"""Catalogue: accelerators, places, offers, templates; quotes. Public but for quotes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpResponse
+from django.urls import path
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+
+from kernel.errors import InvalidRequest
+from marketplace.accounts.access import Principal
+from marketplace.catalog import quote as quotes
+from marketplace.catalog import registry, search, templates
+from marketplace.catalog.query import FILTERS, MAX_GPUS, OfferQuery, parse_requirement
+from marketplace.http.api.base import ApiView, Body
+from marketplace.http.api.fields import Later, Shown
+from marketplace.http.api.paging import parse_limit
+from marketplace.http.api.schema import paged as pages
+
+MAX_DISK_GIB = 1_000_000
+
+
+class Accelerator(Shown):
+    slug = serializers.CharField()
+    vendor = serializers.CharField()
+    name = serializers.CharField()
+    memory_gib = serializers.IntegerField(help_text="Of one card, as it is sold")
+    sharing_modes = serializers.ListField(child=serializers.CharField())
+    toolkit = serializers.CharField()
+    interconnect = serializers.CharField(allow_null=True)
+    in_stock = serializers.IntegerField(help_text="Cards on sale and free now")
+    from_price = serializers.CharField(allow_null=True, help_text="Lowest per GPU-hour in stock")
+    currency = serializers.CharField()
+
+
+class Accelerators(ApiView):
+    """Every accelerator the platform knows, with its stock and lowest price."""
+
+    public = True
+    paged = True
+
+    @extend_schema(responses={200: pages(Accelerator)})
+    def get(self, request: Request) -> HttpResponse:
+        rows = registry.accelerators()
+        return self.page_of(request, rows, lambda row: row, key=lambda row: str(row["slug"]))
+
+
+class Region(Shown):
+    id = serializers.CharField()
+    region = serializers.CharField()
+    country = serializers.CharField()
+    storage = serializers.ListField(child=serializers.CharField())
+
+
+class Regions(ApiView):
+    """Where cards stand."""
+
+    public = True
+    paged = True
+
+    @extend_schema(responses={200: pages(Region)})
+    def get(self, request: Request) -> HttpResponse:
+        rows = registry.regions()
+        return self.page_of(
+            request, rows, lambda row: row, key=lambda row: f"{row['id']} {row['country']}"
+        )
+
+
+class Place(Shown):
+    id = serializers.CharField()
+    name = serializers.CharField()
+    region = serializers.CharField()
+    country = serializers.CharField()
+    ownership = serializers.CharField()
+    storage = serializers.CharField()
+    created_at = serializers.CharField()
+    version = serializers.IntegerField()
+
+
+class DataCenters(ApiView):
+    """The data centres with their regions."""
+
+    public = True
+    paged = True
+
+    @extend_schema(responses={200: pages(Place)})
+    def get(self, request: Request) -> HttpResponse:
+        rows = registry.datacenters()
+        return self.page_of(request, rows, lambda row: row, key=lambda row: str(row["id"]))
+
+
+class Reliability(Shown):
+    value = serializers.FloatField(allow_null=True)
+    sample = serializers.IntegerField()
+
+
+class Offer(Shown):
+    """A homogeneous group of cards. Null: not measured."""
+
+    id = serializers.CharField()
+    accelerator = serializers.CharField()
+    vendor = serializers.CharField()
+    memory_gib = serializers.IntegerField()
+    verified = serializers.BooleanField()
+    sharing_mode = serializers.CharField()
+    gpus = serializers.IntegerField(help_text="The cards that all_in and the shape are for")
+    min_gpus = serializers.IntegerField()
+    gpus_available = serializers.IntegerField()
+    largest_block = serializers.IntegerField(help_text="Most GPUs free on one node")
+    price_per_gpu_hour = serializers.CharField()
+    all_in_per_hour = serializers.CharField()
+    disk_price = serializers.CharField()
+    currency = serializers.CharField()
+    datacenter = serializers.CharField()
+    region = serializers.CharField()
+    country = serializers.CharField()
+    ownership = serializers.CharField()
+    tier = serializers.CharField()
+    isolation = serializers.CharField()
+    interruptible = serializers.BooleanField()
+    vcpus = serializers.FloatField()
+    ram_gib = serializers.FloatField()
+    disk_gib = serializers.FloatField()
+    disk_kind = serializers.CharField(allow_null=True)
+    storage = serializers.CharField()
+    driver = serializers.CharField(allow_null=True)
+    cuda_max = serializers.CharField(allow_null=True)
+    net_down_mbps = serializers.FloatField(allow_null=True)
+    net_up_mbps = serializers.FloatField(allow_null=True)
+    interconnect = serializers.CharField(allow_null=True)
+    reliability = Reliability()
+    benchmark = serializers.FloatField(allow_null=True)
+    why_here = serializers.CharField()
+    state = serializers.CharField()
+    reason = serializers.CharField(allow_null=True)
+    actions = serializers.ListField(child=serializers.CharField())
+    created_at = serializers.CharField()
+    version = serializers.IntegerField()
+
+
+_FILTER_TEXT = {
+    "accelerator": "Slug; may be repeated",
+    "gpus": "Free on one node now",
+    "min_memory_gib": "Per card",
+    "min_vcpus": "For the asked GPUs together, as are min_ram_gib and min_disk_gib",
+    "max_price": "Per GPU-hour, a decimal string",
+    "order": "price, -price, reliability or performance; ties by id",
+}
+
+
+class Offers(ApiView):
+    """What can be rented. A filter is never dropped: unknown or malformed ones are refused."""
+
+    public = True
+    paged = True
+
+    @extend_schema(
+        parameters=[
+            OpenApiParameter(
+                name, str, many=name == "accelerator", description=_FILTER_TEXT.get(name, "")
+            )
+            for name in FILTERS
+        ],
+        responses={200: pages(Offer)},
+    )
+    def get(self, request: Request) -> HttpResponse:
+        given = {name: list(values) for name, values in request.query_params.lists()}
+        for name in ("cursor", "limit"):
+            given.pop(name, None)
+        query = search.parse(given)
+        page = search.search(
+            query,
+            cursor=request.query_params.get("cursor"),
+            limit=parse_limit(request.query_params.get("limit")),
+        )
+        cards = registry.by_slug()
+        items = [search.describe(row, cards) for row in page.rows]
+        return self.show({"items": items, "next_cursor": page.next_cursor})
+
+
+class OneOffer(ApiView):
+    """One offer, also when it is paused or has ended: rentals point to it."""
+
+    public = True
+
+    @extend_schema(responses={200: Offer})
+    def get(self, request: Request, offer_id: str) -> HttpResponse:
+        self.filters(request, {})
+        return self.show(search.describe(search.get_offer(offer_id), registry.by_slug()))
+
+
+class Template(Shown):
+    id = serializers.CharField()
+    slug = serializers.CharField()
+    name = serializers.CharField()
+    description = serializers.CharField()
+    curated = serializers.BooleanField()
+    image = serializers.CharField()
+    command = serializers.ListField(child=serializers.CharField())
+    ports = serializers.ListField(child=serializers.IntegerField())
+    needs = serializers.DictField(help_text="What a card must have; checked before renting")
+    created_at = serializers.CharField()
+    version = serializers.IntegerField()
+
+
+class Templates(ApiView):
+    """Images that are ready to use, and what they need of a card."""
+
+    public = True
+    paged = True
+
+    @extend_schema(responses={200: pages(Template)})
+    def get(self, request: Request) -> HttpResponse:
+        rows = templates.list_templates(_caller(request))
+        return self.page(request, rows, templates.describe, order=("slug", "id"))
+
+
+class OneTemplate(ApiView):
+    """One template, by id or slug."""
+
+    public = True
+
+    @extend_schema(responses={200: Template})
+    def get(self, request: Request, template: str) -> HttpResponse:
+        self.filters(request, {})
+        return self.show(templates.describe(templates.get_template(_caller(request), template)))
+
+
+def _caller(request: Request) -> Principal | None:
+    user: Any = request.user
+    return user if isinstance(user, Principal) else None
+
+
+class QuoteIn(Body):
+    offer = serializers.CharField(required=False, max_length=64)
+    requirement = serializers.JSONField(required=False, help_text="The filters of GET /offers")
+    gpus = serializers.IntegerField(required=False, min_value=1, max_value=MAX_GPUS)
+    disk_gib = serializers.IntegerField(required=False, min_value=1, max_value=MAX_DISK_GIB)
+    volume = Later()
+    interruptible = Later()
+
+
+class Component(Shown):
+    kind = serializers.CharField()
+    text = serializers.CharField()
+    quantity = serializers.IntegerField(allow_null=True)
+    unit_per_hour = serializers.CharField()
+    per_hour = serializers.CharField()
+    currency = serializers.CharField()
+
+
+class Quote(Shown):
+    """An all-in price for ten minutes, good for one rental."""
+
+    id = serializers.CharField()
+    offer = serializers.CharField()
+    accelerator = serializers.CharField()
+    region = serializers.CharField()
+    gpus = serializers.IntegerField()
+    disk_gib = serializers.IntegerField()
+    components = Component(many=True)
+    price_per_gpu_hour = serializers.CharField()
+    total_per_hour = serializers.CharField()
+    stopped_per_day = serializers.CharField()
+    currency = serializers.CharField()
+    tax = serializers.DictField()
+    traffic = serializers.DictField()
+    funds_end_at = serializers.CharField(allow_null=True)
+    created_at = serializers.CharField()
+    expires_at = serializers.CharField()
+    version = serializers.IntegerField()
+
+
+class Quotes(ApiView):
+    """The whole price before the click, for a named offer or the cheapest that fits."""
+
+    scopes = {"POST": "rentals:write"}
+
+    @extend_schema(request=QuoteIn, responses={201: Quote})
+    def post(self, request: Request) -> HttpResponse:
+        principal, data = self.principal(request), self.body(QuoteIn)
+        disk = data.get("disk_gib")
+        if ("offer" in data) == ("requirement" in data):
+            raise InvalidRequest({"offer": ["give either offer or requirement"]})
+        if "offer" in data and "gpus" not in data:
+            raise InvalidRequest({"gpus": ["say how many GPUs of the offer"]})
+        if "requirement" in data and "gpus" in data:
+            raise InvalidRequest({"gpus": ["name the GPUs inside the requirement"]})
+        query = requirement(data["requirement"]) if "requirement" in data else None
+
+        def act() -> Any:
+            if query is not None:
+                return quotes.quote_requirement(acting=principal, query=query, disk_gib=disk)
+            return quotes.create_quote(
+                acting=principal, offer_id=data["offer"], gpus=data["gpus"], disk_gib=disk
+            )
+
+        return self.act(request, act, lambda quote: (201, quotes.describe(quote)))
+
+
+class OneQuote(ApiView):
+    """A quote of the organization, used or not."""
+
+    scopes = {"GET": "rentals:read"}
+
+    @extend_schema(responses={200: Quote})
+    def get(self, request: Request, quote_id: str) -> HttpResponse:
+        self.filters(request, {})
+        return self.show(quotes.describe(quotes.get_quote(self.principal(request), quote_id)))
+
+
+def requirement(given: object) -> OfferQuery:
+    """The requirement of a body; raises InvalidRequest per field."""
+    return parse_requirement(given, registry.vocabulary())
+
+
+urls = [
+    path("accelerators", Accelerators.as_view()),
+    path("regions", Regions.as_view()),
+    path("datacenters", DataCenters.as_view()),
+    path("offers", Offers.as_view()),
+    path("offers/<str:offer_id>", OneOffer.as_view()),
+    path("templates", Templates.as_view()),
+    path("templates/<str:template>", OneTemplate.as_view()),
+    path("quotes", Quotes.as_view()),
+    path("quotes/<str:quote_id>", OneQuote.as_view()),
+]

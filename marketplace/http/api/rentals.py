@@ -1,0 +1,433 @@
+"""Rentals: rent, look, wait, change, act, and see every charged second's evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from django.http import HttpResponse
+from django.urls import path
+from django.utils.dateparse import parse_datetime
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+
+from marketplace.accounts.access import get_visible, visible
+from marketplace.catalog.query import whole
+from marketplace.http.api.base import ApiView, Body
+from marketplace.http.api.catalog import MAX_DISK_GIB, requirement
+from marketplace.http.api.fields import Flag, Later, NameIn, Shown, one_of
+from marketplace.http.api.schema import paged as pages
+from marketplace.models import Project, RentalEvent
+from marketplace.rentals import edit, read, start, stop
+from marketplace.rentals.order import RentOrder
+from marketplace.rentals.present import (
+    describe,
+    describe_charge,
+    describe_event,
+    describe_evidence,
+    describe_many,
+)
+from marketplace.rentals.state import LEGAL, STATES
+
+_TEXT = 32 * 1024
+
+
+class Text(serializers.CharField):
+    """JSON text, kept as it is; numbers and booleans are not text."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(trim_whitespace=False, **options)
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            raise serializers.ValidationError("must be a text")
+        return str(super().to_internal_value(data))
+
+
+class RentIn(Body):
+    """Exactly one of quote and requirement, of template and image, and of the three ends."""
+
+    quote = Text(required=False, max_length=64)
+    requirement = serializers.JSONField(required=False, help_text="The filters of GET /offers")
+    disk_gib = serializers.IntegerField(required=False, min_value=1, max_value=MAX_DISK_GIB)
+    name = NameIn(required=False, max_length=80)
+    project = Text(required=False, allow_null=True, max_length=64)
+    labels = serializers.DictField(required=False, child=Text(allow_blank=True, max_length=128))
+    template = Text(required=False, max_length=64)
+    image = Text(required=False, max_length=400)
+    command = serializers.ListField(required=False, child=Text(allow_blank=True, max_length=_TEXT))
+    env = serializers.DictField(required=False, child=Text(allow_blank=True, max_length=_TEXT))
+    ports = serializers.ListField(
+        required=False, child=serializers.IntegerField(min_value=1, max_value=65535)
+    )
+    ssh_keys = serializers.ListField(required=False, child=Text(max_length=8192))
+    ssh = Flag(required=False)
+    expires_at = serializers.DateTimeField(required=False, allow_null=True)
+    max_hours = serializers.DecimalField(
+        required=False, allow_null=True, max_digits=9, decimal_places=4
+    )
+    no_limit = Flag(required=False)
+    secrets = Later()
+    registry_credentials = Later()
+    volumes = Later()
+    idle_stop_minutes = Later()
+    queue = Later()
+    failover = Later()
+
+
+class Continuing(Shown):
+    per_hour = serializers.CharField()
+    currency = serializers.CharField()
+    items = serializers.ListField(child=serializers.DictField())
+
+
+class Access(Shown):
+    ssh = serializers.DictField(allow_null=True)
+    ports = serializers.ListField(child=serializers.DictField())
+    jupyter = serializers.DictField(allow_null=True)
+    terminal = serializers.DictField(allow_null=True)
+
+
+class RentalOut(Shown):
+    """A rental. Null: not known, not measured, or not there yet."""
+
+    id = serializers.CharField()
+    name = serializers.CharField()
+    project = serializers.CharField(allow_null=True)
+    labels = serializers.DictField(child=serializers.CharField())
+    state = serializers.ChoiceField(sorted(STATES))
+    state_since = serializers.CharField()
+    reason = serializers.CharField()
+    reason_text = serializers.CharField()
+    fault = serializers.CharField(allow_null=True)
+    desired_state = serializers.CharField()
+    actions = serializers.ListField(child=serializers.CharField())
+    offer = serializers.CharField()
+    quote = serializers.CharField(allow_null=True)
+    accelerator = serializers.CharField()
+    gpus = serializers.IntegerField()
+    disk_gib = serializers.IntegerField()
+    region = serializers.CharField()
+    country = serializers.CharField()
+    datacenter = serializers.CharField()
+    ownership = serializers.CharField()
+    template = serializers.CharField(allow_null=True)
+    image = serializers.CharField()
+    price = serializers.CharField(help_text="Per hour, for all GPUs")
+    price_per_gpu_hour = serializers.CharField()
+    currency = serializers.CharField()
+    spent = serializers.CharField()
+    continuing_charges = Continuing()
+    funds_end_at = serializers.CharField(allow_null=True)
+    pull_progress = serializers.FloatField(allow_null=True)
+    ssh = serializers.BooleanField()
+    ssh_keys = serializers.ListField(child=serializers.CharField())
+    access = Access()
+    instance = serializers.CharField(allow_null=True)
+    ready_at = serializers.CharField(allow_null=True)
+    expires_at = serializers.CharField(allow_null=True)
+    stop_ack_at = serializers.CharField(allow_null=True)
+    ended_at = serializers.CharField(allow_null=True)
+    created_at = serializers.CharField()
+    version = serializers.IntegerField()
+
+
+class Rentals(ApiView):
+    """The organization's rentals; renting."""
+
+    scopes = {"GET": "rentals:read", "POST": "rentals:write"}
+    paged = True
+
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("state", str, enum=sorted(STATES)),
+            OpenApiParameter("project", str),
+            OpenApiParameter("label", str, many=True, description="key or key=value; all must fit"),
+            OpenApiParameter("created_after", str, description="RFC 3339"),
+        ],
+        responses={200: pages(RentalOut)},
+    )
+    def get(self, request: Request) -> HttpResponse:
+        """List rentals, newest first."""
+        principal = self.principal(request)
+        given = self.filters(
+            request,
+            {
+                "state": one_of(sorted(STATES)),
+                "project": str,
+                "label": _label,
+                "created_after": _moment,
+            },
+            repeatable=("label",),
+        )
+        rows = read.rentals(principal)
+        if "state" in given:
+            rows = rows.filter(state=given["state"])
+        if "project" in given:
+            rows = rows.filter(project=get_visible(Project, principal, given["project"]))
+        for condition in given.get("label", []):
+            rows = rows.filter(**condition)
+        if "created_after" in given:
+            rows = rows.filter(created_at__gt=given["created_after"])
+        return self.page_many(request, rows, describe_many)
+
+    @extend_schema(request=RentIn, responses={202: RentalOut})
+    def post(self, request: Request) -> HttpResponse:
+        """Rent. The answer comes once cards and money are reserved; the machine follows."""
+        principal, claim = self.principal(request), self.claim(request)
+        order = _order(self.body(RentIn))
+        rendered = start.rent(
+            acting=principal, order=order, claim=claim, render=lambda made: (202, describe(made))
+        )
+        return self.answer(rendered)
+
+
+def _order(data: Mapping[str, Any]) -> RentOrder:
+    asked = requirement(data["requirement"]) if "requirement" in data else None
+    return RentOrder(
+        quote_id=data.get("quote"),
+        requirement=asked,
+        name=data.get("name", ""),
+        project=data.get("project"),
+        labels=data.get("labels", {}),
+        template=data.get("template"),
+        image=data.get("image"),
+        command=tuple(data["command"]) if "command" in data else None,
+        env=data.get("env", {}),
+        ports=tuple(data.get("ports", ())),
+        ssh_keys=tuple(data.get("ssh_keys", ())),
+        ssh=data.get("ssh", True),
+        expires_at=data.get("expires_at"),
+        max_hours=data.get("max_hours"),
+        no_limit=data.get("no_limit", False),
+        disk_gib=data.get("disk_gib"),
+    )
+
+
+class ChangeIn(Body):
+    name = NameIn(required=False, max_length=80)
+    labels = serializers.DictField(required=False, child=Text(allow_blank=True, max_length=128))
+    expires_at = serializers.DateTimeField(required=False)
+    ssh_keys = Later()
+    ports = Later()
+    idle_stop_minutes = Later()
+    lock = Later()
+
+
+class OneRental(ApiView):
+    """One rental."""
+
+    scopes = {"GET": "rentals:read", "PATCH": "rentals:write", "DELETE": "rentals:write"}
+
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("wait_state", str, enum=sorted(STATES)),
+            OpenApiParameter("timeout", int, description="Seconds to wait, at most 60"),
+        ],
+        responses={200: RentalOut},
+    )
+    def get(self, request: Request, rental_id: str) -> HttpResponse:
+        """Read it; with ``wait_state`` as soon as it is in that state, or can never be."""
+        principal = self.principal(request)
+        given = self.filters(
+            request,
+            {"wait_state": one_of(sorted(STATES)), "timeout": whole(0, read.MAX_WAIT)},
+        )
+        if "wait_state" in given:
+            timeout = given.get("timeout", read.MAX_WAIT // 2)
+            rental = read.wait_for(principal, rental_id, given["wait_state"], timeout)
+        else:
+            rental = read.get(principal, rental_id)
+        return self.tagged(self.show(describe(rental)), rental.version)
+
+    @extend_schema(request=ChangeIn, responses={200: RentalOut})
+    def patch(self, request: Request, rental_id: str) -> HttpResponse:
+        """Change name, labels or end date."""
+        principal, data = self.principal(request), self.body(ChangeIn)
+        expected = self.expected_version(request)
+        return self.change(
+            lambda: edit.change(
+                acting=principal,
+                rental_id=rental_id,
+                name=data.get("name"),
+                labels=data.get("labels"),
+                expires_at=data.get("expires_at"),
+                expected_version=expected,
+            ),
+            lambda rental: (200, describe(rental)),
+        )
+
+    @extend_schema(responses={202: RentalOut})
+    def delete(self, request: Request, rental_id: str) -> HttpResponse:
+        """Terminate. The meter stops at this request; repeating it changes nothing."""
+        principal, expected = self.principal(request), self.expected_version(request)
+        return self.change(
+            lambda: stop.terminate(
+                acting=principal, rental_id=rental_id, expected_version=expected
+            ),
+            lambda rental: (202, describe(rental)),
+        )
+
+
+class ActionIn(Body):
+    action = serializers.ChoiceField(sorted(LEGAL))
+
+
+class Actions(ApiView):
+    """Act on a rental; ``actions`` of the rental names what is possible now."""
+
+    scopes = {"POST": "rentals:write"}
+
+    @extend_schema(request=ActionIn, responses={202: RentalOut})
+    def post(self, request: Request, rental_id: str) -> HttpResponse:
+        principal, data = self.principal(request), self.body(ActionIn)
+        expected = self.expected_version(request)
+        return self.act(
+            request,
+            lambda: stop.act(
+                acting=principal,
+                rental_id=rental_id,
+                action=data["action"],
+                expected_version=expected,
+            ),
+            lambda rental: (202, describe(rental)),
+        )
+
+
+class EventOut(Shown):
+    """One step of a rental's life, with its reason, actor and evidence."""
+
+    id = serializers.CharField()
+    seq = serializers.IntegerField()
+    at = serializers.CharField()
+    rental = serializers.CharField()
+    state = serializers.CharField()
+    reason = serializers.CharField()
+    fault = serializers.CharField(allow_null=True)
+    actor = serializers.CharField()
+    text = serializers.CharField()
+    evidence = serializers.DictField()
+
+
+class RentalEvents(ApiView):
+    """The timeline of a rental, from its first step."""
+
+    scopes = {"GET": "rentals:read"}
+    paged = True
+
+    @extend_schema(responses={200: pages(EventOut)})
+    def get(self, request: Request, rental_id: str) -> HttpResponse:
+        rental = read.get(self.principal(request), rental_id)
+        return self.page(request, read.events(rental), describe_event, order=("seq",))
+
+
+class Events(ApiView):
+    """What happened to all rentals of the organization, newest first."""
+
+    scopes = {"GET": "rentals:read"}
+    paged = True
+
+    @extend_schema(responses={200: pages(EventOut)})
+    def get(self, request: Request) -> HttpResponse:
+        return self.page(request, visible(RentalEvent, self.principal(request)), describe_event)
+
+
+class ChargeOut(Shown):
+    """One unbroken rated window inside one clock hour."""
+
+    id = serializers.CharField()
+    rental = serializers.CharField()
+    seq = serializers.IntegerField()
+    kind = serializers.CharField()
+    # "from" is a word of the language: the field is set below.
+    to = serializers.CharField()
+    seconds = serializers.IntegerField()
+    gpus = serializers.IntegerField()
+    price_per_hour = serializers.CharField()
+    amount = serializers.CharField()
+    currency = serializers.CharField()
+    transaction = serializers.CharField()
+
+
+ChargeOut._declared_fields["from"] = serializers.CharField()
+
+
+class Charges(ApiView):
+    """The usage lines of a rental, oldest first."""
+
+    scopes = {"GET": "billing:read"}
+    paged = True
+
+    @extend_schema(responses={200: pages(ChargeOut)})
+    def get(self, request: Request, rental_id: str) -> HttpResponse:
+        rental = read.get(self.principal(request), rental_id)
+        return self.page_of(
+            request,
+            read.charges(rental),
+            lambda charge: describe_charge(charge, rental.currency),
+            key=lambda charge: f"{charge.seq:012d}",
+        )
+
+
+class Observation(Shown):
+    at = serializers.CharField()
+    kind = serializers.CharField()
+
+
+class EvidenceOut(Shown):
+    """The observations that justify the seconds of a charge."""
+
+    charge = serializers.CharField()
+    rental = serializers.CharField()
+    to = serializers.CharField()
+    seconds = serializers.IntegerField()
+    instance = serializers.CharField()
+    interval = serializers.CharField()
+    pod_uid = serializers.CharField()
+    opened_at = serializers.CharField()
+    closed_at = serializers.CharField(allow_null=True)
+    close_reason = serializers.CharField(allow_null=True)
+    proof = serializers.DictField()
+    observations = Observation(many=True)
+
+
+EvidenceOut._declared_fields["from"] = serializers.CharField()
+
+
+class ChargeEvidence(ApiView):
+    """Why these seconds were charged."""
+
+    scopes = {"GET": "billing:read"}
+
+    @extend_schema(responses={200: EvidenceOut})
+    def get(self, request: Request, charge_id: str) -> HttpResponse:
+        self.filters(request, {})
+        charge, evidence = read.evidence(self.principal(request), charge_id)
+        return self.show(describe_evidence(charge, evidence))
+
+
+def _label(text: str) -> dict[str, Any]:
+    key, equals, value = text.partition("=")
+    if not key:
+        raise ValueError("must be key or key=value")
+    return {"labels__contains": {key: value}} if equals else {"labels__has_key": key}
+
+
+def _moment(text: str) -> datetime:
+    moment = parse_datetime(text)
+    if moment is None or moment.tzinfo is None:
+        raise ValueError("must be a time with zone, such as 2026-11-01T12:00:00Z")
+    return moment
+
+
+urls = [
+    path("rentals", Rentals.as_view()),
+    path("rentals/<str:rental_id>", OneRental.as_view()),
+    path("rentals/<str:rental_id>/actions", Actions.as_view()),
+    path("rentals/<str:rental_id>/events", RentalEvents.as_view()),
+    path("rentals/<str:rental_id>/charges", Charges.as_view()),
+    path("events", Events.as_view()),
+    path("charges/<str:charge_id>/evidence", ChargeEvidence.as_view()),
+]

@@ -1,0 +1,97 @@
+"""Proven seconds become usage lines, exactly once; ended rentals give their hold back.
+
+A batch is one transaction: windows that are proven and uncharged are cut at the clock hours (UTC),
+posted to billing, and marked charged at their interval. Whatever a crash interrupts is simply
+still uncharged. One charger works at a time, so "nothing left" is a fact when it is seen.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+from django.db import connection, transaction
+
+from billing import facade as billing
+from billing.contracts import UsageWindow
+from kernel.clock import AppNow, hour_of
+from marketplace.models import Rental
+from marketplace.rentals.state import ENDING, FAILED, TERMINATED
+from marketplace.rentals.stop import end_for
+from provisioner import facade as provisioner
+from provisioner.contracts import Chargeable
+
+# Windows per transaction: the accounts of a batch stay locked until it commits.
+_BATCH: Final = 500
+_LOCK: Final = 0x636861726765  # "charge": an advisory lock's name, any constant unused elsewhere
+
+
+def charge(batch: int = _BATCH) -> int:
+    """Charge until nothing proven is left uncharged; the number of usage lines posted."""
+    posted = 0
+    while True:
+        with transaction.atomic(durable=True):
+            _alone()
+            found = provisioner.chargeable(limit=batch)
+            windows = [window for item in found for window in split(item)]
+            if windows:
+                posted += billing.post_usage(windows=windows)
+            if found:
+                done = [(item.interval_id, item.to_at) for item in found]
+                provisioner.ack_charged(charged=done)
+        if len(found) < batch:
+            return posted
+
+
+def _alone() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+
+
+def split(item: Chargeable) -> list[UsageWindow]:
+    """The window cut at clock hours (UTC), in order; empty for an empty window. Pure."""
+    windows, start = [], item.from_at
+    while start < item.to_at:
+        end = min(item.to_at, hour_of(start) + timedelta(hours=1))
+        windows.append(UsageWindow(item.rental_ref, item.interval_id, start, end))
+        start = end
+    return windows
+
+
+def settle(limit: int = _BATCH) -> int:
+    """Give back the holds of ended rentals whose last second is charged; how many.
+
+    The list is read before the last charging run: what had ended by then grows no more, so after
+    that run everything of it is charged.
+    """
+    ended = Rental.objects.filter(settled_at=None, state__in=(FAILED, TERMINATED)).order_by("id")
+    waiting: list[UUID] = list(ended.values_list("id", flat=True)[:limit])
+    if not waiting:
+        return 0
+    charge()
+    return sum(_settle_one(rental_id) for rental_id in waiting)
+
+
+def _settle_one(rental_id: UUID) -> bool:
+    with transaction.atomic(durable=True):
+        rental = Rental.objects.select_for_update().get(id=rental_id)
+        if rental.settled_at is not None or rental.state not in (FAILED, TERMINATED):
+            return False
+        billing.end_rental(rental_ref=rental_id)
+        Rental.objects.filter(id=rental_id).update(settled_at=AppNow())
+        return True
+
+
+def funds(limit: int = _BATCH) -> int:
+    """End rentals whose held money is used up; how many."""
+    return sum(_end_unpaid(rental_ref) for rental_ref in billing.exhausted(limit=limit))
+
+
+def _end_unpaid(rental_ref: UUID) -> bool:
+    with transaction.atomic(durable=True):
+        rental = Rental.objects.select_for_update().filter(id=rental_ref).first()
+        if rental is None or rental.state in (*ENDING, FAILED):
+            return False
+        end_for(rental, "funds")
+        return True

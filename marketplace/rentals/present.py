@@ -1,0 +1,149 @@
+"""A rental as API and portal show it. Null: not known, not measured, or not there yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from billing import facade as billing
+from billing.contracts import ChargeView
+from kernel.ids import public
+from kernel.money import format_micro
+from kernel.text import rfc3339
+from marketplace.models import Rental, RentalEvent
+from marketplace.rentals.reasons import REASONS, sentence
+from marketplace.rentals.state import BILLABLE, COMMITTED, actions
+from provisioner.contracts import Evidence
+
+LOADED = ("offer__datacenter", "project", "template")
+
+
+def describe(rental: Rental) -> dict[str, Any]:
+    """The contract's rental object of one rental."""
+    return describe_many([rental])[0]
+
+
+def describe_many(rentals: Sequence[Rental]) -> list[dict[str, Any]]:
+    """The same for rentals of one organization, with as many queries as for one."""
+    if not rentals:
+        return []
+    spent = billing.spent(rental_refs=[rental.id for rental in rentals])
+    funds_end_at = None
+    if any(rental.state in COMMITTED for rental in rentals):
+        funds_end_at = billing.balance(org_ref=rentals[0].organization_id).funds_end_at
+    return [_rental(rental, spent.get(rental.id, 0), funds_end_at) for rental in rentals]
+
+
+def _rental(rental: Rental, spent_micro: int, funds_end_at: datetime | None) -> dict[str, Any]:
+    offer = rental.offer
+    open_ended = rental.state in COMMITTED
+    return {
+        "id": rental.public_id,
+        "name": rental.name,
+        "project": rental.project.public_id if rental.project else None,
+        "labels": rental.labels,
+        "state": rental.state,
+        "state_since": rfc3339(rental.state_since),
+        "reason": rental.reason,
+        "reason_text": sentence(rental.reason),
+        "fault": REASONS[rental.reason].fault if rental.reason in REASONS else None,
+        "desired_state": rental.desired_state,
+        "actions": actions(rental.state),
+        "offer": offer.public_id,
+        "quote": public("quote", rental.quote_id) if rental.quote_id else None,
+        "accelerator": rental.accelerator,
+        "gpus": rental.gpus,
+        "disk_gib": rental.disk_gib,
+        "region": offer.region,
+        "country": offer.country,
+        "datacenter": offer.datacenter.public_id,
+        "ownership": offer.ownership,
+        "template": rental.template.slug if rental.template else None,
+        "image": rental.image,
+        "price": format_micro(rental.price_micro_h),
+        "price_per_gpu_hour": format_micro(rental.price_micro_h // rental.gpus),
+        "currency": rental.currency,
+        "spent": format_micro(spent_micro),
+        "continuing_charges": continuing_charges(rental),
+        "funds_end_at": rfc3339(funds_end_at) if open_ended else None,
+        "pull_progress": None,
+        "ssh": rental.ssh,
+        "ssh_keys": rental.ssh_keys,
+        # Until the access issue nothing is reachable from outside, and nothing claims to be.
+        "access": {"ssh": None, "ports": [], "jupyter": None, "terminal": None},
+        "instance": public("instance", rental.instance_ref) if rental.instance_ref else None,
+        "ready_at": rfc3339(rental.ready_at),
+        "expires_at": rfc3339(rental.expires_at),
+        "stop_ack_at": rfc3339(rental.stop_ack_at),
+        "ended_at": rfc3339(rental.ended_at),
+        "created_at": rfc3339(rental.created_at),
+        "version": rental.version,
+    }
+
+
+def continuing_charges(rental: Rental) -> dict[str, Any]:
+    """What goes on costing as long as nobody acts: per hour, and for what."""
+    metered = rental.state in BILLABLE
+    items = [{"kind": "gpu", "per_hour": format_micro(rental.price_micro_h)}] if metered else []
+    return {
+        "per_hour": format_micro(rental.price_micro_h if metered else 0),
+        "currency": rental.currency,
+        "items": items,
+    }
+
+
+def describe_event(event: RentalEvent) -> dict[str, Any]:
+    """One step of the timeline."""
+    return {
+        "id": public("event", event.id),
+        "seq": event.seq,
+        "at": rfc3339(event.at),
+        "rental": public("rental", event.rental_id),
+        "state": event.state,
+        "reason": event.reason,
+        "fault": REASONS[event.reason].fault if event.reason in REASONS else None,
+        "actor": event.actor,
+        "text": event.text,
+        "evidence": event.evidence,
+    }
+
+
+def describe_charge(charge: ChargeView, currency: str) -> dict[str, Any]:
+    """One usage line: an unbroken rated window inside one clock hour."""
+    return {
+        "id": public("charge", charge.id),
+        "rental": public("rental", charge.rental_ref),
+        "seq": charge.seq,
+        "kind": "gpu",
+        "from": rfc3339(charge.from_at),
+        "to": rfc3339(charge.to_at),
+        "seconds": charge.seconds,
+        "gpus": charge.gpus,
+        "price_per_hour": format_micro(charge.price_micro_h),
+        "amount": format_micro(charge.amount_micro),
+        "currency": currency,
+        "transaction": public("transaction", charge.txn_id),
+    }
+
+
+def describe_evidence(charge: ChargeView, evidence: Evidence) -> dict[str, Any]:
+    """The observations that justify a charge's seconds."""
+    return {
+        "charge": public("charge", charge.id),
+        "rental": public("rental", charge.rental_ref),
+        "from": rfc3339(charge.from_at),
+        "to": rfc3339(charge.to_at),
+        "seconds": charge.seconds,
+        "instance": public("instance", evidence.instance_id),
+        "interval": str(evidence.interval_id),
+        "pod_uid": evidence.pod_uid,
+        "opened_at": rfc3339(evidence.opened_at),
+        "closed_at": rfc3339(evidence.closed_at),
+        "close_reason": evidence.close_reason,
+        "proof": evidence.proof,
+        "observations": [
+            {"at": rfc3339(at), "kind": kind} for at, kind in evidence.observations
+        ],
+    }
+

@@ -1,0 +1,96 @@
+"""Looking at rentals: one, many, waiting for a state, and what was charged and why."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from django.db import connection
+from django.db.models import QuerySet
+
+from billing import facade as billing
+from billing.contracts import ChargeView
+from kernel.errors import NotFound
+from kernel.ids import BadId
+from kernel.ids import parse as parse_id
+from marketplace.accounts.access import Principal, get_visible, visible
+from marketplace.models import Rental, RentalEvent
+from marketplace.rentals.present import LOADED
+from marketplace.rentals.state import FAILED, TERMINATED
+from provisioner import facade as provisioner
+from provisioner.contracts import Evidence
+
+MAX_WAIT: Final = 60
+# A look costs one indexed read. Four a second feel immediate; more would load the database for
+# nobody's benefit, fewer would be seen.
+_LOOK_EVERY: Final = 0.25
+# A waiting request keeps a thread. Beyond this many the others answer at once with what is, so
+# that waiters never take the whole process.
+_waiting = threading.BoundedSemaphore(24)
+
+
+def rentals(acting: Principal) -> QuerySet[Rental]:
+    """The caller's rentals, loaded for describing."""
+    return visible(Rental, acting).select_related(*LOADED)
+
+
+def get(acting: Principal, rental_id: str) -> Rental:
+    """One of the caller's rentals; raises NotFound."""
+    return get_visible(Rental.objects.select_related(*LOADED), acting, rental_id)
+
+
+def wait_for(
+    acting: Principal,
+    rental_id: str,
+    state: str,
+    timeout: float,
+    *,
+    pause: Callable[[float], None] = time.sleep,
+) -> Rental:
+    """The rental once it is in ``state``, or can never be again, or ``timeout`` s are over.
+
+    Looks at the state alone between pauses and gives its database connection back meanwhile: a
+    pool must not be emptied by those who wait. Raises NotFound.
+    """
+    rental = get(acting, rental_id)
+    over = {state, FAILED, TERMINATED}
+    if rental.state in over or not _waiting.acquire(blocking=False):
+        return rental
+    try:
+        deadline = time.monotonic() + min(timeout, MAX_WAIT)
+        while rental.state not in over and time.monotonic() < deadline:
+            if not connection.in_atomic_block:
+                connection.close()
+            pause(min(_LOOK_EVERY, max(0.0, deadline - time.monotonic())))
+            seen = Rental.objects.values_list("state", flat=True).get(id=rental.id)
+            if seen != rental.state:
+                rental = get(acting, rental_id)
+        return rental
+    finally:
+        _waiting.release()
+
+
+def events(rental: Rental) -> QuerySet[RentalEvent]:
+    """Its timeline."""
+    return RentalEvent.objects.filter(rental=rental)
+
+
+def charges(rental: Rental) -> list[ChargeView]:
+    """Its usage lines, oldest first."""
+    return billing.charges(rental_ref=rental.id)
+
+
+def evidence(acting: Principal, charge_id: str) -> tuple[ChargeView, Evidence]:
+    """A charge of one of the caller's rentals with the observations behind it; NotFound."""
+    try:
+        charge = billing.charge(charge_id=parse_id("charge", charge_id))
+    except BadId as error:
+        raise NotFound("charge") from error
+    if not visible(Rental, acting).filter(id=charge.rental_ref).exists():
+        raise NotFound("charge")
+    proof = provisioner.evidence(
+        interval_id=charge.source_ref, from_at=charge.from_at, to_at=charge.to_at
+    )
+    return charge, proof

@@ -1,0 +1,67 @@
+"""One way to move a rental: state, reason, version and the event that says so, together.
+
+The caller holds the rental's row lock; events are numbered under it, so they have no gaps.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Max
+
+from kernel.text import clean
+from marketplace.models import Rental, RentalEvent
+from marketplace.rentals.state import may_move
+
+
+class IllegalMove(Exception):
+    """The table has no such move; the caller decides whether that is a mistake or a late fact."""
+
+
+def move(
+    rental: Rental,
+    target: str,
+    *,
+    at: datetime,
+    reason: str,
+    actor: str,
+    text: str,
+    evidence: dict[str, Any] | None = None,
+) -> None:
+    """Move the locked rental to ``target`` (or note a new reason in the same state) and save it.
+
+    Raises IllegalMove. Saves every changed field of ``rental``.
+    """
+    if target != rental.state:
+        if not may_move(rental.state, target):
+            raise IllegalMove(f"{rental.state} -> {target}")
+        rental.state = target
+        rental.state_since = at
+    rental.reason = reason
+    rental.version += 1
+    rental.save()
+    note(rental, at=at, reason=reason, actor=actor, text=text, evidence=evidence)
+
+
+def note(
+    rental: Rental,
+    *,
+    at: datetime,
+    reason: str,
+    actor: str,
+    text: str,
+    evidence: dict[str, Any] | None = None,
+) -> RentalEvent:
+    """Append an event in the rental's present state."""
+    last = RentalEvent.objects.filter(rental=rental).aggregate(last=Max("seq"))["last"] or 0
+    return RentalEvent.objects.create(
+        rental=rental,
+        seq=last + 1,
+        at=at,
+        state=rental.state,
+        reason=reason,
+        actor=actor,
+        text=clean(text),
+        evidence=evidence or {},
+    )

@@ -1,0 +1,54 @@
+"""The marketplace's loops: no arguments, one call each, the same code for beat and wake-ups."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from marketplace.accounts import audit, idempotency
+from marketplace.accounts import mail as mailing
+from marketplace.catalog import publish as publishing
+from marketplace.rentals import charge as charging
+from marketplace.rentals import follow as following
+
+
+@shared_task(name="marketplace.follow")
+def follow() -> None:
+    """Instances' events into rentals; end dates; settlement of what has ended."""
+    following.follow()
+
+
+@shared_task(name="marketplace.charge")
+def charge() -> None:
+    """Proven windows into usage lines; holds of ended rentals given back."""
+    charging.charge()
+    charging.settle()
+
+
+@shared_task(name="marketplace.funds")
+def funds() -> None:
+    """End what the held money does not pay any more."""
+    charging.funds()
+
+
+@shared_task(name="marketplace.seal_audit")
+def seal_audit() -> None:
+    """Chain the audit rows written since."""
+    audit.seal()
+
+
+@shared_task(name="marketplace.mail")
+def mail() -> None:
+    """Send the e-mails that are due."""
+    mailing.deliver()
+
+
+@shared_task(name="marketplace.publish")
+def publish() -> None:
+    """Draft offers for groups of cards that appeared."""
+    publishing.sync_offers()
+
+
+@shared_task(name="marketplace.forget")
+def forget() -> None:
+    """Drop idempotency keys past their thirty days."""
+    idempotency.forget()
