@@ -47,8 +47,3 @@ def ceil_second(moment: datetime) -> datetime:
 def hour_of(moment: datetime) -> datetime:
     """The start of the clock hour (UTC) that holds ``moment``."""
     return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-
-
-def rfc3339(moment: datetime) -> str:
-    """As the API writes times: UTC with a Z, ``"2026-11-01T12:00:00.250000Z"``."""
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -40,6 +40,7 @@ PREFIXES: dict[str, str] = {
     "refund": "ref",
     "payout": "po",
     "payment_method": "pay",
+    "card_setup": "csu",
     "transaction": "txn",
     "listing": "ofr",
     "correlation": "err",

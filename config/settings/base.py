@@ -131,6 +131,7 @@ AXES_FAILURE_LIMIT = 10
 AXES_COOLOFF_TIME = 0.25
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_VERBOSE = False
+AXES_LOCKOUT_CALLABLE = "marketplace.http.problems.locked_out"
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
@@ -173,6 +174,15 @@ _BROKER_OPTIONS: dict[str, Any] = {
 _PRODUCER_OPTIONS = {**_BROKER_OPTIONS, "socket_timeout": 0.2, "socket_connect_timeout": 0.2}
 
 TERMS_VERSION = "2026-11-01"
+
+# Set by apply() below; named here so that a type checker knows them.
+CELERY_BROKER_URL: str
+GPUYARD_SEALING_KEY: bytes
+GPUYARD_BASE_URL: str
+GPUYARD_FEE_BPS: int
+STRIPE_API_KEY: str
+STRIPE_API_BASE: str
+STRIPE_WEBHOOK_SECRET: str
 
 
 def apply(env: Environment) -> dict[str, Any]:

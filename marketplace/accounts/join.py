@@ -160,3 +160,28 @@ def _record(user: User, action: str) -> None:
         object=public("user", user.id),
         organization_ref=membership.organization_id if membership else None,
     )
+
+
+def make_staff(*, email: str, password: str, name: str = "", superuser: bool = False) -> bool:
+    """A verified member of staff without an organization; False when the person existed and was
+    made staff. Opens its own transaction. InvalidRequest for a weak password."""
+    address = email.lower()
+    with transaction.atomic(durable=True):
+        user = User.objects.select_for_update().filter(email=address).first()
+        made = user is None
+        if user is None:
+            user = User(email=address, name=clean(name, limit=120))
+        check_password(password, user)
+        user.set_password(password)
+        user.is_staff = True
+        user.is_superuser = user.is_superuser or superuser
+        user.email_verified_at = user.email_verified_at or now()
+        user.save()
+        audit.record(
+            acting="platform",
+            action="staff.make",
+            object=public("user", user.id),
+            organization_ref=None,
+            details={"superuser": user.is_superuser},
+        )
+        return made

@@ -97,6 +97,13 @@ def revoke_key(*, acting: Principal, key_id: str) -> ApiKey:
     return key
 
 
+def state_of(key: ApiKey) -> str:
+    """``active``, ``expired`` or ``revoked``."""
+    if key.revoked_at is not None:
+        return "revoked"
+    return "expired" if key.expires_at is not None and key.expires_at <= now() else "active"
+
+
 def authenticate(token: str) -> Principal | None:
     """The principal behind a bearer token; None for anything that is no live key."""
     body = token.removeprefix(PREFIX)

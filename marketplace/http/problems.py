@@ -8,12 +8,15 @@ id, and the caller gets that id and never a stack.
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 import structlog
+from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
 from django.db.utils import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.views import defaults
 from rest_framework import exceptions as drf
 from rest_framework.response import Response
 
@@ -52,6 +55,7 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
         "Data would be lost",
         "Repeat with `confirm_token` to accept that.",
     ),
+    "nothing_to_invoice": (409, "Nothing to invoice", "Close the period when there is more."),
     "in_progress": (409, "Still being worked on", "Send the same request again in a moment."),
     "quote_expired": (410, "Quote expired", "Ask for a new quote."),
     "version_conflict": (412, "Changed in the meantime", "Read the object again, then decide."),
@@ -230,5 +234,23 @@ def problem_page(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Unknown addresses under /api: a problem document."""
-    return problem_response(translate(Http404()))
+    """Unknown addresses: a problem document under /api, a page elsewhere."""
+    if request.path.startswith("/api/"):
+        return problem_response(translate(Http404()))
+    return defaults.page_not_found(request, exception)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """An exception outside the REST framework; the caller gets its correlation id."""
+    error = sys.exception() or RuntimeError("an error page was asked for without an error")
+    refusal = translate(error if isinstance(error, Exception) else RuntimeError(repr(error)))
+    if refusal.slug in {"internal", "unavailable"} and not request.path.startswith("/api/"):
+        return defaults.server_error(request)
+    return problem_response(refusal)
+
+
+def locked_out(request: HttpRequest, response: HttpResponse, credentials: object) -> HttpResponse:
+    """django-axes' hook: too many wrong passwords for one name from one address."""
+    if request.path.startswith("/api/"):
+        return problem_response(rate_limited(settings.AXES_COOLOFF_TIME * 3600))
+    return response

@@ -19,6 +19,7 @@ from django.core.exceptions import RequestDataTooBig
 from django.db.models import Model, QuerySet
 from django.http import HttpResponse
 from rest_framework import serializers
+from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import NotAuthenticated, ParseError
 from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
@@ -105,14 +106,15 @@ def _unknown(what: str, name: str, known: Sequence[str]) -> str:
 class ApiView(APIView):
     """Base of every operation.
 
-    scopes: method -> scope. public: no credentials needed (a wrong key is still 401).
-    paged: GET answers ``{"items", "next_cursor"}``. keyed: POST needs an Idempotency-Key.
+    scopes: method -> scope; a method left out needs credentials and no scope.
+    public: True, or the methods that need no credentials (a GET with a wrong key is still 401).
+    lists: GET answers ``{"items", "next_cursor"}``. keyed: POST needs an Idempotency-Key.
     cost: request tokens per call; dear ones are those a stranger could abuse.
     """
 
     scopes: ClassVar[dict[str, str]] = {}
-    public: ClassVar[bool] = False
-    paged: ClassVar[bool] = False
+    public: ClassVar[bool | frozenset[str]] = False
+    lists: ClassVar[bool] = False
     keyed: ClassVar[bool] = True
     cost: ClassVar[float] = 1.0
 
@@ -131,13 +133,25 @@ class ApiView(APIView):
             raise NotAuthenticated
         return user
 
+    @classmethod
+    def is_public(cls, method: str) -> bool:
+        """Whether the method may be called by anybody."""
+        return cls.public if isinstance(cls.public, bool) else method in cls.public
+
+    def get_authenticators(self) -> list[BaseAuthentication]:
+        """Nobody's credentials matter where strangers act: a stale cookie must not stop them."""
+        method = self.request.method if self.request else None
+        if method == "POST" and self.is_public(method):
+            return []
+        return list(super().get_authenticators())
+
     def check_permissions(self, request: Request) -> None:
         """401 without credentials where they are needed, 403 without the method's scope."""
-        if self.public:
+        method = "GET" if request.method == "HEAD" else str(request.method)
+        if self.is_public(method):
             return
         principal = self.principal(request)
-        method = "GET" if request.method == "HEAD" else str(request.method)
-        if method.lower() in self.http_method_names and hasattr(self, method.lower()):
+        if method in self.scopes:
             principal.require(self.scopes[method])
 
     def check_throttles(self, request: Request) -> None:
@@ -166,7 +180,7 @@ class ApiView(APIView):
 
         Unknown names and bad values are refused, never dropped. ``repeatable`` ones give lists.
         """
-        known = (*allowed, *(_PAGING if self.paged else ()))
+        known = (*allowed, *(_PAGING if self.lists else ()))
         found: dict[str, Any] = {}
         for name, values in request.query_params.lists():
             if name not in known:
@@ -253,6 +267,24 @@ class ApiView(APIView):
         rows, following = keyset_page(queryset, order=order, cursor=cursor, limit=limit)
         return self.show({"items": [serialize(row) for row in rows], "next_cursor": following})
 
+    def page_many(
+        self,
+        request: Request,
+        queryset: QuerySet[M],
+        serialize: Callable[[Sequence[M]], list[Any]],
+        *,
+        order: Sequence[str] = ("-id",),
+    ) -> HttpResponse:
+        """The same where a page is described as a whole, with one query for all its rows."""
+        cursor, limit = self.paging(request)
+        rows, following = keyset_page(queryset, order=order, cursor=cursor, limit=limit)
+        return self.show({"items": serialize(rows), "next_cursor": following})
+
+    def tagged(self, response: HttpResponse, version: int) -> HttpResponse:
+        """The answer with its version as ETag, for If-Match."""
+        response["ETag"] = f'"{version}"'
+        return response
+
     def page_of(
         self,
         request: Request,
@@ -260,10 +292,13 @@ class ApiView(APIView):
         serialize: Callable[[T], Any],
         *,
         key: Callable[[T], str],
+        descending: bool = False,
     ) -> HttpResponse:
         """One page of a short list that another area's door gave, ordered by a unique text."""
         cursor, limit = self.paging(request)
-        rows, following = listed_page(items, key=key, cursor=cursor, limit=limit)
+        rows, following = listed_page(
+            items, key=key, cursor=cursor, limit=limit, descending=descending
+        )
         return self.show({"items": [serialize(row) for row in rows], "next_cursor": following})
 
     def paging(self, request: Request) -> tuple[str | None, int]:

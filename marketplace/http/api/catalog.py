@@ -40,7 +40,7 @@ class Accelerators(ApiView):
     """Every accelerator the platform knows, with its stock and lowest price."""
 
     public = True
-    paged = True
+    lists = True
 
     @extend_schema(responses={200: pages(Accelerator)})
     def get(self, request: Request) -> HttpResponse:
@@ -59,7 +59,7 @@ class Regions(ApiView):
     """Where cards stand."""
 
     public = True
-    paged = True
+    lists = True
 
     @extend_schema(responses={200: pages(Region)})
     def get(self, request: Request) -> HttpResponse:
@@ -84,7 +84,7 @@ class DataCenters(ApiView):
     """The data centres with their regions."""
 
     public = True
-    paged = True
+    lists = True
 
     @extend_schema(responses={200: pages(Place)})
     def get(self, request: Request) -> HttpResponse:
@@ -155,7 +155,7 @@ class Offers(ApiView):
     """What can be rented. A filter is never dropped: unknown or malformed ones are refused."""
 
     public = True
-    paged = True
+    lists = True
 
     @extend_schema(
         parameters=[
@@ -210,7 +210,7 @@ class Templates(ApiView):
     """Images that are ready to use, and what they need of a card."""
 
     public = True
-    paged = True
+    lists = True
 
     @extend_schema(responses={200: pages(Template)})
     def get(self, request: Request) -> HttpResponse:

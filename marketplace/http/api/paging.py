@@ -84,13 +84,20 @@ def keyset_page(
 
 
 def listed_page(
-    items: Sequence[T], *, key: Callable[[T], str], cursor: str | None, limit: int
+    items: Sequence[T],
+    *,
+    key: Callable[[T], str],
+    cursor: str | None,
+    limit: int,
+    descending: bool = False,
 ) -> tuple[list[T], str | None]:
     """The same over a short list in memory, ordered by a unique text ``key``."""
-    ordered = sorted(items, key=key)
+    ordered = sorted(items, key=key, reverse=descending)
     if cursor:
         (last,) = decode_cursor(cursor, 1)
-        ordered = [item for item in ordered if key(item) > last]
+        ordered = [
+            item for item in ordered if (key(item) < last if descending else key(item) > last)
+        ]
     page = ordered[:limit]
     return page, encode_cursor([key(page[-1])]) if len(ordered) > limit else None
 

@@ -138,7 +138,7 @@ class Rentals(ApiView):
     """The organization's rentals; renting."""
 
     scopes = {"GET": "rentals:read", "POST": "rentals:write"}
-    paged = True
+    lists = True
 
     @extend_schema(
         parameters=[
@@ -315,7 +315,7 @@ class RentalEvents(ApiView):
     """The timeline of a rental, from its first step."""
 
     scopes = {"GET": "rentals:read"}
-    paged = True
+    lists = True
 
     @extend_schema(responses={200: pages(EventOut)})
     def get(self, request: Request, rental_id: str) -> HttpResponse:
@@ -327,7 +327,7 @@ class Events(ApiView):
     """What happened to all rentals of the organization, newest first."""
 
     scopes = {"GET": "rentals:read"}
-    paged = True
+    lists = True
 
     @extend_schema(responses={200: pages(EventOut)})
     def get(self, request: Request) -> HttpResponse:
@@ -358,7 +358,7 @@ class Charges(ApiView):
     """The usage lines of a rental, oldest first."""
 
     scopes = {"GET": "billing:read"}
-    paged = True
+    lists = True
 
     @extend_schema(responses={200: pages(ChargeOut)})
     def get(self, request: Request, rental_id: str) -> HttpResponse:

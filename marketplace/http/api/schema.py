@@ -57,13 +57,13 @@ class OperationSchema(AutoSchema):
     view: Any  # an ApiView; its module imports this one
 
     def get_auth(self) -> list[dict[str, Any]]:
-        if self.view.public:
+        if self.view.is_public(self.method):
             return []
         return list(super().get_auth())
 
     def get_override_parameters(self) -> list[Any]:
         parameters = list(super().get_override_parameters())
-        if self.method == "POST" and self.view.keyed and not self.view.public:
+        if self.method == "POST" and self.view.keyed and not self.view.is_public(self.method):
             parameters.append(
                 OpenApiParameter(
                     "Idempotency-Key",
@@ -73,7 +73,7 @@ class OperationSchema(AutoSchema):
                     type={"type": "string", "minLength": 1, "maxLength": 255},
                 )
             )
-        if self.method == "GET" and self.view.paged:
+        if self.method == "GET" and self.view.lists:
             parameters.append(OpenApiParameter("cursor", str, description="From next_cursor"))
             parameters.append(
                 OpenApiParameter(
@@ -95,12 +95,14 @@ class OperationSchema(AutoSchema):
         if scope:
             operation["x-scope"] = scope
         codes = {"400", "429"}
-        if not self.view.public:
+        if not self.view.is_public(self.method):
             codes |= {"401", "403"}
         if "{" in self.path:
             codes.add("404")
         if self.method in {"POST", "PATCH", "PUT"}:
-            codes |= {"402", "404", "409", "422"} if not self.view.public else {"422"}
+            codes |= (
+                {"402", "404", "409", "422"} if not self.view.is_public(self.method) else {"422"}
+            )
         for code in sorted(codes):
             operation["responses"].setdefault(code, _problem(_TEXTS[code]))
         return operation

@@ -1,0 +1,114 @@
+"""Django admin for staff: records to look at. Work happens through the staff operations.
+
+Nothing can be added, changed or deleted here, superusers included: an edited row would pass by
+the rules, the ledger and the audit trail. Secrets and their hashes are left out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django.contrib import admin
+from django.db.models import Model
+from django.http import HttpRequest
+
+from marketplace import models
+
+_HIDDEN = {"password", "secret_hash", "answer", "request_hash"}
+
+
+if TYPE_CHECKING:
+    _ModelAdmin = admin.ModelAdmin[Any]
+else:
+    _ModelAdmin = admin.ModelAdmin
+
+
+class Records(_ModelAdmin):
+    """A read-only list and page of a model, open to every member of staff."""
+
+    columns: ClassVar[tuple[str, ...]] = ()
+    list_per_page = 50
+    show_full_result_count = False
+    ordering = ("-pk",)
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.is_active and request.user.is_staff)
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return self.has_module_permission(request)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def get_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        return [
+            field.name
+            for field in self.model._meta.get_fields()
+            if field.concrete and not field.many_to_many and field.name not in _HIDDEN
+        ]
+
+
+def _register(
+    model: type[Model],
+    columns: tuple[str, ...],
+    *,
+    filters: tuple[str, ...] = (),
+    search: tuple[str, ...] = (),
+) -> None:
+    shape = {
+        "list_display": columns,
+        "list_filter": filters,
+        "search_fields": search,
+        "list_select_related": True,
+    }
+    admin.site.register(model, type(f"{model.__name__}Records", (Records,), shape))
+
+
+_register(
+    models.User,
+    ("email", "name", "email_verified_at", "is_staff", "is_active"),
+    filters=("is_staff", "is_active"),
+    search=("email", "name"),
+)
+_register(
+    models.Organization,
+    ("name", "state", "quota_gpus", "created_at"),
+    filters=("state",),
+    search=("name", "memberships__user__email"),
+)
+_register(models.Membership, ("user", "organization", "role"), filters=("role",))
+_register(models.Project, ("name", "organization", "created_at"))
+_register(models.ApiKey, ("name", "organization", "created_by", "expires_at", "revoked_at"))
+_register(models.SshKey, ("name", "organization", "fingerprint"), search=("fingerprint",))
+_register(
+    models.Provider, ("organization", "state", "ownership", "approved_at"), filters=("state",)
+)
+_register(models.DataCenter, ("name", "provider", "region", "country"), filters=("region",))
+_register(
+    models.Offer,
+    ("id", "provider", "datacenter", "state", "price_micro_h"),
+    filters=("state", "ownership", "region"),
+)
+_register(models.PriceVersion, ("offer", "number", "price_micro_h", "from_at", "actor"))
+_register(models.Template, ("slug", "name", "organization", "active"), filters=("active",))
+_register(models.Quote, ("id", "organization", "offer", "gpus", "expires_at", "used_at"))
+_register(
+    models.Rental,
+    ("id", "organization", "name", "state", "reason", "accelerator", "gpus", "created_at"),
+    filters=("state", "accelerator"),
+    search=("id", "name", "organization__name"),
+)
+_register(models.RentalEvent, ("rental", "seq", "at", "state", "reason", "actor"))
+_register(
+    models.AuditEntry,
+    ("ts", "actor", "action", "object"),
+    filters=("action",),
+    search=("actor", "object"),
+)
+_register(models.EmailToken, ("user", "purpose", "created_at", "sent_at", "used_at", "attempts"))

@@ -1,0 +1,344 @@
+"""Money of the caller's organization: balance, transactions, top-ups, cards, invoices, usage."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.http import HttpResponse
+from django.urls import path
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+
+from billing import facade as billing
+from billing.contracts import CardSetupView, InvoiceView, TopUpView, TransactionView
+from kernel.errors import NotFound
+from kernel.ids import BadId, parse, public
+from kernel.money import CURRENCY, from_minor
+from marketplace.accounts import audit
+from marketplace.accounts.access import Principal, visible
+from marketplace.http.api.base import ApiView, Body
+from marketplace.http.api.fields import (
+    IdOut,
+    MoneyIn,
+    MoneyOut,
+    Shown,
+    parse_id,
+    shown,
+)
+from marketplace.http.api.paging import bad_cursor, decode_cursor, encode_cursor, keyset_page
+from marketplace.http.api.schema import paged
+from marketplace.models import Rental
+
+
+def _id(kind: str, text: object) -> UUID:
+    """The UUID in an address or body; NotFound for anything that is none."""
+    try:
+        return parse(kind, text)
+    except BadId as error:
+        raise NotFound(kind.replace("_", " ")) from error
+
+
+class BalanceOut(Shown):
+    currency = serializers.CharField()
+    available = MoneyOut(source="available_micro")
+    held = MoneyOut(source="held_micro")
+    credit_limit = MoneyOut(source="credit_limit_micro")
+    spendable = MoneyOut(source="spendable_micro")
+    burn_per_hour = MoneyOut(source="burn_micro_h")
+    funds_end_at = serializers.DateTimeField(allow_null=True)
+
+
+class Balance(ApiView):
+    """What there is, what is held for running rentals, and when it ends."""
+
+    scopes = {"GET": "billing:read"}
+
+    @extend_schema(responses={200: BalanceOut})
+    def get(self, request: Request) -> HttpResponse:
+        org = self.principal(request).org
+        return self.show(BalanceOut(billing.balance(org_ref=org.id)).data)
+
+
+class TransactionOut(Shown):
+    id = IdOut("transaction")
+    created_at = serializers.DateTimeField(source="at")
+    kind = serializers.CharField()
+    amount = MoneyOut(source="amount_micro")
+    currency = serializers.SerializerMethodField()
+    text = serializers.CharField()
+    cause_type = serializers.CharField()
+    cause_id = serializers.CharField()
+
+    def get_currency(self, transaction: TransactionView) -> str:
+        return CURRENCY
+
+
+class Transactions(ApiView):
+    """What moved on the organization's account, newest first."""
+
+    scopes = {"GET": "billing:read"}
+    lists = True
+
+    @extend_schema(responses={200: paged(TransactionOut)})
+    def get(self, request: Request) -> HttpResponse:
+        org = self.principal(request).org
+        cursor, limit = self.paging(request)
+        after = None
+        if cursor:
+            try:
+                after = UUID(decode_cursor(cursor, 1)[0])
+            except ValueError as error:
+                raise bad_cursor() from error
+        rows = billing.transactions(org_ref=org.id, limit=limit + 1, after=after)
+        following = encode_cursor([rows[limit - 1].id]) if len(rows) > limit else None
+        items = [TransactionOut(row).data for row in rows[:limit]]
+        return self.show({"items": items, "next_cursor": following})
+
+
+class TopUpIn(Body):
+    amount = MoneyIn()
+    currency = serializers.ChoiceField([CURRENCY], default=CURRENCY)
+    return_url = serializers.CharField(max_length=2000, required=False)
+    payment_method = serializers.CharField(max_length=40, required=False, allow_null=True)
+
+
+class TopUpOut(Shown):
+    id = IdOut("topup")
+    created_at = serializers.DateTimeField()
+    state = serializers.CharField()
+    reason = serializers.CharField(source="failure", allow_null=True)
+    amount = MoneyOut(source="amount_micro")
+    currency = serializers.CharField()
+    checkout_url = serializers.CharField(allow_null=True)
+
+
+class TopUps(ApiView):
+    """Top-ups. POST answers before Stripe was asked: read it again until checkout_url is there,
+    or, with a saved card, until it succeeded."""
+
+    scopes = {"GET": "billing:read", "POST": "billing:write"}
+    lists = True
+
+    @extend_schema(responses={200: paged(TopUpOut)})
+    def get(self, request: Request) -> HttpResponse:
+        rows = billing.topups(org_ref=self.principal(request).org.id)
+        return self.page_of(request, rows, shown(TopUpOut), key=_by_id, descending=True)
+
+    @extend_schema(request=TopUpIn, responses={202: TopUpOut})
+    def post(self, request: Request) -> HttpResponse:
+        principal, data = self.principal(request), self.body(TopUpIn)
+        principal.require_verified()
+        method = data.get("payment_method")
+        method_id = _id("payment_method", method) if method else None
+
+        def start() -> TopUpView:
+            view = billing.start_topup(
+                org_ref=principal.org.id,
+                amount_micro=data["amount"],
+                return_url=data.get("return_url") or _back(),
+                payment_method_id=method_id,
+            )
+            _record(principal, "topup.start", public("topup", view.id))
+            return view
+
+        return self.act(request, start, lambda view: (202, TopUpOut(view).data))
+
+
+class OneTopUp(ApiView):
+    """One top-up."""
+
+    scopes = {"GET": "billing:read"}
+
+    @extend_schema(responses={200: TopUpOut})
+    def get(self, request: Request, id: str) -> HttpResponse:
+        org = self.principal(request).org
+        view = billing.topup(org_ref=org.id, topup_id=_id("topup", id))
+        return self.show(TopUpOut(view).data)
+
+
+class PaymentMethodOut(Shown):
+    id = IdOut("payment_method")
+    brand = serializers.CharField()
+    last4 = serializers.CharField()
+    exp_month = serializers.IntegerField()
+    exp_year = serializers.IntegerField()
+    state = serializers.CharField()
+
+
+class CardSetupIn(Body):
+    return_url = serializers.CharField(max_length=2000, required=False)
+
+
+class CardSetupOut(Shown):
+    id = IdOut("card_setup")
+    state = serializers.CharField()
+    url = serializers.CharField(allow_null=True)
+
+
+class PaymentMethods(ApiView):
+    """Saved cards. POST starts saving one on Stripe's page: read the setup until url is there."""
+
+    scopes = {"GET": "billing:read", "POST": "billing:write"}
+    lists = True
+
+    @extend_schema(responses={200: paged(PaymentMethodOut)})
+    def get(self, request: Request) -> HttpResponse:
+        rows = billing.payment_methods(org_ref=self.principal(request).org.id)
+        return self.page_of(request, rows, shown(PaymentMethodOut), key=_by_id, descending=True)
+
+    @extend_schema(request=CardSetupIn, responses={202: CardSetupOut})
+    def post(self, request: Request) -> HttpResponse:
+        principal, data = self.principal(request), self.body(CardSetupIn)
+        principal.require_verified()
+
+        def start() -> CardSetupView:
+            view = billing.start_card_setup(
+                org_ref=principal.org.id, return_url=data.get("return_url") or _back()
+            )
+            _record(principal, "card_setup.start", public("card_setup", view.id))
+            return view
+
+        return self.act(request, start, lambda view: (202, CardSetupOut(view).data))
+
+
+class OneCardSetup(ApiView):
+    """How the saving of a card stands."""
+
+    scopes = {"GET": "billing:read"}
+
+    @extend_schema(responses={200: CardSetupOut})
+    def get(self, request: Request, id: str) -> HttpResponse:
+        org = self.principal(request).org
+        view = billing.card_setup(org_ref=org.id, setup_id=_id("card_setup", id))
+        return self.show(CardSetupOut(view).data)
+
+
+class InvoiceLineOut(Shown):
+    text = serializers.CharField()
+    quantity = serializers.CharField()
+    amount = MoneyOut(source="amount_micro")
+
+
+class InvoiceOut(Shown):
+    id = IdOut("invoice")
+    created_at = serializers.DateTimeField()
+    number = serializers.CharField(allow_null=True)
+    state = serializers.CharField()
+    currency = serializers.CharField()
+    period_from = serializers.DateTimeField()
+    period_to = serializers.DateTimeField()
+    total = serializers.SerializerMethodField()
+    carried = MoneyOut(source="carried_micro")
+    lines = InvoiceLineOut(many=True)
+    hosted_url = serializers.CharField(allow_null=True)
+    paid_at = serializers.DateTimeField(allow_null=True)
+
+    def get_total(self, invoice: InvoiceView) -> str:
+        return MoneyOut().to_representation(from_minor(invoice.total_minor))
+
+
+class Invoices(ApiView):
+    """Invoices of an organization with a credit limit."""
+
+    scopes = {"GET": "billing:read"}
+    lists = True
+
+    @extend_schema(responses={200: paged(InvoiceOut)})
+    def get(self, request: Request) -> HttpResponse:
+        rows = billing.invoices(org_ref=self.principal(request).org.id)
+        return self.page_of(request, rows, shown(InvoiceOut), key=_by_id, descending=True)
+
+
+class OneInvoice(ApiView):
+    """One invoice with its lines."""
+
+    scopes = {"GET": "billing:read"}
+
+    @extend_schema(responses={200: InvoiceOut})
+    def get(self, request: Request, id: str) -> HttpResponse:
+        org = self.principal(request).org
+        view = billing.invoice(org_ref=org.id, invoice_id=_id("invoice", id))
+        return self.show(InvoiceOut(view).data)
+
+
+class UsageOut(Shown):
+    rental = serializers.CharField()
+    name = serializers.CharField()
+    project = serializers.CharField(allow_null=True)
+    accelerator = serializers.CharField()
+    gpus = serializers.IntegerField()
+    state = serializers.CharField()
+    spent = MoneyOut()
+    currency = serializers.CharField()
+
+
+class Usage(ApiView):
+    """What each rental cost so far, newest rental first; only settled seconds are counted."""
+
+    scopes = {"GET": "billing:read"}
+    lists = True
+
+    @extend_schema(
+        parameters=[OpenApiParameter("project", str), OpenApiParameter("rental", str)],
+        responses={200: paged(UsageOut)},
+    )
+    def get(self, request: Request) -> HttpResponse:
+        wanted = self.filters(
+            request, {"project": parse_id("project"), "rental": parse_id("rental")}
+        )
+        cursor, limit = self.paging(request)
+        rows = visible(Rental.objects.select_related("project"), self.principal(request))
+        if "project" in wanted:
+            rows = rows.filter(project_id__in=[wanted["project"]])
+        if "rental" in wanted:
+            rows = rows.filter(id__in=[wanted["rental"]])
+        page, following = keyset_page(rows, order=("-id",), cursor=cursor, limit=limit)
+        spent = billing.spent(rental_refs=[rental.id for rental in page])
+        items = [_usage(rental, spent.get(rental.id, 0)) for rental in page]
+        return self.show({"items": items, "next_cursor": following})
+
+
+def _usage(rental: Rental, spent_micro: int) -> Any:
+    return UsageOut(
+        {
+            "rental": rental.public_id,
+            "name": rental.name,
+            "project": rental.project.public_id if rental.project else None,
+            "accelerator": rental.accelerator,
+            "gpus": rental.gpus,
+            "state": rental.state,
+            "spent": spent_micro,
+            "currency": rental.currency,
+        }
+    ).data
+
+
+def _back() -> str:
+    """Where Stripe's page sends people who came without an address of their own."""
+    return f"{settings.GPUYARD_BASE_URL}/billing"
+
+
+def _by_id(view: Any) -> str:
+    return str(view.id)
+
+
+def _record(principal: Principal, action: str, object_id: str) -> None:
+    audit.record(
+        acting=principal, action=action, object=object_id, organization_ref=principal.org.id
+    )
+
+
+urls = [
+    path("billing/balance", Balance.as_view()),
+    path("billing/transactions", Transactions.as_view()),
+    path("billing/topups", TopUps.as_view()),
+    path("billing/topups/<str:id>", OneTopUp.as_view()),
+    path("billing/payment-methods", PaymentMethods.as_view()),
+    path("billing/payment-methods/setups/<str:id>", OneCardSetup.as_view()),
+    path("billing/invoices", Invoices.as_view()),
+    path("billing/invoices/<str:id>", OneInvoice.as_view()),
+    path("billing/usage", Usage.as_view()),
+]

@@ -1,0 +1,398 @@
+"""Providers: apply, data centres, clusters, offers, earnings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpResponse
+from django.urls import path
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+
+from billing import facade as billing
+from marketplace.accounts.access import visible
+from marketplace.catalog import publish
+from marketplace.http.api.base import ApiView, Body
+from marketplace.http.api.fields import (
+    IdOut,
+    MoneyIn,
+    MoneyOut,
+    NameIn,
+    PublicShown,
+    Shown,
+    shown,
+)
+from marketplace.http.api.schema import paged
+from marketplace.models import DataCenter, Offer, Provider
+from marketplace.providers import onboard
+from provisioner import facade as provisioner
+from provisioner.contracts import ClusterState, ClusterView
+
+_BOTH = {"GET": "provider:read", "POST": "provider:write"}
+
+
+class ProviderIn(Body):
+    contact_email = serializers.EmailField(max_length=254)
+    description = NameIn(max_length=500, required=False, allow_blank=True, default="")
+
+
+class ProviderChange(Body):
+    contact_email = serializers.EmailField(max_length=254, required=False)
+    description = NameIn(max_length=500, required=False, allow_blank=True)
+
+
+class ProviderOut(PublicShown):
+    state = serializers.ChoiceField(Provider.State.values)
+    reason = serializers.CharField()
+    actions = serializers.SerializerMethodField()
+    ownership = serializers.ChoiceField(Provider.Ownership.values)
+    contact_email = serializers.EmailField()
+    description = serializers.CharField()
+    fee_bps = serializers.IntegerField(allow_null=True)
+    allowed_networks = serializers.ListField(child=serializers.CharField())
+    allowed_ports = serializers.ListField(child=serializers.IntegerField())
+    approved_at = serializers.DateTimeField(allow_null=True)
+
+    def get_actions(self, provider: Provider) -> list[str]:
+        approved = provider.state == Provider.State.APPROVED
+        return ["add_datacenter", "add_cluster"] if approved else ["add_datacenter"]
+
+
+class OwnProvider(ApiView):
+    """The organization as a supplier of cards. POST applies; staff approve."""
+
+    scopes = {**_BOTH, "PATCH": "provider:write"}
+
+    @extend_schema(responses={200: ProviderOut})
+    def get(self, request: Request) -> HttpResponse:
+        return self.show(ProviderOut(onboard.own_provider(self.principal(request))).data)
+
+    @extend_schema(request=ProviderIn, responses={201: ProviderOut})
+    def post(self, request: Request) -> HttpResponse:
+        principal, data = self.principal(request), self.body(ProviderIn)
+        return self.act(
+            request,
+            lambda: onboard.apply(
+                acting=principal,
+                contact_email=data["contact_email"],
+                description=data["description"],
+            ),
+            lambda provider: (201, ProviderOut(provider).data),
+        )
+
+    @extend_schema(request=ProviderChange, responses={200: ProviderOut})
+    def patch(self, request: Request) -> HttpResponse:
+        principal, data = self.principal(request), self.body(ProviderChange)
+        return self.change(
+            lambda: onboard.describe(
+                acting=principal, changes=data, expected_version=self.expected_version(request)
+            ),
+            lambda provider: (200, ProviderOut(provider).data),
+        )
+
+
+class DataCenterIn(Body):
+    name = NameIn(max_length=60)
+    region = serializers.CharField(max_length=40)
+    country = serializers.CharField(max_length=2)
+
+
+class DataCenterOut(PublicShown):
+    name = serializers.CharField()
+    region = serializers.CharField()
+    country = serializers.CharField()
+
+
+class DataCenters(ApiView):
+    """The provider's data centres."""
+
+    scopes = _BOTH
+    lists = True
+
+    @extend_schema(responses={200: paged(DataCenterOut)}, operation_id="provider_datacenters")
+    def get(self, request: Request) -> HttpResponse:
+        return self.page(
+            request, visible(DataCenter, self.principal(request)), shown(DataCenterOut)
+        )
+
+    @extend_schema(request=DataCenterIn, responses={201: DataCenterOut})
+    def post(self, request: Request) -> HttpResponse:
+        principal, data = self.principal(request), self.body(DataCenterIn)
+        return self.act(
+            request,
+            lambda: onboard.add_datacenter(
+                acting=principal,
+                name=data["name"],
+                region=data["region"],
+                country=data["country"],
+            ),
+            lambda place: (201, DataCenterOut(place).data),
+        )
+
+
+class ClusterIn(Body):
+    name = NameIn(max_length=60)
+    datacenter = serializers.CharField(max_length=40)
+    mode = serializers.ChoiceField(["direct", "agent"], default="direct")
+    api_url = serializers.CharField(max_length=300, required=False)
+    ca_pem = serializers.CharField(max_length=65_536, required=False, trim_whitespace=False)
+    token = serializers.CharField(max_length=16_384, required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if attrs["mode"] == "agent":
+            raise serializers.ValidationError(
+                {
+                    "mode": [
+                        "the outbound agent is not available yet; register the cluster with "
+                        '"mode": "direct" and an address that we can reach'
+                    ]
+                }
+            )
+        missing = [name for name in ("api_url", "ca_pem", "token") if name not in attrs]
+        if missing:
+            raise serializers.ValidationError({name: ["is required"] for name in missing})
+        return attrs
+
+
+class TokenIn(Body):
+    token = serializers.CharField(max_length=16_384)
+
+
+class ClusterOut(Shown):
+    id = IdOut("cluster")
+    name = serializers.CharField()
+    datacenter = IdOut("datacenter", source="datacenter_ref")
+    mode = serializers.SerializerMethodField()
+    api_url = serializers.CharField()
+    state = serializers.ChoiceField([state.value for state in ClusterState])
+    reason = serializers.CharField()
+    detail = serializers.CharField()
+    actions = serializers.SerializerMethodField()
+    state_since = serializers.DateTimeField()
+    server_version = serializers.CharField(allow_null=True)
+    last_observed_at = serializers.DateTimeField(allow_null=True)
+    nodes = serializers.IntegerField()
+    slots = serializers.IntegerField()
+    slots_free = serializers.IntegerField()
+
+    def get_mode(self, cluster: ClusterView) -> str:
+        return "direct"
+
+    def get_actions(self, cluster: ClusterView) -> list[str]:
+        if cluster.state == ClusterState.RETIRED:
+            return []
+        if cluster.state == ClusterState.DRAINING:
+            return ["replace_token"]
+        return ["replace_token", "drain"]
+
+
+class Clusters(ApiView):
+    """The provider's clusters. A forbidden address is refused; one that does not answer, a wrong
+    token or a wrong CA is stored, and ``state``, ``reason`` and ``detail`` tell."""
+
+    scopes = _BOTH
+    lists = True
+
+    @extend_schema(responses={200: paged(ClusterOut)})
+    def get(self, request: Request) -> HttpResponse:
+        rows = onboard.clusters(self.principal(request))
+        return self.page_of(request, rows, shown(ClusterOut), key=lambda view: str(view.id))
+
+    @extend_schema(request=ClusterIn, responses={201: ClusterOut})
+    def post(self, request: Request) -> HttpResponse:
+        principal, data = self.principal(request), self.body(ClusterIn)
+        order = onboard.ClusterOrder(
+            name=data["name"],
+            datacenter=data["datacenter"],
+            api_url=data["api_url"],
+            ca_pem=data["ca_pem"],
+            token=data["token"],
+        )
+        return self.answer(
+            onboard.add_cluster(
+                acting=principal,
+                order=order,
+                claim=self.claim(request),
+                render=lambda view: (201, ClusterOut(view).data),
+            )
+        )
+
+
+class OneCluster(ApiView):
+    """One cluster. PATCH replaces its token; DELETE drains it: no new rentals, those that run go
+    on."""
+
+    scopes = {"GET": "provider:read", "PATCH": "provider:write", "DELETE": "provider:write"}
+
+    @extend_schema(responses={200: ClusterOut})
+    def get(self, request: Request, id: str) -> HttpResponse:
+        return self.show(ClusterOut(onboard.own_cluster(self.principal(request), id)).data)
+
+    @extend_schema(request=TokenIn, responses={200: ClusterOut})
+    def patch(self, request: Request, id: str) -> HttpResponse:
+        principal, data = self.principal(request), self.body(TokenIn)
+        return self.change(
+            lambda: onboard.replace_token(acting=principal, cluster_id=id, token=data["token"]),
+            lambda view: (200, ClusterOut(view).data),
+        )
+
+    @extend_schema(responses={202: ClusterOut})
+    def delete(self, request: Request, id: str) -> HttpResponse:
+        principal = self.principal(request)
+        return self.change(
+            lambda: onboard.drain_cluster(acting=principal, cluster_id=id),
+            lambda view: (202, ClusterOut(view).data),
+        )
+
+
+class NodeOut(Shown):
+    id = IdOut("node")
+    name = serializers.CharField()
+    ready = serializers.BooleanField()
+    reason = serializers.CharField()
+    accelerator = serializers.CharField(allow_null=True)
+    slots = serializers.IntegerField()
+    slots_free = serializers.IntegerField()
+
+
+class Nodes(ApiView):
+    """Nodes of a cluster that are set aside for gpuyard."""
+
+    scopes = {"GET": "provider:read"}
+    lists = True
+
+    @extend_schema(responses={200: paged(NodeOut)})
+    def get(self, request: Request, id: str) -> HttpResponse:
+        cluster = onboard.own_cluster(self.principal(request), id)
+        rows = provisioner.nodes(cluster_id=cluster.id)
+        return self.page_of(request, rows, shown(NodeOut), key=lambda view: view.name)
+
+
+class SlotOut(Shown):
+    id = IdOut("slot")
+    node = serializers.CharField()
+    state = serializers.CharField()
+    accelerator = serializers.CharField()
+    device_uid = serializers.CharField(allow_null=True)
+
+
+class Slots(ApiView):
+    """Cards of a cluster, one row each."""
+
+    scopes = {"GET": "provider:read"}
+    lists = True
+
+    @extend_schema(responses={200: paged(SlotOut)})
+    def get(self, request: Request, id: str) -> HttpResponse:
+        cluster = onboard.own_cluster(self.principal(request), id)
+        rows = provisioner.slots(cluster_id=cluster.id)
+        return self.page_of(request, rows, shown(SlotOut), key=lambda view: str(view.id))
+
+
+class OfferChange(Body):
+    price_per_gpu_hour = MoneyIn(required=False)
+    min_gpus = serializers.IntegerField(min_value=1, max_value=1024, required=False)
+    state = serializers.ChoiceField(Offer.State.values, required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if not attrs:
+            raise serializers.ValidationError("give at least one field to change")
+        return attrs
+
+
+class OwnedOfferOut(serializers.Serializer[Any]):
+    """What ``catalog.publish.describe_owned`` renders."""
+
+    id = serializers.CharField()
+    accelerator = serializers.CharField()
+    vendor = serializers.CharField()
+    memory_gib = serializers.IntegerField()
+    driver = serializers.CharField(allow_null=True)
+    cuda_max = serializers.CharField(allow_null=True)
+    sharing_mode = serializers.CharField()
+    verified = serializers.BooleanField()
+    cluster = serializers.CharField()
+    datacenter = serializers.CharField()
+    region = serializers.CharField()
+    country = serializers.CharField()
+    ownership = serializers.CharField()
+    gpus_total = serializers.IntegerField()
+    gpus_available = serializers.IntegerField()
+    largest_block = serializers.IntegerField()
+    vcpus_per_gpu = serializers.FloatField()
+    ram_gib_per_gpu = serializers.FloatField()
+    disk_gib_per_gpu = serializers.FloatField()
+    price_per_gpu_hour = serializers.CharField(allow_null=True)
+    currency = serializers.CharField()
+    min_gpus = serializers.IntegerField()
+    state = serializers.ChoiceField(Offer.State.values)
+    reason = serializers.CharField(allow_null=True)
+    actions = serializers.ListField(child=serializers.CharField())
+    listed = serializers.BooleanField()
+    created_at = serializers.DateTimeField()
+    version = serializers.IntegerField()
+
+
+class OwnedOffers(ApiView):
+    """Offers derived from the provider's clusters, drafts included."""
+
+    scopes = {"GET": "provider:read"}
+    lists = True
+
+    @extend_schema(responses={200: paged(OwnedOfferOut)})
+    def get(self, request: Request) -> HttpResponse:
+        rows = publish.list_offers(self.principal(request))
+        return self.page(request, rows, publish.describe_owned)
+
+
+class OwnedOffer(ApiView):
+    """Price, least order and state of one offer. A new price touches new quotes only."""
+
+    scopes = {"PATCH": "provider:write"}
+
+    @extend_schema(request=OfferChange, responses={200: OwnedOfferOut})
+    def patch(self, request: Request, id: str) -> HttpResponse:
+        principal, data = self.principal(request), self.body(OfferChange)
+        return self.change(
+            lambda: publish.set_offer(
+                acting=principal,
+                offer_id=id,
+                price_micro_h=data.get("price_per_gpu_hour"),
+                min_gpus=data.get("min_gpus"),
+                state=data.get("state"),
+                expected_version=self.expected_version(request),
+            ),
+            lambda offer: (200, publish.describe_owned(offer)),
+        )
+
+
+class EarningsOut(Shown):
+    currency = serializers.CharField()
+    pending = MoneyOut(source="pending_micro")
+    due = MoneyOut(source="due_micro")
+    paid = MoneyOut(source="paid_micro")
+
+
+class Earnings(ApiView):
+    """The provider's share of what its cards earned, by how far it is on its way."""
+
+    scopes = {"GET": "provider:read"}
+
+    @extend_schema(responses={200: EarningsOut})
+    def get(self, request: Request) -> HttpResponse:
+        provider = onboard.own_provider(self.principal(request))
+        return self.show(EarningsOut(billing.earnings(provider_ref=provider.id)).data)
+
+
+urls = [
+    path("provider", OwnProvider.as_view()),
+    path("provider/datacenters", DataCenters.as_view()),
+    path("provider/clusters", Clusters.as_view()),
+    path("provider/clusters/<str:id>", OneCluster.as_view()),
+    path("provider/clusters/<str:id>/nodes", Nodes.as_view()),
+    path("provider/clusters/<str:id>/slots", Slots.as_view()),
+    path("provider/offers", OwnedOffers.as_view()),
+    path("provider/offers/<str:id>", OwnedOffer.as_view()),
+    path("provider/earnings", Earnings.as_view()),
+]

@@ -1,0 +1,26 @@
+"""Addresses of the marketplace: the API under /api/v1, probes and problem pages at the root."""
+
+from __future__ import annotations
+
+from django.urls import include, path
+
+from marketplace.http import health, problems
+from marketplace.http.api import account, billing, catalog, description, provider, rentals, staff
+
+_API = [
+    *account.urls,
+    *billing.urls,
+    *catalog.urls,
+    *rentals.urls,
+    *provider.urls,
+    *staff.urls,
+    *description.urls,
+]
+
+urlpatterns = [
+    path("api/v1/", include(_API)),
+    path("healthz", health.healthz),
+    path("readyz", health.readyz),
+    path("metrics", health.metrics),
+    path("problems/<slug:slug>", problems.problem_page),
+]

@@ -1,0 +1,229 @@
+"""What a provider does: apply, name its data centres, register clusters, change them, leave.
+
+Actions join the caller's transaction, but for :func:`add_cluster`, which resolves the cluster's
+address first (a network is asked) and therefore opens its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.db import IntegrityError, transaction
+
+from kernel.errors import InvalidRequest, NotFound, Refusal
+from kernel.ids import BadId, new_id, parse, public
+from marketplace.accounts import audit
+from marketplace.accounts.access import Principal, get_visible, visible
+from marketplace.accounts.idempotency import Claim, Rendered, once
+from marketplace.models import DataCenter, Provider
+from provisioner import facade as provisioner
+from provisioner.contracts import AddressBinding, ClusterState, ClusterView
+
+_REGION = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
+_COUNTRY = re.compile(r"[A-Z]{2}")
+_CLUSTER_LIMIT = 50  # per provider; each costs loops and connections
+
+
+@dataclass(frozen=True)
+class ClusterOrder:
+    """A cluster as its owner hands it over: the three fields we ever take, and a name."""
+
+    name: str
+    datacenter: str  # public id
+    api_url: str
+    ca_pem: str
+    token: str
+
+
+def apply(*, acting: Principal, contact_email: str, description: str) -> Provider:
+    """Ask to supply cards; staff decide. InvalidRequest when the organization asked before."""
+    acting.require_verified()
+    acting.require_unfrozen()
+    try:
+        with transaction.atomic():
+            provider = Provider.objects.create(
+                organization=acting.org,
+                contact_email=contact_email,
+                description=description,
+                reason="waits for approval by staff",
+            )
+    except IntegrityError as error:
+        raise InvalidRequest(
+            {"organization": ["has applied already: see GET /api/v1/provider"]}
+        ) from error
+    _record(acting, "provider.apply", provider.public_id)
+    return provider
+
+
+def own_provider(acting: Principal) -> Provider:
+    """The acting organization's provider; NotFound when it never applied."""
+    provider = visible(Provider, acting).first()
+    if provider is None:
+        raise NotFound("provider")
+    return provider
+
+
+def describe(
+    *, acting: Principal, changes: dict[str, str], expected_version: int | None
+) -> Provider:
+    """Change contact_email or description; Refusal version_conflict."""
+    provider = visible(Provider.objects.select_for_update(of=("self",)), acting).first()
+    if provider is None:
+        raise NotFound("provider")
+    if expected_version is not None and expected_version != provider.version:
+        raise Refusal(
+            "version_conflict",
+            "The provider was changed since you read it. Read it again and repeat your change.",
+            version=provider.version,
+        )
+    for name, value in changes.items():
+        setattr(provider, name, value)
+    provider.version += 1
+    provider.save(update_fields=[*changes, "version"])
+    _record(acting, "provider.change", provider.public_id, dict(changes))
+    return provider
+
+
+def add_datacenter(*, acting: Principal, name: str, region: str, country: str) -> DataCenter:
+    """A place with cards. region: a slug such as ``eu-central``; country: ISO 3166, two letters."""
+    errors: dict[str, list[str]] = {}
+    if not _REGION.fullmatch(region):
+        errors["region"] = ['small letters, digits and hyphens, such as "eu-central"']
+    if not _COUNTRY.fullmatch(country):
+        errors["country"] = ['two capital letters (ISO 3166), such as "DE"']
+    if errors:
+        raise InvalidRequest(errors)
+    provider = own_provider(acting)
+    try:
+        with transaction.atomic():
+            place = DataCenter.objects.create(
+                provider=provider, name=name, region=region, country=country
+            )
+    except IntegrityError as error:
+        raise InvalidRequest({"name": ["there is a data centre with this name"]}) from error
+    _record(acting, "datacenter.create", place.public_id, {"name": name, "region": region})
+    return place
+
+
+def binding_of(provider: Provider) -> AddressBinding:
+    """Networks and ports that staff bound the provider's API servers to."""
+    return AddressBinding(
+        networks=tuple(provider.allowed_networks), ports=tuple(provider.allowed_ports)
+    )
+
+
+def add_cluster(
+    *,
+    acting: Principal,
+    order: ClusterOrder,
+    claim: Claim | None,
+    render: Callable[[ClusterView], tuple[int, Any]],
+) -> Rendered:
+    """Register a cluster; opens its own transaction, because its address is resolved before.
+
+    Refusal: invalid_transition while not approved, address_forbidden, NotFound for a foreign data
+    centre, InvalidRequest per field. An address that does not answer is no error: the cluster is
+    stored and its state says so.
+    """
+    provider = own_provider(acting)
+    _require_approved(provider)
+    place = get_visible(DataCenter, acting, order.datacenter)
+    binding = binding_of(provider)
+    provisioner.check_address(api_url=order.api_url, binding=binding)
+    cluster_id = new_id()
+
+    def register() -> ClusterView:
+        # Locked: two requests must not both pass the limit or take one name.
+        locked = Provider.objects.select_for_update(no_key=True).get(pk=provider.pk)
+        _require_approved(locked)
+        _check_name(locked, order.name)
+        view = provisioner.register_cluster(
+            cluster_id=cluster_id,
+            name=order.name,
+            provider_ref=provider.id,
+            datacenter_ref=place.id,
+            api_url=order.api_url,
+            ca_pem=order.ca_pem,
+            token=order.token,
+            binding=binding_of(locked),
+        )
+        details = {"name": order.name, "api_url": order.api_url, "datacenter": place.public_id}
+        _record(acting, "cluster.create", public("cluster", cluster_id), details)
+        return view
+
+    return once(claim, register, render)
+
+
+def clusters(acting: Principal) -> list[ClusterView]:
+    """The acting provider's clusters."""
+    return list(provisioner.clusters(provider_ref=own_provider(acting).id))
+
+
+def own_cluster(acting: Principal, cluster_id: str) -> ClusterView:
+    """One of the acting provider's clusters; NotFound for every other id."""
+    provider = own_provider(acting)
+    try:
+        identifier = parse("cluster", cluster_id)
+    except BadId as error:
+        raise NotFound("cluster") from error
+    found = provisioner.clusters(provider_ref=provider.id, ids=[identifier])
+    if not found:
+        raise NotFound("cluster")
+    return found[0]
+
+
+def replace_token(*, acting: Principal, cluster_id: str, token: str) -> ClusterView:
+    """Use another token from now on."""
+    cluster = own_cluster(acting, cluster_id)
+    provisioner.replace_token(cluster_id=cluster.id, token=token)
+    _record(acting, "cluster.replace_token", cluster_id)
+    return own_cluster(acting, cluster_id)
+
+
+def drain_cluster(*, acting: Principal, cluster_id: str) -> ClusterView:
+    """Take no new rentals there; those that run go on to their end. Repeating is harmless."""
+    cluster = own_cluster(acting, cluster_id)
+    if cluster.state not in (ClusterState.DRAINING, ClusterState.RETIRED):
+        provisioner.retire_cluster(cluster_id=cluster.id)
+        _record(acting, "cluster.drain", cluster_id)
+    return own_cluster(acting, cluster_id)
+
+
+def _require_approved(provider: Provider) -> None:
+    if provider.state != Provider.State.APPROVED:
+        raise Refusal(
+            "invalid_transition",
+            f"The provider is {provider.state}, so it cannot register clusters yet: "
+            f"{provider.reason or 'ask support'}.",
+            state=provider.state,
+            actions=[],
+        )
+
+
+def _check_name(provider: Provider, name: str) -> None:
+    known = provisioner.clusters(provider_ref=provider.id)
+    if any(cluster.name == name for cluster in known):
+        raise InvalidRequest({"name": ["there is a cluster with this name"]})
+    if len(known) >= _CLUSTER_LIMIT:
+        raise InvalidRequest({"name": [f"there are {_CLUSTER_LIMIT} clusters: ask support"]})
+
+
+def datacenters_of(clusters_shown: list[ClusterView]) -> dict[UUID, DataCenter]:
+    """The data centres of some clusters, by id, to show them with their names."""
+    return DataCenter.objects.in_bulk({cluster.datacenter_ref for cluster in clusters_shown})
+
+
+def _record(
+    acting: Principal, action: str, object_id: str, details: dict[str, Any] | None = None
+) -> None:
+    audit.record(
+        acting=acting,
+        action=action,
+        object=object_id,
+        organization_ref=acting.org.id,
+        details=details,
+    )
