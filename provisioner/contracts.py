@@ -166,6 +166,8 @@ class Candidate:
 
     node_id: UUID
     group_id: UUID
+    share_id: UUID  # the row that a reservation locks: this group's slots on this node
+    cluster_id: UUID
     free: int
     score: int
     why: str

@@ -1,7 +1,211 @@
 """The provisioner's door: the only module, with contracts, that other areas may import.
 
-Nothing behind this door talks to a network; calls marked "in a transaction" join the caller's and
-leave the commit to it. Errors: Refusal subclasses for callers' mistakes, NoCandidate for a race.
+Nothing behind this door talks to a network, except that ``check_address`` resolves a name. Calls
+marked "in a transaction" join the caller's and leave the commit to it. Errors: Refusal subclasses
+for callers' mistakes, NoCandidate for a race.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from provisioner.clusters import addresses, register, views
+from provisioner.contracts import (
+    Accelerator,
+    AddressBinding,
+    Chargeable,
+    ClusterView,
+    EventView,
+    Evidence,
+    Fault,
+    GroupView,
+    InstanceView,
+    NodeView,
+    PlacementRequest,
+    Plan,
+    PodOrder,
+    SlotView,
+)
+from provisioner.instances import events, meter, release
+from provisioner.instances.reserve import reserve as _reserve
+from provisioner.inventory import accelerators as registry
+from provisioner.placement import inventory as _inventory
+
+
+def accelerators() -> tuple[Accelerator, ...]:
+    """Every card type that can be sold, in the registry's order. Data only."""
+    return registry.accelerators()
+
+
+# --- clusters ---------------------------------------------------------------------------------
+
+
+def check_address(*, api_url: str, binding: AddressBinding) -> None:
+    """Outside a transaction (resolves the name). Raises Refusal("address_forbidden") or
+    InvalidRequest; a name that does not resolve is accepted and shown as unreachable later."""
+    addresses.check_address(api_url=api_url, binding=binding)
+
+
+def register_cluster(
+    *,
+    cluster_id: UUID,
+    name: str,
+    provider_ref: UUID,
+    datacenter_ref: UUID,
+    api_url: str,
+    ca_pem: str,
+    token: str,
+    binding: AddressBinding,
+) -> ClusterView:
+    """In a transaction. Stores a cluster as ``connecting``; the loops look at it after commit.
+
+    Raises InvalidRequest ({"ca_pem": …} for what is no PEM certificate) or address_forbidden.
+    """
+    register.register_cluster(
+        cluster_id=cluster_id,
+        name=name,
+        provider_ref=provider_ref,
+        datacenter_ref=datacenter_ref,
+        api_url=api_url,
+        ca_pem=ca_pem,
+        token=token,
+        binding=binding,
+    )
+    return views.clusters(ids=[cluster_id])[0]
+
+
+def replace_token(*, cluster_id: UUID, token: str) -> None:
+    """In a transaction. Raises NotFound or InvalidRequest."""
+    register.replace_token(cluster_id=cluster_id, token=token)
+
+
+def set_binding(*, provider_ref: UUID, binding: AddressBinding) -> None:
+    """In a transaction. For all clusters of the provider, present ones included."""
+    register.set_binding(provider_ref=provider_ref, binding=binding)
+
+
+def retire_cluster(*, cluster_id: UUID) -> None:
+    """In a transaction. No new rentals there from now on; running ones go on."""
+    register.retire_cluster(cluster_id=cluster_id)
+
+
+def clusters(
+    *, provider_ref: UUID | None = None, ids: Sequence[UUID] | None = None
+) -> list[ClusterView]:
+    """Oldest first."""
+    return views.clusters(provider_ref=provider_ref, ids=ids)
+
+
+def nodes(*, cluster_id: UUID) -> list[NodeView]:
+    """By name, with the reason why a node is not sold."""
+    return views.nodes(cluster_id=cluster_id)
+
+
+def slots(*, cluster_id: UUID) -> list[SlotView]:
+    """By node."""
+    return views.slots(cluster_id=cluster_id)
+
+
+def groups(
+    *, provider_ref: UUID | None = None, ids: Sequence[UUID] | None = None
+) -> list[GroupView]:
+    """What offers are derived from, from the maintained summary."""
+    return views.groups(provider_ref=provider_ref, ids=ids)
+
+
+def cluster_health() -> list[ClusterView]:
+    """Every cluster with its state and the time of its last full list."""
+    return views.clusters()
+
+
+# --- placement and instances ------------------------------------------------------------------
+
+
+def plan(request: PlacementRequest) -> Plan:
+    """Before the transaction. At most 200 candidates, best first; with none, why not."""
+    return _inventory.plan(request)
+
+
+def reserve(
+    *,
+    plan: Plan,
+    instance_id: UUID,
+    rental_ref: UUID,
+    tenant_ref: UUID,
+    order: PodOrder,
+    gpus: int,
+    disk_mib: int,
+    wait: bool = False,
+) -> InstanceView:
+    """In a transaction. Holds the cards for a new instance, or raises NoCandidate.
+
+    ``wait`` tries once more with a waiting lock of at most a second, for callers about to refuse.
+    Raises InvalidRequest for an order that must not reach a cluster.
+    """
+    return _reserve(
+        plan=plan,
+        instance_id=instance_id,
+        rental_ref=rental_ref,
+        tenant_ref=tenant_ref,
+        order=order,
+        gpus=gpus,
+        disk_mib=disk_mib,
+        wait=wait,
+    )
+
+
+def request_end(*, rental_ref: UUID, reason: str, fault: Fault) -> None:
+    """In a transaction. Idempotent: the meter stops now, the pod goes, the cards come back when
+    its absence was observed."""
+    release.request_end(rental_ref=rental_ref, reason=reason, fault=fault)
+
+
+def instance(*, rental_ref: UUID) -> InstanceView | None:
+    """The latest instance of a rental."""
+    return events.instance(rental_ref=rental_ref)
+
+
+def instance_events(*, rental_ref: UUID) -> list[EventView]:
+    """All events of a rental's instances, oldest first."""
+    return events.instance_events(rental_ref=rental_ref)
+
+
+# --- for readers ------------------------------------------------------------------------------
+
+
+def behind(*, limit: int) -> list[tuple[UUID, UUID]]:
+    """(instance_id, rental_ref) with events that were not acknowledged yet."""
+    return events.behind(limit=limit)
+
+
+def take_events(*, instance_id: UUID) -> list[EventView]:
+    """In a transaction, which keeps the instance locked. Unacknowledged events in order."""
+    return events.take_events(instance_id=instance_id)
+
+
+def ack_events(*, instance_id: UUID, seq: int) -> None:
+    """In the transaction that applied them."""
+    events.ack_events(instance_id=instance_id, seq=seq)
+
+
+def chargeable(*, limit: int) -> list[Chargeable]:
+    """In a transaction, which keeps the intervals locked. One window per interval at a time,
+    inside one clock hour (UTC); call again after acknowledging until it returns nothing."""
+    return meter.chargeable(limit=limit)
+
+
+def ack_charged(*, charged: Sequence[tuple[UUID, datetime]]) -> None:
+    """In the transaction that charged them: (interval_id, charged up to)."""
+    meter.ack_charged(charged=charged)
+
+
+def is_settled(*, rental_ref: UUID) -> bool:
+    """Whether every proven second of the rental's past intervals is charged."""
+    return meter.is_settled(rental_ref=rental_ref)
+
+
+def evidence(*, interval_id: UUID, from_at: datetime, to_at: datetime) -> Evidence:
+    """The observations that justify a charged window."""
+    return meter.evidence(interval_id=interval_id, from_at=from_at, to_at=to_at)

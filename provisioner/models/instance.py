@@ -62,16 +62,15 @@ class Instance(models.Model):
     pod_created_at = models.DateTimeField(null=True)  # the API server acknowledged the create
     # No create of ours can take effect after this time: absence counts only when seen later.
     create_until = models.DateTimeField(null=True)
-    seen = models.JSONField(default=dict)  # facts of the last observation that mattered
-    seen_at = models.DateTimeField(null=True)  # the pod's own last positive observation by watch
-    unschedulable_since = models.DateTimeField(null=True)
-    delete_sent_at = models.DateTimeField(null=True)
+    # The last observation that mattered: identity of the running container, present trouble.
+    seen = models.JSONField(default=dict)
 
     # The claim of the loop that works at it.
     due_at = models.DateTimeField(null=True)  # None: nothing to do until the world changes
     claim_token = models.UUIDField(null=True)
     claim_until = models.DateTimeField(null=True)
     attempts = models.PositiveIntegerField(default=0)  # consecutive failures of the present step
+    worked_at = models.DateTimeField(null=True)  # the last attempt, successful or not
 
     class Meta:
         constraints = [

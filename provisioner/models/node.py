@@ -117,6 +117,8 @@ class NodeShare(models.Model):
     sellable = models.BooleanField(default=True)  # node ready, schedulable, still labelled
     slots_total = models.PositiveIntegerField(default=0)
     slots_free = models.PositiveIntegerField(default=0)
+    # The node offers fewer devices than are held: at least one renter has lost a card.
+    short = models.BooleanField(default=False)
 
     class Meta:
         constraints = [

@@ -1,0 +1,169 @@
+"""Registering a cluster, replacing its token, draining it. Rows only: observing comes later.
+
+The CA and the token are all we are ever given of a cluster. The token is sealed with the
+cluster's id as its owner, so a copied row does not open elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from uuid import UUID
+
+from cryptography import x509
+from django.conf import settings
+from django.db import connection
+
+from kernel import clock, sealed
+from kernel.errors import InvalidRequest, NotFound
+from kernel.wake import wake_on_commit
+from provisioner.clusters.addresses import parse_binding, parse_target
+from provisioner.contracts import AddressBinding, ClusterState
+from provisioner.models import Cluster, ClusterLoop
+
+MAX_CA = 64 * 1024  # a bundle of a dozen certificates; more is a mistake
+MAX_TOKEN = 16 * 1024
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
+
+
+def register_cluster(
+    *,
+    cluster_id: UUID,
+    name: str,
+    provider_ref: UUID,
+    datacenter_ref: UUID,
+    api_url: str,
+    ca_pem: str,
+    token: str,
+    binding: AddressBinding,
+) -> Cluster:
+    """Store a cluster as ``connecting``; raises InvalidRequest or address_forbidden."""
+    parse_target(api_url, binding)
+    _check_ca(ca_pem)
+    _check_token(token)
+    bound = parse_binding(binding)
+    now = clock.now()
+    cluster = Cluster.objects.create(
+        id=cluster_id,
+        name=name,
+        provider_ref=provider_ref,
+        datacenter_ref=datacenter_ref,
+        api_url=api_url.rstrip("/"),
+        ca_pem=ca_pem,
+        token_sealed=seal_token(cluster_id, token),
+        binding_networks=list(bound.networks),
+        binding_ports=list(bound.ports),
+        detail="Registered. The first look at the cluster is under way.",
+        state_since=now,
+        token_renew_at=now,
+        created_at=now,
+    )
+    ClusterLoop.objects.bulk_create(
+        ClusterLoop(cluster=cluster, kind=kind, due_at=now) for kind in ClusterLoop.Kind.values
+    )
+    _look_again()
+    return cluster
+
+
+def replace_token(*, cluster_id: UUID, token: str) -> None:
+    """Use another token from now on; the cluster is looked at again at once."""
+    _check_token(token)
+    now = clock.now()
+    cluster = _locked(cluster_id)
+    cluster.token_sealed = seal_token(cluster_id, token)
+    cluster.token_version += 1
+    cluster.token_expires_at = None
+    cluster.token_renew_at = now
+    cluster.retry_at = None
+    cluster.failures = 0
+    cluster.save(
+        update_fields=[
+            "token_sealed",
+            "token_version",
+            "token_expires_at",
+            "token_renew_at",
+            "retry_at",
+            "failures",
+        ]
+    )
+    ClusterLoop.objects.filter(cluster_id=cluster_id).update(due_at=now)
+    _look_again()
+
+
+def set_binding(*, provider_ref: UUID, binding: AddressBinding) -> None:
+    """Networks and ports that this provider's servers may live on, for all its clusters."""
+    bound = parse_binding(binding)
+    Cluster.objects.filter(provider_ref=provider_ref).update(
+        binding_networks=list(bound.networks), binding_ports=list(bound.ports), retry_at=None
+    )
+    _look_again()
+
+
+def retire_cluster(*, cluster_id: UUID) -> None:
+    """No new rentals from now on; those that run go on. Repeating it changes nothing."""
+    cluster = _locked(cluster_id)
+    if cluster.drain_requested_at is None:
+        cluster.drain_requested_at = clock.now()
+        cluster.save(update_fields=["drain_requested_at"])
+        note_cluster_change(cluster_id)
+
+
+def note_cluster_change(cluster_id: UUID) -> None:
+    """The cluster takes or refuses rentals differently now: its groups are summed up again."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO provisioner_groupchange (group_id)"
+            " SELECT id FROM provisioner_devicegroup WHERE cluster_id = %s",
+            [cluster_id],
+        )
+    wake_on_commit("provisioner.summaries")
+
+
+def observed_state(cluster: Cluster, *, alive: bool) -> ClusterState:
+    """What people are shown: the wish to leave wins over what was observed."""
+    if cluster.drain_requested_at is not None:
+        return ClusterState.DRAINING if alive else ClusterState.RETIRED
+    return ClusterState(cluster.state)
+
+
+def seal_token(cluster_id: UUID, token: str) -> bytes:
+    key: bytes = settings.GPUYARD_SEALING_KEY
+    return sealed.seal(token.encode(), key=key, owner=str(cluster_id), field="token")
+
+
+def open_token(cluster: Cluster) -> str:
+    """The token in clear, for the one client that sends it; raises sealed.CannotOpen."""
+    key: bytes = settings.GPUYARD_SEALING_KEY
+    owner = str(cluster.id)
+    return sealed.unseal(bytes(cluster.token_sealed), key=key, owner=owner, field="token").decode()
+
+
+def binding_of(cluster: Cluster) -> AddressBinding:
+    return AddressBinding(tuple(cluster.binding_networks), tuple(cluster.binding_ports))
+
+
+def _locked(cluster_id: UUID) -> Cluster:
+    try:
+        return Cluster.objects.select_for_update(no_key=True).get(id=cluster_id)
+    except Cluster.DoesNotExist as error:
+        raise NotFound("cluster") from error
+
+
+def _look_again() -> None:
+    wake_on_commit("provisioner.observe")
+    wake_on_commit("provisioner.inventory")
+
+
+def _check_ca(ca_pem: str) -> None:
+    if len(ca_pem) > MAX_CA:
+        raise InvalidRequest({"ca_pem": [f"at most {MAX_CA // 1024} KiB"]})
+    try:
+        certificates = x509.load_pem_x509_certificates(ca_pem.encode())
+    except ValueError as error:
+        raise InvalidRequest({"ca_pem": ["not a certificate in PEM form"]}) from error
+    if not certificates:
+        raise InvalidRequest({"ca_pem": ["not a certificate in PEM form"]})
+
+
+def _check_token(token: str) -> None:
+    if not token or len(token) > MAX_TOKEN or not _TOKEN.fullmatch(token):
+        raise InvalidRequest({"token": ["a bearer token: letters, digits and ._~+/=- only"]})

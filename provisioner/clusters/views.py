@@ -1,0 +1,130 @@
+"""Clusters, nodes, slots and groups as plain values for other areas. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Count, Exists, OuterRef, Q, Sum
+
+from provisioner.clusters.register import observed_state
+from provisioner.contracts import ClusterView, GroupView, InstanceState, NodeView, SlotView
+from provisioner.models import Cluster, DeviceGroup, Instance, Node, NodeShare, Slot
+
+
+def clusters(
+    *, provider_ref: UUID | None = None, ids: Sequence[UUID] | None = None
+) -> list[ClusterView]:
+    """Clusters, oldest first, of one provider or with these ids."""
+    alive = Instance.objects.filter(cluster=OuterRef("pk")).exclude(state=InstanceState.GONE)
+    rows = Cluster.objects.annotate(alive=Exists(alive)).order_by("id")
+    if provider_ref is not None:
+        rows = rows.filter(provider_ref=provider_ref)
+    if ids is not None:
+        rows = rows.filter(id__in=ids)
+    found = list(rows)
+    counts: dict[UUID, dict[str, Any]] = {
+        row["node__cluster"]: dict(row)
+        for row in NodeShare.objects.filter(node__cluster__in=found)
+        .values("node__cluster")
+        .annotate(
+            total=Sum("slots_total"), free=Sum("slots_free", filter=Q(sellable=True), default=0)
+        )
+    }
+    nodes = dict(
+        Node.objects.filter(cluster__in=found, missing_since__isnull=True)
+        .values_list("cluster")
+        .annotate(Count("id"))
+    )
+    return [_cluster_view(row, counts.get(row.id, {}), nodes.get(row.id, 0)) for row in found]
+
+
+def _cluster_view(row: Cluster, counts: dict[str, int], nodes: int) -> ClusterView:
+    return ClusterView(
+        id=row.id,
+        name=row.name,
+        provider_ref=row.provider_ref,
+        datacenter_ref=row.datacenter_ref,
+        api_url=row.api_url,
+        state=observed_state(row, alive=bool(getattr(row, "alive", False))),
+        reason=row.reason,
+        detail=row.detail,
+        state_since=row.state_since,
+        server_version=row.server_version,
+        last_observed_at=row.last_positive_at,
+        nodes=nodes,
+        slots=counts.get("total", 0),
+        slots_free=counts.get("free", 0),
+    )
+
+
+def nodes(*, cluster_id: UUID) -> list[NodeView]:
+    """The nodes set aside in one cluster, with why a node is not sold."""
+    found = Node.objects.filter(cluster_id=cluster_id).order_by("name")
+    views = []
+    for node in found.prefetch_related("shares__group"):
+        shares = list(node.shares.all())
+        views.append(
+            NodeView(
+                id=node.id,
+                name=node.name,
+                ready=node.ready,
+                accelerator=shares[0].group.accelerator if len(shares) == 1 else None,
+                slots=sum(share.slots_total for share in shares),
+                slots_free=sum(share.slots_free for share in shares if share.sellable),
+                reason=node.detail or node.reason,
+            )
+        )
+    return views
+
+
+def slots(*, cluster_id: UUID) -> list[SlotView]:
+    rows = (
+        Slot.objects.filter(share__node__cluster_id=cluster_id)
+        .select_related("share__node", "share__group")
+        .order_by("share__node__name", "share", "number")
+    )
+    return [
+        SlotView(
+            id=row.id,
+            node=row.share.node.name,
+            state=row.state,
+            accelerator=row.share.group.accelerator,
+            device_uid=row.device_uid,
+        )
+        for row in rows
+    ]
+
+
+def groups(
+    *, provider_ref: UUID | None = None, ids: Sequence[UUID] | None = None
+) -> list[GroupView]:
+    """Homogeneous groups from the maintained summary, oldest first."""
+    rows = DeviceGroup.objects.order_by("id")
+    if provider_ref is not None:
+        rows = rows.filter(provider_ref=provider_ref)
+    if ids is not None:
+        rows = rows.filter(id__in=ids)
+    return [
+        GroupView(
+            id=row.id,
+            cluster_id=row.cluster_id,
+            provider_ref=row.provider_ref,
+            datacenter_ref=row.datacenter_ref,
+            accelerator=row.accelerator,
+            vendor=row.vendor,
+            memory_mib=row.memory_mib,
+            driver=row.driver or None,
+            cuda_max=row.cuda_max or None,
+            sharing_mode=row.sharing_mode,
+            verified=row.verified,
+            slots_total=row.slots_total,
+            slots_free=row.slots_free,
+            largest_block=row.largest_block,
+            vcpus_milli_per_gpu=row.vcpus_milli_per_gpu,
+            ram_mib_per_gpu=row.ram_mib_per_gpu,
+            disk_mib_per_gpu=row.disk_mib_per_gpu,
+        )
+        for row in rows
+    ]

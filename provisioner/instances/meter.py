@@ -1,0 +1,193 @@
+"""Ready intervals: opened and closed with an instance's moves, charged window by window.
+
+An open interval is good up to the cluster's last positive observation (or its own opening, which
+is one). Closing writes down how far it is good; what was not proven by then is not charged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+from django.db.models import F
+from django.db.models.functions import Greatest, Least
+
+from kernel.clock import ceil_second, floor_second, hour_of
+from kernel.wake import wake_on_commit
+from provisioner.contracts import Chargeable, Evidence
+from provisioner.models import Cluster, Instance, Observation, ReadyInterval
+
+# An end request closes an interval before the cluster has shown that the pod was well until then;
+# the answer to the deletion does, normally within a second. After this long nobody waits for it.
+FINAL_AFTER = timedelta(seconds=60)
+
+
+@dataclass(frozen=True)
+class Closing:
+    """How an open interval ends. ``final`` False: proof up to ``at`` may still come."""
+
+    at: datetime
+    good_until: datetime
+    final: bool = True
+
+
+def proven_until(interval: ReadyInterval, last_positive: datetime | None) -> datetime:
+    """How far an open interval is proven."""
+    if last_positive is None:
+        return interval.opened_at
+    return max(interval.opened_at, last_positive)
+
+
+def open_interval(
+    instance: Instance, *, at: datetime, pod_uid: str, proof: dict[str, Any]
+) -> ReadyInterval:
+    return ReadyInterval.objects.create(
+        instance=instance,
+        cluster_id=instance.cluster_id,
+        rental_ref=instance.rental_ref,
+        gpus=instance.gpus,
+        pod_uid=pod_uid,
+        opened_at=at,
+        proof=proof,
+        charged_to=ceil_second(at),
+    )
+
+
+def close_interval(instance: Instance, *, closing: Closing, reason: str) -> None:
+    """Close the open interval; nothing happens when none is open."""
+    closed = ReadyInterval.objects.filter(instance=instance, closed_at__isnull=True).update(
+        closed_at=Greatest(F("opened_at"), closing.at),
+        good_until=Greatest(F("opened_at"), Least(closing.good_until, closing.at)),
+        close_reason=reason,
+        final=closing.final,
+    )
+    if closed and closing.final:
+        wake_on_commit("marketplace.charge")
+
+
+def closing_at_last_proof(instance: Instance) -> Closing:
+    """Close where the last full list still saw it well: we were blind after that."""
+    last = (
+        Cluster.objects.filter(pk=instance.cluster_id)
+        .values_list("last_positive_at", flat=True)
+        .get()
+    )
+    open_one = ReadyInterval.objects.filter(instance=instance, closed_at__isnull=True).first()
+    opened = open_one.opened_at if open_one is not None else instance.state_since
+    good = opened if last is None else max(opened, last)
+    return Closing(at=good, good_until=good)
+
+
+def confirm(instance_id: UUID, *, unchanged: bool) -> None:
+    """The answer to the deletion is in: it proves the seconds up to the request, or it does not."""
+    waiting = ReadyInterval.objects.filter(
+        instance_id=instance_id, final=False, closed_at__isnull=False
+    )
+    changes: dict[str, Any] = {"final": True}
+    if unchanged:
+        changes["good_until"] = F("closed_at")
+    if waiting.update(**changes):
+        wake_on_commit("marketplace.charge")
+
+
+def give_up_waiting(now: datetime) -> int:
+    """Intervals whose proof never came are final as they are."""
+    done = ReadyInterval.objects.filter(
+        final=False, closed_at__isnull=False, closed_at__lt=now - FINAL_AFTER
+    ).update(final=True)
+    if done:
+        wake_on_commit("marketplace.charge")
+    return done
+
+
+# Final intervals, and open ones that are proven beyond the next full hour. Short of a second there
+# is nothing to charge. Locked rows belong to another reader.
+_DUE = """
+SELECT r.id, r.instance_id, r.rental_ref, r.charged_to, r.final,
+       CASE WHEN r.final THEN r.good_until
+            ELSE greatest(r.opened_at, c.last_positive_at) END AS good, r.gpus
+FROM provisioner_readyinterval r JOIN provisioner_cluster c ON c.id = r.cluster_id
+WHERE NOT r.settled AND (
+  r.final OR (
+    r.closed_at IS NULL AND r.charged_to < date_trunc('hour', app_now(), 'UTC')
+    AND c.last_positive_at >= date_trunc('hour', r.charged_to, 'UTC') + interval '1 hour'
+  )
+)
+ORDER BY r.charged_to LIMIT %s FOR UPDATE OF r SKIP LOCKED
+"""
+
+
+def chargeable(*, limit: int) -> list[Chargeable]:
+    """Proven windows that are not charged yet, one per interval, inside one clock hour each.
+
+    In a transaction, which keeps the intervals locked; acknowledge in the same one. Intervals
+    without a whole proven second left are settled here and do not appear.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_DUE, [limit])
+        rows = cursor.fetchall()
+    windows, empty = [], []
+    for interval, instance, rental, start, final, good, gpus in rows:
+        end = floor_second(good)
+        if end <= start:
+            empty.append(interval)
+            continue
+        boundary = hour_of(start) + timedelta(hours=1)
+        windows.append(
+            Chargeable(
+                interval_id=interval,
+                instance_id=instance,
+                rental_ref=rental,
+                from_at=start,
+                to_at=min(end, boundary),
+                gpus=gpus,
+                closed=final and end <= boundary,
+            )
+        )
+    if empty:
+        ReadyInterval.objects.filter(pk__in=empty, final=True).update(settled=True)
+    return windows
+
+
+def ack_charged(*, charged: Sequence[tuple[UUID, datetime]]) -> None:
+    """These intervals are charged up to these times. In the transaction that charged them."""
+    if not charged:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE provisioner_readyinterval r SET charged_to = given.until,"
+            " settled = r.final AND given.until >= date_trunc('second', r.good_until)"
+            " FROM unnest(%s::uuid[], %s::timestamptz[]) AS given(id, until)"
+            " WHERE r.id = given.id AND given.until >= r.charged_to",
+            [[item[0] for item in charged], [item[1] for item in charged]],
+        )
+
+
+def is_settled(*, rental_ref: UUID) -> bool:
+    """Whether nothing of this rental will become chargeable any more, unless it runs again."""
+    return not ReadyInterval.objects.filter(rental_ref=rental_ref, settled=False).exists()
+
+
+def evidence(*, interval_id: UUID, from_at: datetime, to_at: datetime) -> Evidence:
+    """What justifies [from_at, to_at) of an interval: its proof and the positive observations
+    from the last one before the window to the first one after it."""
+    row = ReadyInterval.objects.get(pk=interval_id)
+    seen = Observation.objects.filter(cluster_id=row.cluster_id).order_by("at")
+    before = seen.filter(at__lte=from_at).last()
+    after = seen.filter(at__gte=to_at).first()
+    inside = seen.filter(at__gt=from_at, at__lt=to_at)
+    found = [*([before] if before else []), *inside, *([after] if after else [])]
+    return Evidence(
+        interval_id=row.id,
+        instance_id=row.instance_id,
+        pod_uid=row.pod_uid,
+        opened_at=row.opened_at,
+        closed_at=row.closed_at,
+        close_reason=row.close_reason,
+        proof=row.proof,
+        observations=tuple((item.at, item.kind) for item in found),
+    )

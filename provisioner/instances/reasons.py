@@ -1,0 +1,55 @@
+"""Why an instance is as it is: the closed list, with whose fault it was and a text for people.
+
+PURE data. A reason that is not here cannot be stored (move.py looks it up).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from provisioner.contracts import Fault
+
+
+@dataclass(frozen=True)
+class Reason:
+    fault: Fault
+    text: str
+
+
+REASONS: dict[str, Reason] = {
+    "placed": Reason(Fault.NONE, "Cards are reserved; the machine is about to be created."),
+    "creating": Reason(Fault.NONE, "The machine is being created on its cluster."),
+    "pulling": Reason(Fault.NONE, "The image is being downloaded."),
+    "starting": Reason(Fault.NONE, "The image is there; the cards are being checked."),
+    "ready": Reason(Fault.NONE, "The cards were proven to be as ordered and the machine runs."),
+    "recovered": Reason(Fault.NONE, "The machine is back, with the same cards."),
+    "host_rejected": Reason(Fault.HOST, "The host had no room although it offered it."),
+    "image_not_found": Reason(Fault.RENTER, "The registry does not know this image."),
+    "image_auth": Reason(Fault.RENTER, "The registry refuses access to this image."),
+    "image_pull_timeout": Reason(Fault.UNKNOWN, "The image could not be downloaded in time."),
+    "bad_command": Reason(Fault.RENTER, "The command of the image could not be started."),
+    "container_exited": Reason(Fault.RENTER, "The program in the image ended again and again."),
+    "config_error": Reason(Fault.PLATFORM, "The cluster refused the machine's description."),
+    "start_timeout": Reason(Fault.HOST, "The machine did not become ready in time."),
+    "order_mismatch": Reason(Fault.HOST, "The cards found are not those that were ordered."),
+    "gpu_lost": Reason(Fault.HOST, "The host lost a card of this machine."),
+    "node_not_ready": Reason(Fault.HOST, "The host stopped answering inside its cluster."),
+    "not_ready": Reason(Fault.UNKNOWN, "The machine reports that it is not ready."),
+    "cluster_unreachable": Reason(
+        Fault.UNKNOWN, "The cluster gives no fresh sign of this machine; nothing is charged."
+    ),
+    "host_lost": Reason(Fault.HOST, "The machine disappeared from its host."),
+    "stopped_by_user": Reason(Fault.NONE, "Stopped on request of the renter."),
+    "terminated_by_user": Reason(Fault.NONE, "Ended on request of the renter."),
+    "maintenance": Reason(Fault.HOST, "Ended for maintenance of the host."),
+    "funds": Reason(Fault.FUNDS, "Ended because the balance was used up."),
+    "funds_grace_over": Reason(Fault.FUNDS, "Ended because the time to pay was over."),
+    "budget": Reason(Fault.FUNDS, "Ended because its budget was used up."),
+    "end_date": Reason(Fault.NONE, "Ended at the agreed time."),
+    "idle": Reason(Fault.NONE, "Ended because it was idle."),
+    "abuse": Reason(Fault.RENTER, "Ended because of abuse."),
+    "admin": Reason(Fault.NONE, "Ended by staff."),
+    "contract_end": Reason(Fault.NONE, "Ended with the contract."),
+    "restarted_by_user": Reason(Fault.NONE, "Restarted on request of the renter."),
+    "moved": Reason(Fault.NONE, "Moved to another host."),
+}

@@ -1,0 +1,38 @@
+"""States of an instance as data: one transition table and named sets. PURE.
+
+The database constrains the values; move.py is the only writer and refuses any other move.
+"""
+
+from __future__ import annotations
+
+from provisioner.contracts import InstanceState as S
+
+# From -> where it may go. STOPPING is reachable from every live state and GONE only from it: there
+# is one way out, and it passes through an observed absence.
+MOVES: dict[S, frozenset[S]] = {
+    S.RESERVED: frozenset({S.CREATING, S.STOPPING}),
+    S.CREATING: frozenset({S.PULLING, S.STARTING, S.READY, S.STOPPING}),
+    S.PULLING: frozenset({S.STARTING, S.READY, S.STOPPING}),
+    S.STARTING: frozenset({S.PULLING, S.READY, S.STOPPING}),
+    S.READY: frozenset({S.DEGRADED, S.UNREACHABLE, S.STOPPING}),
+    S.DEGRADED: frozenset({S.READY, S.UNREACHABLE, S.STOPPING}),
+    S.UNREACHABLE: frozenset({S.READY, S.DEGRADED, S.STOPPING}),
+    S.STOPPING: frozenset({S.GONE}),
+    S.GONE: frozenset(),
+}
+
+# Cards are held: everything but GONE, because a card is given back only at observed absence.
+HOLDS_CARDS = frozenset(S) - {S.GONE}
+# The pod may exist, so a full list is compared with it.
+MAY_HAVE_POD = HOLDS_CARDS - {S.RESERVED}
+# On the way to ready; each has a deadline.
+COMING_UP = frozenset({S.RESERVED, S.CREATING, S.PULLING, S.STARTING})
+# Was ready once: what a lost cluster makes unreachable and a recovery makes ready again.
+SERVING = frozenset({S.READY, S.DEGRADED, S.UNREACHABLE})
+# An open ready interval exists exactly in this state.
+METERED = frozenset({S.READY})
+TERMINAL = frozenset({S.GONE})
+
+
+def may_move(old: S, new: S) -> bool:
+    return new in MOVES[old]

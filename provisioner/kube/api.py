@@ -1,0 +1,188 @@
+"""The calls that we make to a cluster, and no others. Thin: one method, one request."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Protocol
+
+from provisioner.clusters.register import binding_of, open_token
+from provisioner.kube.client import Client, Json, mapping, segment, sequence
+from provisioner.kube.errors import Rejected
+from provisioner.models import Cluster
+
+# 200 pods are at most 2 MB of JSON; nodes list their images and are larger.
+_PODS_PER_PAGE = 200
+_NODES_PER_PAGE = 100
+# A whole list, all pages. Above it the call would outlive a loop's claim.
+LIST_SECONDS = 12.0
+_OURS = "app.kubernetes.io/managed-by=gpuyard"
+
+
+class ClusterApi(Protocol):
+    """What the loops use. Every method raises the errors of kube/errors.py and nothing else."""
+
+    def create_pod(self, namespace: str, body: Json) -> Json: ...
+    def get_pod(self, namespace: str, name: str) -> Json: ...
+    def delete_pod(self, namespace: str, name: str, *, uid: str | None, grace: int) -> Json: ...
+    def list_pods(self, namespace: str) -> tuple[list[Json], str]: ...
+    def watch_pods(
+        self, namespace: str, version: str, *, silence: float, seconds: float
+    ) -> Iterator[Json]: ...
+    def create_secret(self, namespace: str, body: Json) -> None: ...
+    def delete_secret(self, namespace: str, name: str) -> None: ...
+    def list_nodes(self) -> list[Json]: ...
+    def server_version(self) -> str: ...
+    def may_create_pods(self, namespace: str) -> bool: ...
+    def renew_token(self, *, seconds: int) -> tuple[str, str]: ...
+
+
+class KubernetesApi:
+    """ClusterApi over HTTPS."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def create_pod(self, namespace: str, body: Json) -> Json:
+        return self._client.request("POST", _pods(namespace), body=body)
+
+    def get_pod(self, namespace: str, name: str) -> Json:
+        return self._client.request("GET", _pods(namespace, name))
+
+    def delete_pod(self, namespace: str, name: str, *, uid: str | None, grace: int) -> Json:
+        """The pod as it was when the deletion was accepted."""
+        options: Json = {"gracePeriodSeconds": grace}
+        if uid is not None:
+            options["preconditions"] = {"uid": uid}
+        return self._client.request("DELETE", _pods(namespace, name), body=options)
+
+    def list_pods(self, namespace: str) -> tuple[list[Json], str]:
+        """Our pods in one namespace, and the resourceVersion to watch from."""
+        found: list[Json] = []
+        version = ""
+        for page in self._client.pages(
+            _pods(namespace),
+            query={"labelSelector": _OURS},
+            limit=_PODS_PER_PAGE,
+            seconds=LIST_SECONDS,
+        ):
+            found.extend(mapping(item) for item in sequence(page.get("items")))
+            version = str(mapping(page.get("metadata")).get("resourceVersion", ""))
+        return found, version
+
+    def watch_pods(
+        self, namespace: str, version: str, *, silence: float, seconds: float
+    ) -> Iterator[Json]:
+        query = {
+            "labelSelector": _OURS,
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": version,
+            "timeoutSeconds": str(int(seconds)),
+        }
+        return self._client.lines(
+            _pods(namespace), query=query, silence=silence, seconds=seconds + 5
+        )
+
+    def create_secret(self, namespace: str, body: Json) -> None:
+        """Create it, or leave the one that is there: names derive from the instance's id, and
+        its content never changes."""
+        try:
+            self._client.request("POST", _secrets(namespace), body=body)
+        except Rejected as error:
+            if error.code != "exists":
+                raise
+
+    def delete_secret(self, namespace: str, name: str) -> None:
+        """Returns when it is not there any more."""
+        try:
+            self._client.request("DELETE", _secrets(namespace, name))
+        except Rejected as error:
+            if error.code != "not_found":
+                raise
+
+    def list_nodes(self) -> list[Json]:
+        found: list[Json] = []
+        for page in self._client.pages(
+            "/api/v1/nodes",
+            query={"labelSelector": "gpuyard.io/pool=rental"},
+            limit=_NODES_PER_PAGE,
+            seconds=LIST_SECONDS,
+        ):
+            found.extend(mapping(item) for item in sequence(page.get("items")))
+        return found
+
+    def server_version(self) -> str:
+        return str(self._client.request("GET", "/version").get("gitVersion", ""))[:40]
+
+    def may_create_pods(self, namespace: str) -> bool:
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {
+                "resourceAttributes": {
+                    "namespace": namespace,
+                    "verb": "create",
+                    "resource": "pods",
+                }
+            },
+        }
+        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        answer = self._client.request("POST", path, body=review)
+        return mapping(answer.get("status")).get("allowed") is True
+
+    def renew_token(self, *, seconds: int) -> tuple[str, str]:
+        """(token, RFC 3339 expiry): a new token of our own account."""
+        path = "/api/v1/namespaces/gpuyard-system/serviceaccounts/gpuyard/token"
+        body = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"expirationSeconds": seconds},
+        }
+        status = mapping(self._client.request("POST", path, body=body).get("status"))
+        return str(status.get("token", "")), str(status.get("expirationTimestamp", ""))
+
+
+class Connections:
+    """Clients of this process, kept while a cluster's address, CA, token and binding are the
+    same, so that their connections are used again. Safe for threads."""
+
+    # Clusters beyond this reconnect for each call; a worker rarely serves that many at once.
+    MOST = 256
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: dict[object, tuple[object, Client]] = {}
+
+    def __call__(self, cluster: Cluster) -> ClusterApi:
+        """No network. Raises Rejected when the stored values cannot be used."""
+        binding = binding_of(cluster)
+        mark = (cluster.api_url, cluster.token_version, hash(cluster.ca_pem), binding)
+        with self._lock:
+            kept = self._kept.get(cluster.id)
+            if kept is not None and kept[0] == mark:
+                return KubernetesApi(kept[1])
+        made = Client(
+            api_url=cluster.api_url,
+            ca_pem=cluster.ca_pem,
+            token=open_token(cluster),
+            binding=binding,
+        )
+        with self._lock:
+            while len(self._kept) >= self.MOST:
+                self._kept.pop(next(iter(self._kept)))[1].close()
+            self._kept[cluster.id] = (mark, made)
+        return KubernetesApi(made)
+
+
+connect = Connections()
+
+
+def _pods(namespace: str, name: str | None = None) -> str:
+    path = f"/api/v1/namespaces/{segment(namespace)}/pods"
+    return path if name is None else f"{path}/{segment(name)}"
+
+
+def _secrets(namespace: str, name: str | None = None) -> str:
+    path = f"/api/v1/namespaces/{segment(namespace)}/secrets"
+    return path if name is None else f"{path}/{segment(name)}"

@@ -1,0 +1,241 @@
+"""The objects that reach a cluster, built from plain values. PURE: golden tests pin them.
+
+Every rule of a tenant's pod is here and nowhere else; an independent policy in the tests checks
+the result. Fields of servers newer than a version are set only where that server knows them.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+Json = dict[str, Any]
+
+INSTANCE_LABEL = "gpuyard.io/instance"
+RENTAL_LABEL = "gpuyard.io/rental"
+TENANT_LABEL = "gpuyard.io/tenant"
+GENERATION_LABEL = "gpuyard.io/generation"
+POOL_KEY, POOL_VALUE = "gpuyard.io/pool", "rental"  # node label and taint; the provider sets both
+MAIN, CHECK = "main", "gpuyard-check"
+_SHM = "/dev/shm"  # noqa: S108  (the place of shared memory in a container, not ours)
+
+# Kubernetes would delete bare pods of a node 300 s after it fell silent. An hour lets a rebooting
+# switch pass; the meter is off meanwhile, and the renter can end the rental at any time.
+NODE_GRACE_SECONDS = 3600
+# What package managers and services in a container need. NET_RAW (spoofing) and MKNOD are gone.
+CAPABILITIES = (
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "NET_BIND_SERVICE",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
+)
+# First server version whose default turns user namespaces on.
+_HOST_USERS_FROM = (1, 33)
+
+# Prints the report as JSON into the termination message, which is readable with pods/get. The
+# family's own check gives one line per device: id,model,memory in MiB.
+_CHECK = """set -u
+list() {{
+{check}
+}}
+rows=$(list) || {{ echo "the check of the cards failed" > /dev/termination-log; exit 71; }}
+clean() {{ printf '%s' "$1" | tr -d '"\\\\' | sed 's/^ *//;s/ *$//'; }}
+{{
+  printf '{{"devices":['
+  sep=
+  printf '%s\\n' "$rows" | while IFS=, read -r uid model memory; do
+    [ -n "$uid" ] || continue
+    printf '%s{{"uid":"%s","model":"%s","memory_mib":%d}}' \\
+      "$sep" "$(clean "$uid")" "$(clean "$model")" "$(clean "$memory")"
+    sep=,
+  done
+  printf ']}}'
+}} > /dev/termination-log
+"""
+
+
+@dataclass(frozen=True)
+class PodSpec:
+    """Everything a pod is made of. Ids are the public ones: opaque, and what owners can quote."""
+
+    pod_name: str
+    instance: str
+    rental: str
+    tenant: str
+    generation: int
+    node: str
+    resource: str
+    runtime_class: str
+    check: str
+    gpus: int
+    vcpus_milli: int
+    ram_mib: int
+    disk_mib: int
+    image: str
+    command: tuple[str, ...]
+    ports: tuple[int, ...]
+    env_names: tuple[str, ...]
+    has_pull_secret: bool
+    termination_grace: int
+    server_version: str | None
+
+
+def pod(spec: PodSpec) -> Json:
+    """The pod of one instance."""
+    body: Json = {
+        "restartPolicy": "Always",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": spec.termination_grace,
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+        "affinity": _on_node(spec.node),
+        "tolerations": _tolerations(),
+        "initContainers": [_check_container(spec)],
+        "containers": [_main_container(spec)],
+        "volumes": [
+            {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{spec.ram_mib // 2}Mi"}}
+        ],
+    }
+    if spec.runtime_class:
+        body["runtimeClassName"] = spec.runtime_class
+    if spec.has_pull_secret:
+        body["imagePullSecrets"] = [{"name": pull_secret_name(spec.pod_name)}]
+    if version_of(spec.server_version) >= _HOST_USERS_FROM:
+        body["hostUsers"] = False
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": spec.pod_name, "labels": _labels(spec)},
+        "spec": body,
+    }
+
+
+def env_secret(spec: PodSpec, values: dict[str, str]) -> Json:
+    """The tenant's environment: never in the pod itself, which more people can read."""
+    return _secret(spec, env_secret_name(spec.pod_name), "Opaque", values)
+
+
+def pull_secret(spec: PodSpec, *, registry: str, username: str, password: str) -> Json:
+    """Credentials for the image of this one rental."""
+    auth = base64.b64encode(f"{username}:{password}".encode()).decode()
+    entry = {"username": username, "password": password, "auth": auth}
+    config = json.dumps({"auths": {registry: entry}})
+    kind = "kubernetes.io/dockerconfigjson"
+    return _secret(spec, pull_secret_name(spec.pod_name), kind, {".dockerconfigjson": config})
+
+
+def env_secret_name(pod_name: str) -> str:
+    return f"{pod_name}-env"
+
+
+def pull_secret_name(pod_name: str) -> str:
+    return f"{pod_name}-pull"
+
+
+def version_of(text: str | None) -> tuple[int, int]:
+    """``"v1.33.2+build"`` -> (1, 33); (0, 0) for anything else: no newer field is set then."""
+    found = re.match(r"v?(\d{1,3})\.(\d{1,4})", text or "")
+    return (int(found.group(1)), int(found.group(2))) if found else (0, 0)
+
+
+def _secret(spec: PodSpec, name: str, kind: str, values: dict[str, str]) -> Json:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "labels": _labels(spec)},
+        "type": kind,
+        "data": {key: base64.b64encode(v.encode()).decode() for key, v in values.items()},
+    }
+
+
+def _labels(spec: PodSpec) -> dict[str, str]:
+    return {
+        "app.kubernetes.io/managed-by": "gpuyard",
+        INSTANCE_LABEL: spec.instance,
+        RENTAL_LABEL: spec.rental,
+        TENANT_LABEL: spec.tenant,
+        GENERATION_LABEL: str(spec.generation),
+    }
+
+
+def _resources(spec: PodSpec) -> Json:
+    amounts = {
+        spec.resource: str(spec.gpus),
+        "cpu": f"{spec.vcpus_milli}m",
+        "memory": f"{spec.ram_mib}Mi",
+        "ephemeral-storage": f"{spec.disk_mib}Mi",
+    }
+    return {"requests": amounts, "limits": dict(amounts)}
+
+
+def _container(spec: PodSpec, name: str) -> Json:
+    return {
+        "name": name,
+        "image": spec.image,
+        "imagePullPolicy": "IfNotPresent",
+        "resources": _resources(spec),
+        "securityContext": {
+            "privileged": False,
+            "capabilities": {"drop": ["ALL"], "add": list(CAPABILITIES)},
+        },
+        "terminationMessagePolicy": "File",
+    }
+
+
+def _main_container(spec: PodSpec) -> Json:
+    container = _container(spec, MAIN)
+    container["volumeMounts"] = [{"name": "shm", "mountPath": _SHM}]
+    if spec.command:
+        container["command"] = list(spec.command)
+    if spec.ports:
+        container["ports"] = [{"containerPort": port} for port in spec.ports]
+    if spec.env_names:
+        secret = env_secret_name(spec.pod_name)
+        container["env"] = [
+            {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": name}}}
+            for name in spec.env_names
+        ]
+    return container
+
+
+def _check_container(spec: PodSpec) -> Json:
+    """Sees the same devices as the main container: the kubelet gives a pod's init container's
+    devices to it again."""
+    container = _container(spec, CHECK)
+    container["command"] = ["/bin/sh", "-c", _CHECK.format(check=spec.check.strip("\n"))]
+    return container
+
+
+def _on_node(node: str) -> Json:
+    """Required affinity, never spec.nodeName: the scheduler still checks that the pod fits."""
+    term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
+    return {
+        "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}
+        }
+    }
+
+
+def _tolerations() -> list[Json]:
+    pool = {"key": POOL_KEY, "operator": "Equal", "value": POOL_VALUE, "effect": "NoSchedule"}
+    waits: list[Json] = [
+        {
+            "key": f"node.kubernetes.io/{state}",
+            "operator": "Exists",
+            "effect": "NoExecute",
+            "tolerationSeconds": NODE_GRACE_SECONDS,
+        }
+        for state in ("not-ready", "unreachable")
+    ]
+    return [pool, *waits]

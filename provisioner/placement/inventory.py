@@ -1,0 +1,76 @@
+"""Reading what the planner decides on: at most 200 nodes, by index, outside any transaction.
+
+The planner stays pure; this module is its only reader of tables.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import connection
+
+from provisioner.contracts import PlacementRequest, Plan
+from provisioner.placement import planner
+from provisioner.placement.planner import CANDIDATES, NodeFigures
+
+# Per wanted group (cheapest first) its tightest nodes from the partial index over shares that are
+# sellable and not full. Groups whose cluster or machine shape cannot serve fall out first.
+_CANDIDATES = """
+SELECT s.id, s.node_id, s.group_id, c.id, s.slots_free, s.slots_total
+FROM unnest(%(groups)s::uuid[]) WITH ORDINALITY AS wanted(id, rank)
+JOIN provisioner_devicegroup g ON g.id = wanted.id
+JOIN provisioner_cluster c ON c.id = g.cluster_id
+CROSS JOIN LATERAL (
+  SELECT id, node_id, group_id, slots_free, slots_total FROM provisioner_nodeshare
+  WHERE group_id = g.id AND sellable AND slots_free > 0 AND slots_free >= %(gpus)s
+    AND NOT node_id = ANY(%(excluded)s::uuid[])
+  ORDER BY slots_free LIMIT %(limit)s
+) s
+WHERE c.state = 'ready' AND c.drain_requested_at IS NULL
+  AND g.disk_mib_per_gpu::bigint * %(gpus)s >= %(disk)s
+  AND EXISTS (
+    SELECT 1 FROM provisioner_namespace n WHERE n.cluster_id = c.id AND n.usable
+      AND (n.tenant_ref = %(tenant)s OR n.tenant_ref IS NULL)
+  )
+ORDER BY wanted.rank, s.slots_free LIMIT %(limit)s
+"""
+
+# Only read when there is no candidate: every node of the wanted groups under its first obstacle.
+_REJECTIONS = """
+SELECT CASE
+    WHEN c.state <> 'ready' OR c.drain_requested_at IS NOT NULL THEN 'cluster_not_ready'
+    WHEN g.disk_mib_per_gpu::bigint * %(gpus)s < %(disk)s THEN 'disk_too_large'
+    WHEN NOT EXISTS (
+      SELECT 1 FROM provisioner_namespace n WHERE n.cluster_id = c.id AND n.usable
+        AND (n.tenant_ref = %(tenant)s OR n.tenant_ref IS NULL)
+    ) THEN 'namespaces_exhausted'
+    WHEN NOT s.sellable THEN 'node_unavailable'
+    WHEN s.slots_free < %(gpus)s THEN 'too_few_free'
+    ELSE 'excluded'
+  END AS obstacle, count(*)
+FROM provisioner_nodeshare s
+JOIN provisioner_devicegroup g ON g.id = s.group_id
+JOIN provisioner_cluster c ON c.id = g.cluster_id
+WHERE s.group_id = ANY(%(groups)s::uuid[])
+GROUP BY obstacle
+"""
+
+
+def plan(request: PlacementRequest) -> Plan:
+    """Candidates for ``request``, best first; with none, the reasons and numbers of nodes."""
+    given: dict[str, Any] = {
+        "groups": list(request.group_ids),
+        "gpus": request.gpus,
+        "disk": request.disk_mib,
+        "tenant": request.tenant_ref,
+        "excluded": list(request.exclude_nodes),
+        "limit": CANDIDATES,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_CANDIDATES, given)
+        figures = [NodeFigures(*row) for row in cursor.fetchall()]
+        rejections: dict[str, int] = {}
+        if not figures:
+            cursor.execute(_REJECTIONS, given)
+            rejections = dict(cursor.fetchall())
+    return planner.plan(request, figures, rejections)
