@@ -118,7 +118,8 @@ def join(stack: Stack, email: str, organization: str, scopes: list[str]) -> Pers
             "accepted_terms_version": terms,
         },
     )
-    public.post("/email/verify", {"token": mailed_token(stack.mail, email)})
+    proof = {"token": mailed_token(stack.mail, email), "password": PASSWORD}
+    public.post("/email-verification", proof)
     return log_in(stack, email, scopes)
 
 

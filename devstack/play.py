@@ -191,7 +191,7 @@ def _usage(stack: Stack, rental_id: str) -> list[Json]:
         cursor = database.execute(
             "SELECT from_ts, to_ts, gpus, amount_micro, provider_micro, fee_micro"
             " FROM facts.usage WHERE rental_id = %s ORDER BY from_ts",
-            [_uuid(rental_id)],
+            [uuid_of(rental_id)],
         )
         names = [column.name for column in cursor.description or ()]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
@@ -218,7 +218,7 @@ def _check_usage(pod: Sighting, usage: list[Json], gpus: int) -> None:
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
-def _uuid(public_id: str) -> str:
+def uuid_of(public_id: str) -> str:
     """The UUID in a public id (26 base-32 digits), as facts shows it."""
     number = 0
     for letter in public_id.split("_")[1]:

@@ -1,0 +1,16 @@
+"""One furnished stack for the tests of this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.whole_stack import World, running
+
+
+@pytest.fixture(scope="session")
+def world() -> Iterator[World]:
+    """All processes on real parts, two providers on sale, people with money."""
+    with running() as found:
+        yield found
