@@ -21,6 +21,11 @@ class PlatformConfig(AppConfig):
 
     def ready(self) -> None:
         from config import checks  # noqa: F401  (registers system checks)
+        from config.celery import app
+
+        # Every process that wakes a loop must send through this application and its timeouts, the
+        # web process too, which never runs a task.
+        app.set_default()
 
         pre_migrate.connect(drop_facts, dispatch_uid="facts.drop")
         post_migrate.connect(create_facts, dispatch_uid="facts.create")
