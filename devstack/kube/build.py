@@ -13,6 +13,7 @@ import lzma
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tarfile
 import time
@@ -187,6 +188,7 @@ class _Build:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
             try:
                 while True:
@@ -197,7 +199,9 @@ class _Build:
                         packages = log.read_bytes().count(b"\n")
                         say(f"kubernetes: {what}, {packages} packages so far")
             except BaseException:
-                child.kill()  # an interrupted build must not go on in the background
+                # An interrupted build must not go on writing into what is being removed: the
+                # compilers that go has started are in its process group.
+                os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
                 raise
         if child.returncode:

@@ -132,6 +132,8 @@ class Simulator:
         if "deletionTimestamp" in body["metadata"] and not pod.ending:
             pod.ending = True
             pod.life.replace(pod.end)
+        elif not pod.ending and pod.contradicted():
+            pod.write_again()
 
     def _admit(self, node: SimNode, body: Json) -> Pod:
         pod = Pod(node, body)
@@ -154,27 +156,30 @@ class Simulator:
 
     def _heartbeats(self) -> None:
         reported = dict.fromkeys(self.nodes, time.monotonic())
-        was_silent: set[str] = set()
         while True:
             began = time.monotonic()
-            for name, node in self.nodes.items():
-                if node.silent():
-                    was_silent.add(name)
-                    continue
-                try:
+            try:
+                unready = self._nodes_unready_on_server()
+                for name, node in self.nodes.items():
+                    if node.silent():
+                        continue
                     node.renew_lease()
-                    back = name in was_silent
-                    if back or began - reported[name] > REPORT_EVERY_S:
+                    if name in unready or began - reported[name] > REPORT_EVERY_S:
                         node.report()
                         reported[name] = began
-                    if back:
-                        for pod in node.pods():
-                            pod.write_again()
-                        was_silent.discard(name)
-                except (ApiError, OSError) as error:  # the next round tries again
-                    say(f"{name}: heartbeat: {error}")
+            except (ApiError, OSError) as error:  # the next round tries again
+                say(f"heartbeats: {error}")
             self._beat.wait(max(0.0, self._heartbeat_s - (time.monotonic() - began)))
             self._beat.clear()
+
+    def _nodes_unready_on_server(self) -> set[str]:
+        """Nodes that the node controller has given up, after silence or an outage."""
+        return {
+            item["metadata"]["name"]
+            for item in self._api.get("/api/v1/nodes")["items"]
+            for condition in item["status"]["conditions"]
+            if condition["type"] == "Ready" and condition["status"] != "True"
+        }
 
     def _post_events(self) -> None:
         """Events are a side channel: one that cannot be posted is logged and dropped."""

@@ -41,6 +41,7 @@ class Pod:
         self.life: Life  # set by whoever puts the pod on a timeline
         self.ending = False
         self._stale = False
+        self._pushed_version = 0
         self.ip = ""
         self.phase = "Pending"
         self.start_time = podstatus.timestamp()
@@ -70,13 +71,21 @@ class Pod:
         self.ip = status.get("podIP", "")
         self.init = status.get("initContainerStatuses", [])
         self.main = status.get("containerStatuses", [])
+        self._stale = True
         if self.phase == "Running":
             count = podstatus.cards_requested(self.spec, self.node.machine.card.resource)
             self.node.give(self, count, podstatus.proven_uids(status))
             self.node.take_ip(self)
 
+    def contradicted(self) -> bool:
+        """Whether somebody wrote another readiness after our last status, as the node controller
+        does for the pods of a node that it gives up."""
+        newer = int(self.metadata["resourceVersion"]) > self._pushed_version > 0
+        written = self.body["status"].get("conditions", [])
+        return newer and _readiness(written) != _readiness(self.conditions)
+
     def write_again(self) -> None:
-        """The server may hold something else than this node sees: write the status once more."""
+        """The server holds something else than this node sees: write the status once more."""
         self._stale = True
         self.life.wake()
 
@@ -312,7 +321,8 @@ class Pod:
 
     def _patch_status(self) -> None:
         body = {"metadata": {"uid": self.uid}, "status": self.status()}
-        self.node.api.patch(f"{self.path}/status", body, STRATEGIC_MERGE)
+        answer = self.node.api.patch(f"{self.path}/status", body, STRATEGIC_MERGE)
+        self._pushed_version = int(answer["metadata"]["resourceVersion"])
 
     def _delete(self) -> None:
         options = {"gracePeriodSeconds": 0, "preconditions": {"uid": self.uid}}
@@ -335,6 +345,10 @@ class Pod:
             else:
                 return
             yield _RETRY_S
+
+
+def _readiness(conditions: Sequence[Mapping[str, Any]]) -> str | None:
+    return {condition["type"]: condition["status"] for condition in conditions}.get("Ready")
 
 
 def _readiness_delay(container: Mapping[str, Any]) -> float:

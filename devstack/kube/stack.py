@@ -77,7 +77,8 @@ class KubeStack:
         self._namespaces = namespaces
         self._heartbeat_s = heartbeat_s
         self._node_grace_s = node_grace_s
-        self._ports: list[int] = []
+        self._simulators: dict[str, Child] = {}
+        self._control_ports: dict[str, int] = {}
         self._state: State | None = None
         self._supervisor: Supervisor | None = None
 
@@ -105,12 +106,32 @@ class KubeStack:
         if self._supervisor:
             self._supervisor.stop()
             self._supervisor = None
-        for port in self._ports:
+        self._simulators.clear()
+        for port in self._control_ports.values():
             release(port)
-        self._ports.clear()
+        self._control_ports.clear()
         if self._state:
             self._state.close()
             self._state = None
+
+    def start_simulator(self, name: str) -> None:
+        """Bring up the nodes of a cluster; again after `stop_simulator`, their pods go on."""
+        assert self._supervisor is not None
+        command = [sys.executable, "-m", "devstack.kube.nodesim", "--cluster", name]
+        command += ["--kubeconfig", str(self.planes[name].admin_kubeconfig)]
+        command += ["--fleet", self._fleets.get(name, name)]
+        command += ["--control-port", str(self._control_ports[name])]
+        command += ["--heartbeat-s", str(self._heartbeat_s)]
+        child = self._supervisor.start(f"{name}-nodesim", command, cwd=_REPOSITORY)
+        self._simulators[name] = child
+        wait_until(
+            answers_at(f"{self._control_url(name)}/healthz"), f"the nodes of {name}", child=child
+        )
+
+    def stop_simulator(self, name: str) -> None:
+        """All nodes of a cluster fall silent at once, as in a power cut."""
+        assert self._supervisor is not None
+        self._supervisor.discard(self._simulators.pop(name))
 
     def ended(self) -> list[Child]:
         """Programs that ended by themselves: a cluster with one of them is broken."""
@@ -149,9 +170,10 @@ class KubeStack:
             node_grace_s=self._node_grace_s,
         )
         self.planes[name] = plane
+        self._control_ports[name] = free_port()
         plane.start()
         admin = plane.admin()
-        control = self._start_simulator(name, plane)
+        self.start_simulator(name)
         credentials = provision(
             admin, ca_pem=plane.ca_pem, version=plane.version, namespaces=self._namespaces
         )
@@ -163,22 +185,12 @@ class KubeStack:
             name=name,
             version=version,
             admin_kubeconfig=str(plane.admin_kubeconfig),
-            sim_control_url=control,
+            sim_control_url=self._control_url(name),
             namespaces=self._namespaces,
         )
 
-    def _start_simulator(self, name: str, plane: ControlPlane) -> str:
-        assert self._supervisor is not None
-        port = free_port()
-        self._ports.append(port)
-        command = [sys.executable, "-m", "devstack.kube.nodesim", "--cluster", name]
-        command += ["--kubeconfig", str(plane.admin_kubeconfig)]
-        command += ["--fleet", self._fleets.get(name, name), "--control-port", str(port)]
-        command += ["--heartbeat-s", str(self._heartbeat_s)]
-        child = self._supervisor.start(f"{name}-nodesim", command, cwd=_REPOSITORY)
-        url = f"http://127.0.0.1:{port}"
-        wait_until(answers_at(f"{url}/healthz"), f"the nodes of {name}", child=child)
-        return url
+    def _control_url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self._control_ports[name]}"
 
 
 def _nodes_usable(admin: Api) -> bool:

@@ -1,7 +1,8 @@
 """One real cluster for all live tests of a run, started when the first of them asks for it.
 
 `kube_owned` is the cluster (api_url, ca_pem, token, admin(), tenant()), `sim` its node simulator.
-Nodes report every second and are Unknown after five, so that tests of silence are short.
+Nodes report every second and are Unknown after ten, so that tests of silence are short and a busy
+machine does not lose healthy nodes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from devstack.kube.simclient import Sim
 from devstack.kube.stack import KubeStack
 from devstack.state import State
 
-NODE_GRACE_S = 5
+NODE_GRACE_S = 10
 
 
 @pytest.fixture(scope="session")

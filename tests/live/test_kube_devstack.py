@@ -471,6 +471,46 @@ def test_pod_of_a_silent_node_cannot_be_confirmed_gone(tenant, sim, pod_name):
     until("gone", lambda: find(tenant, SPACE, pod_name) is None)
 
 
+# -- outages ----------------------------------------------------------------------------------
+
+
+def test_pods_go_on_after_the_nodes_were_restarted(kube_stack, tenant, sim, pod_name):
+    """The new simulator takes over running pods with their own cards and goes on with the rest."""
+    create(tenant, rental_pod(pod_name, cards=2, node=NODE))
+    before = running(tenant, SPACE, pod_name)
+    held = holders(sim)
+    kube_stack.stop_simulator("dc-owned")
+    other = pod_name[:50] + "-2"
+    try:
+        create(tenant, rental_pod(other, cards=2, node="dc-owned-h100-sxm-01"))
+        kube_stack.start_simulator("dc-owned")
+        new = running(tenant, SPACE, other)
+        after = tenant.get(pods_path(SPACE, pod_name))
+        assert after["status"]["containerStatuses"] == before["status"]["containerStatuses"]
+        assert held.items() < holders(sim).items()
+        assert set(held).isdisjoint(device["uid"] for device in proof(new)["devices"])
+    finally:
+        remove(tenant, SPACE, other)
+    remove(tenant, SPACE, pod_name)
+    assert not holders(sim)
+
+
+def test_cluster_comes_back_after_its_api_server_was_away(kube_stack, tenant, sim, pod_name):
+    create(tenant, rental_pod(pod_name, node=NODE))
+    before = running(tenant, SPACE, pod_name)
+    plane = kube_stack.planes["dc-owned"]
+    plane.stop_api_server()
+    try:
+        with pytest.raises(OSError, match="refused"):
+            tenant.get(pods_path(SPACE, pod_name))
+    finally:
+        plane.start_api_server()
+    after = running(tenant, SPACE, pod_name)
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    remove(tenant, SPACE, pod_name)
+    until("its card is free", lambda: not holders(sim))
+
+
 # -- processes --------------------------------------------------------------------------------
 
 
