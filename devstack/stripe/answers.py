@@ -96,7 +96,11 @@ def blank(object_name: str, **fields: Any) -> dict[str, Any]:
         and name not in absent
         and (present is None or name in present)
     }
-    return {"id": None, "object": object_name, **nulls, "livemode": False, **fields}
+    always: dict[str, Any] = {"object": object_name}
+    if "livemode" in shape(object_name).fields:
+        always["livemode"] = False
+    first = {"id": fields["id"]} if "id" in fields else {}
+    return {**first, **always, **nulls, **fields}
 
 
 def check(answer: dict[str, Any]) -> None:

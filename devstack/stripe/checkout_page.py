@@ -12,7 +12,7 @@ h1{font-size:1.15rem;margin:0 0 .25rem}
 label{display:block;margin:.75rem 0 .25rem;font-size:.875rem}
 input{width:100%;box-sizing:border-box;padding:.6rem;border:1px solid #697386;border-radius:6px;
 font:inherit;background:#fff;color:inherit}
-.pair{display:grid;grid-template-columns:1fr 1fr;gap:.75rem}
+.triple{display:grid;grid-template-columns:1fr 1fr 1fr;gap:.75rem}
 button{width:100%;padding:.75rem;border:0;border-radius:6px;font:inherit;font-weight:600;
 margin-top:1rem;cursor:pointer;background:#3d4eac;color:#fff}
 button.plain{background:none;color:#3c4257;border:1px solid #697386}
@@ -57,7 +57,7 @@ def card_form(
     alert = f'<div role="alert">{escape(error)}</div>' if error else ""
     button = f"Pay {dollars(amount)}" if amount is not None else "Save card"
     email_field = (
-        _field("email", "Email", "email", filled.get("email", email))
+        _field("email", "Email", "email", filled.get("email", email), "email")
         if ask_email
         else (f"<p>{escape(email)}</p>" if email else "")
     )
@@ -69,22 +69,33 @@ def card_form(
     body = (
         f"<h1>{escape(title)}</h1>{what}<ul>{listed}</ul>{alert}"
         f'<form method="post">{email_field}'
-        + _field("number", "Card number", "cc-number", filled.get("number", ""), "numeric")
-        + '<div class="pair"><div>'
-        + _field("expiry", "Expiry (MM / YY)", "cc-exp", filled.get("expiry", ""))
+        + _field("card_number", "Card number", "cc-number", filled.get("card_number", ""))
+        + '<div class="triple"><div>'
+        + _field("exp_month", "Month", "cc-exp-month", filled.get("exp_month", ""))
         + "</div><div>"
-        + _field("cvc", "CVC", "cc-csc", "", "numeric")
+        + _field("exp_year", "Year", "cc-exp-year", filled.get("exp_year", ""))
+        + "</div><div>"
+        + _field("cvc", "CVC", "cc-csc", "")
         + "</div></div>"
-        + _field("name", "Name on card", "cc-name", filled.get("name", ""))
+        + _field("name", "Name on card", "cc-name", filled.get("name", ""), "text", required=False)
         + f'<button name="action" value="pay">{button}</button>{cancel}</form>'
     )
     return page(title, body)
 
 
-def _field(name: str, label: str, complete: str, value: str, mode: str = "text") -> str:
+def _field(
+    name: str,
+    label: str,
+    complete: str,
+    value: str,
+    mode: str = "numeric",
+    *,
+    required: bool = True,
+) -> str:
     return (
-        f'<label for="{name}">{label}</label><input id="{name}" name="{name}" required '
-        f'autocomplete="{complete}" inputmode="{mode}" value="{escape(value)}">'
+        f'<label for="{name}">{label}</label><input id="{name}" name="{name}" '
+        f'{"required " if required else ""}autocomplete="{complete}" inputmode="{mode}" '
+        f'value="{escape(value)}">'
     )
 
 

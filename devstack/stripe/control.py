@@ -10,6 +10,7 @@ webhooks/redeliver {event}, webhooks/endpoint {url, secret, events}, sweep.
 
 import json
 import re
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -142,7 +143,7 @@ class Control:
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url.rstrip("/")
 
-    def call(self, method: str, path: str, **body: Any) -> Any:
+    def call(self, method: str, path: str, /, **body: Any) -> Any:
         """One control request; ControlError with the simulator's reason."""
         request = urllib.request.Request(
             f"{self.base_url}/_sim/{path}",
@@ -164,8 +165,16 @@ class Control:
         """Disarm every fault and bring the service up."""
         self.call("POST", "faults/clear")
 
+    def wait_held(self, count: int = 1, timeout: float = 10) -> None:
+        """Return once `count` requests are held by a hold fault; TimeoutError otherwise."""
+        deadline = time.monotonic() + timeout
+        while sum(fault["holding"] for fault in self.faults()) < count:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"fewer than {count} requests are held after {timeout} s")
+            time.sleep(0.01)
+
     def release(self) -> int:
-        """Let held requests go on."""
+        """Let held requests go on; returns how many holds were open."""
         return int(self.call("POST", "release"))
 
     def down(self, mode: str | None = "cut") -> None:
@@ -239,8 +248,9 @@ class Control:
         """
         status, where = self.submit(
             url,
-            number=card,
-            expiry="12 / 40",
+            card_number=card,
+            exp_month="12",
+            exp_year="2040",
             cvc="123",
             name="Test Customer",
             email="customer@example.com",

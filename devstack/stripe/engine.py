@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from devstack.stripe import answers, oracle, sdk_source
 from devstack.stripe.core import Caller, Simulator
 from devstack.stripe.errors import StripeError, invalid_request, not_simulated
-from devstack.stripe.faults import HOLD_LIMIT_S, Cut, Fault, Faults
+from devstack.stripe.faults import Cut, Fault, Faults
 from devstack.stripe.idempotency import Keys
 from devstack.stripe.registry import HANDLERS, only
 
@@ -96,6 +96,7 @@ class Engine:
             "path": request.path,
             "idempotency_key": request.headers.get("idempotency-key"),
             "status": None,
+            "code": None,
             "replayed": False,
             "at": self.sim.now(),
         }
@@ -109,6 +110,7 @@ class Engine:
             entry["status"] = "cut"
             raise
         entry["status"] = answer.status
+        entry["code"] = answer.body.get("error", {}).get("code") if answer.status >= 400 else None
         entry["replayed"] = "Idempotent-Replayed" in answer.headers
         answer.headers |= {
             "Request-Id": entry["id"],
@@ -191,16 +193,22 @@ class Engine:
 
     def _act(self, work: Work, faults: list[Fault]) -> Answer:
         for fault in faults:
-            _wait(fault, "before")
+            self._wait(fault, "before")
         forced = next((f.status for f in faults if f.kind == "error_after"), None)
         answer = self._execute(work, forced)
         if work.key is not None:
             answer.headers["Idempotency-Key"] = work.key
         for fault in faults:
-            _wait(fault, "after")
+            self._wait(fault, "after")
             if fault.kind == "cut_after":
                 raise Cut
         return answer
+
+    def _wait(self, fault: Fault, when: str) -> None:
+        if fault.kind == f"delay_{when}":
+            time.sleep(fault.seconds)
+        elif fault.kind == f"hold_{when}":
+            self.faults.hold(fault)
 
     def _execute(self, work: Work, forced: int | None) -> Answer:
         """Run the handler in one transaction with the memory of its key."""
@@ -226,8 +234,8 @@ class Engine:
         params = {k: v for k, v in work.params.items() if k != "expand"}
         try:
             body = run(self.sim, params, **work.arguments)
-            answers.check(body)
             self.sim.expand(body, work.params.get("expand", []))
+            answers.check(body)
         except StripeError as error:
             if not error.keeps_effects:
                 raise
@@ -272,10 +280,3 @@ def _before(fault: Fault) -> None:
             )
         case "cut_before":
             raise Cut
-
-
-def _wait(fault: Fault, when: str) -> None:
-    if fault.kind == f"delay_{when}":
-        time.sleep(fault.seconds)
-    elif fault.kind == f"hold_{when}":
-        fault.released.wait(HOLD_LIMIT_S)

@@ -54,6 +54,7 @@ class Fault:
     status: int = 500
     seconds: float = 0.0
     hits: int = 0
+    holding: int = 0
     released: threading.Event = field(default_factory=threading.Event)
 
     def seen(self) -> dict[str, Any]:
@@ -66,6 +67,7 @@ class Fault:
             "times": self.times,
             "skip": self.skip,
             "hits": self.hits,
+            "holding": self.holding,
         }
 
 
@@ -114,6 +116,14 @@ class Faults:
     def for_event(self, event_type: str) -> list[Fault]:
         """Webhook faults that hit this event; each hit is counted."""
         return self._take(lambda f: f.kind in WEBHOOK_KINDS and event_type.startswith(f.event))
+
+    def hold(self, fault: Fault) -> None:
+        """Wait until the fault is released, at most HOLD_LIMIT_S."""
+        with self._lock:
+            fault.holding += 1
+        fault.released.wait(HOLD_LIMIT_S)
+        with self._lock:
+            fault.holding -= 1
 
     def release(self) -> int:
         """Let every held request go on; returns how many holds were open."""

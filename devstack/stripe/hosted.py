@@ -55,7 +55,7 @@ def _go(url: str) -> Page:
 
 def read_card(sim: Simulator, form: dict[str, str]) -> tuple[Card, tuple[int, int], str]:
     """Card, (month, year) and name of a submitted form; FormError says what to correct."""
-    number = re.sub(r"[\s-]", "", form.get("number", ""))
+    number = re.sub(r"[\s-]", "", form.get("card_number", ""))
     if not number.isdecimal() or not _luhn(number):
         raise FormError("Your card number is invalid.")
     card = BY_NUMBER.get(number)
@@ -63,18 +63,16 @@ def read_card(sim: Simulator, form: dict[str, str]) -> tuple[Card, tuple[int, in
         raise FormError(
             "Your card was declined. Your request was in test mode, but used a non test card."
         )
-    found = re.fullmatch(r"\s*(\d{1,2})\s*/?\s*(?:20)?(\d{2})\s*", form.get("expiry", ""))
-    if not found or not 1 <= int(found[1]) <= 12:
+    month, year = (form.get(name, "").strip() for name in ("exp_month", "exp_year"))
+    if not (month.isdecimal() and 1 <= int(month) <= 12 and re.fullmatch(r"(20)?\d\d", year)):
         raise FormError("Your card's expiration date is incomplete.")
-    month, year = int(found[1]), 2000 + int(found[2])
+    expires = int(month), 2000 + int(year[-2:])
     now = datetime.fromtimestamp(sim.now(), UTC)
-    if (year, month) < (now.year, now.month):
+    if expires[::-1] < (now.year, now.month):
         raise FormError("Your card's expiration date is in the past.")
     if not re.fullmatch(r"\d{3,4}", form.get("cvc", "").strip()):
         raise FormError("Your card's security code is incomplete.")
-    if not form.get("name", "").strip():
-        raise FormError("The name on the card is missing.")
-    return card, (month, year), form["name"].strip()
+    return card, expires, form.get("name", "").strip()
 
 
 def _luhn(number: str) -> bool:

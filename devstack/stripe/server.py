@@ -205,7 +205,10 @@ class StripeSim:
         self.account.sim.base_url = self.base_url
         self.control = Control(self.base_url)
         self._thread = threading.Thread(
-            target=self._server.serve_forever, name="stripe-http", daemon=True
+            target=self._server.serve_forever,
+            kwargs={"poll_interval": 0.05},  # how long a stop may take
+            name="stripe-http",
+            daemon=True,
         )
         if webhook_url is not None:
             self._add_endpoint(webhook_url)

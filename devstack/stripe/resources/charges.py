@@ -118,7 +118,6 @@ def post(
         status="available" if at_once else "pending",
         type=kind,
     )
-    entry.pop("livemode")
     return sim.save(entry)
 
 

@@ -137,7 +137,6 @@ def record(sim: Simulator, params: Params) -> Answer:
         payload=params["payload"],
         timestamp=timestamp,
     )
-    event.pop("id")
     answers.check(event)
     sim.store.put(IDENTIFIERS, identifier, {"at": sim.now()})
     error = _judge(sim, event)
@@ -188,7 +187,6 @@ def adjust(sim: Simulator, params: Params) -> Answer:
                 status="complete",
                 type="cancel",
             )
-            adjustment.pop("id")
             return adjustment
     raise invalid_request(
         f"No meter event found with identifier {identifier}.",
