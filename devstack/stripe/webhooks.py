@@ -204,8 +204,11 @@ class Webhooks:
         return sorted(pending, key=lambda r: float(r["due"]))
 
     def _run(self) -> None:
-        while not self._stopping.is_set():
+        while True:
+            # Cleared before looking, so that nothing set meanwhile is slept over.
             self._wakeup.clear()
+            if self._stopping.is_set():
+                return
             self._sweep()
             for row in self._due():
                 if self._stopping.is_set():

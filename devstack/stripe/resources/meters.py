@@ -180,14 +180,13 @@ def adjust(sim: Simulator, params: Params) -> Answer:
             if event["created"] < sim.now() - UNIQUE_S:
                 raise invalid_request("Events can only be cancelled within 24 hours.")
             sim.store.put(EVENTS, key, {**row, "canceled": True})
-            adjustment = answers.blank(
+            return answers.blank(
                 "billing.meter_event_adjustment",
                 cancel={"identifier": identifier},
                 event_name=params["event_name"],
                 status="complete",
                 type="cancel",
             )
-            return adjustment
     raise invalid_request(
         f"No meter event found with identifier {identifier}.",
         param="cancel[identifier]",
