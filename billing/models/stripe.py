@@ -1,4 +1,8 @@
-"""The two queues towards Stripe: intents going out, events coming in, and the poller's cursor."""
+"""The two queues towards Stripe: intents going out, events coming in, and the poller's cursor.
+
+A claim moves ``next_at`` into the future and raises ``fence``: until then the row is the
+claimant's, a dead claimant's row comes back by itself, and a late one no longer owns it.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,6 @@ class CallKind(models.TextChoices):
     INVOICE_LINE = "invoice_line"
     INVOICE_FINALIZE = "invoice_finalize"
     INVOICE_PAY = "invoice_pay"
-    INVOICE_FETCH = "invoice_fetch"
     METER = "meter"
     METER_EVENT = "meter_event"
 
@@ -48,7 +51,6 @@ class StripeCall(models.Model):
     must_look = models.BooleanField(default=False)
     tries = models.PositiveIntegerField(default=0)
     next_at = models.DateTimeField(db_default=AppNow())
-    lease_until = models.DateTimeField(null=True)
     fence = models.BigIntegerField(default=0)
     stripe_id = models.CharField(max_length=255, null=True)
     error_code = models.CharField(max_length=100, default="", blank=True)
@@ -85,7 +87,6 @@ class StripeEvent(models.Model):
     outcome = models.CharField(max_length=10, choices=EventOutcome.choices, null=True)
     tries = models.PositiveIntegerField(default=0)
     next_at = models.DateTimeField(db_default=AppNow())
-    lease_until = models.DateTimeField(null=True)
     fence = models.BigIntegerField(default=0)
     error = models.TextField(default="", blank=True)
 

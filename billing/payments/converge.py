@@ -45,11 +45,8 @@ def topup_session(topup_id: UUID, fact: SessionFact) -> bool:
     return True
 
 
-def topup_payment(topup_id: UUID, fact: PaymentFact, *, retriable: bool) -> bool:
-    """A top-up's PaymentIntent; credits it once. False when there is no such top-up.
-
-    retriable: the payer may try another card on Stripe's page, so a failure ends nothing.
-    """
+def topup_payment(topup_id: UUID, fact: PaymentFact) -> bool:
+    """A top-up's PaymentIntent; credits it once. False when there is no such top-up."""
     with transaction.atomic():
         topup = TopUp.objects.select_for_update().filter(id=topup_id).first()
         if topup is None:
@@ -65,7 +62,7 @@ def topup_payment(topup_id: UUID, fact: PaymentFact, *, retriable: bool) -> bool
             if amount != topup.amount_micro:
                 log.error("topup_amount_differs", topup=str(topup.id), received=fact.amount_minor)
         settle_payment(payment, fact)
-        _move_topup(topup, fact, retriable=retriable)
+        _move_topup(topup, fact)
     return True
 
 
@@ -181,14 +178,14 @@ def settle_payment(payment: Payment, fact: PaymentFact) -> None:
     payment.save()
 
 
-def _move_topup(topup: TopUp, fact: PaymentFact, *, retriable: bool) -> None:
+def _move_topup(topup: TopUp, fact: PaymentFact) -> None:
     if fact.state == PaymentState.SUCCEEDED:
         topup.state, topup.failure, topup.checkout_url = PaymentState.SUCCEEDED, None, None
     elif topup.state in FINAL:
         return
-    elif retriable:
-        topup.failure = fact.failure and fact.failure[:500]
     else:
-        topup.state = fact.state
         topup.failure = fact.failure and fact.failure[:500]
+        # On Stripe's page the payer may try another card: there only the session's end is final.
+        if topup.method_id is not None:
+            topup.state = fact.state
     topup.save()

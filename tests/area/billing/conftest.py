@@ -53,7 +53,7 @@ def credit(org: UUID, micro: int) -> None:
         fee_minor=None,
         failure=None,
     )
-    assert topup_payment(row.id, fact, retriable=True)
+    assert topup_payment(row.id, fact)
 
 
 def limit(org: UUID, micro: int) -> None:
@@ -66,7 +66,7 @@ def terms(**changes) -> PriceTerms:
         "currency": "USD",
         "gpus": 2,
         "price_micro_h": 4 * USD,
-        "provider_micro_h": 3_400_000,
+        "provider_micro_h": changes.get("price_micro_h", 4 * USD) * 85 // 100,
         "provider_ref": new_id(),
         "accelerator": "nvidia-h100-80gb-sxm",
         "description": "2 x NVIDIA H100 80GB SXM, fra-1",

@@ -1,0 +1,125 @@
+"""Billing for staff: all to read, nothing to change. Money moves by actions, never by edits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django.contrib import admin
+from django.http import HttpRequest
+
+from billing import models
+
+
+if TYPE_CHECKING:
+    _ModelAdmin = admin.ModelAdmin[Any]
+    _TabularInline = admin.TabularInline[Any, Any]
+else:
+    _ModelAdmin = admin.ModelAdmin
+    _TabularInline = admin.TabularInline
+
+
+class ReadOnly(_ModelAdmin):
+    """Lists and shows; no add, no change, no delete."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class PostingLegs(_TabularInline):
+    model = models.Posting
+    extra = 0
+    can_delete = False
+    fields: ClassVar = ["account", "amount_micro", "currency"]
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class InvoiceLines(PostingLegs):
+    model = models.InvoiceLine
+    fields: ClassVar = ["position", "text", "quantity", "amount_micro", "amount_minor", "stripe_id"]
+
+
+@admin.register(models.Account)
+class AccountAdmin(ReadOnly):
+    list_display = ("kind", "owner_ref", "currency", "balance_micro", "floor_micro")
+    list_filter = ("kind",)
+    search_fields = ("owner_ref",)
+
+
+@admin.register(models.Transaction)
+class TransactionAdmin(ReadOnly):
+    list_display = ("id", "kind", "cause_type", "cause_id", "at")
+    list_filter = ("kind",)
+    search_fields = ("id", "cause_id")
+    inlines = (PostingLegs,)
+
+
+@admin.register(models.RentalMeter)
+class RentalMeterAdmin(ReadOnly):
+    list_display = (
+        "rental_ref",
+        "org_ref",
+        "billable_seconds",
+        "charged_micro",
+        "held_micro",
+        "paid_until",
+        "ended_at",
+    )
+    search_fields = ("rental_ref", "org_ref")
+
+
+@admin.register(models.UsageLine)
+class UsageLineAdmin(ReadOnly):
+    list_display = ("meter_id", "seq", "from_at", "to_at", "amount_micro", "provider_micro")
+    search_fields = ("meter__rental_ref",)
+
+
+@admin.register(models.Invoice)
+class InvoiceAdmin(ReadOnly):
+    list_display = ("id", "org_ref", "number", "state", "total_minor", "period_to", "alarm")
+    list_filter = ("state",)
+    search_fields = ("id", "org_ref", "number")
+    inlines = (InvoiceLines,)
+
+
+@admin.register(models.TopUp)
+class TopUpAdmin(ReadOnly):
+    list_display = ("id", "customer_id", "amount_micro", "state", "failure", "created_at")
+    list_filter = ("state",)
+
+
+@admin.register(models.Payment)
+class PaymentAdmin(ReadOnly):
+    list_display = ("stripe_id", "org_ref", "kind", "amount_minor", "state", "txn_id")
+    list_filter = ("kind", "state")
+    search_fields = ("stripe_id", "org_ref")
+
+
+@admin.register(models.StripeCall)
+class StripeCallAdmin(ReadOnly):
+    list_display = ("key", "kind", "state", "attempt", "tries", "next_at", "error_code", "error")
+    list_filter = ("state", "kind")
+    search_fields = ("key", "org_ref")
+
+
+@admin.register(models.StripeEvent)
+class StripeEventAdmin(ReadOnly):
+    list_display = ("id", "type", "source", "received_at", "applied_at", "outcome", "error")
+    list_filter = ("outcome", "source", "type")
+    search_fields = ("id", "object_id")
+
+
+@admin.register(models.MeterBatch)
+class MeterBatchAdmin(ReadOnly):
+    list_display = ("identifier", "gpu_seconds", "at", "sent_at")
+    search_fields = ("org_ref", "identifier")

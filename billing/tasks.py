@@ -1,0 +1,47 @@
+"""Billing's loops for Celery: no arguments; a wake-up and the beat run the same code.
+
+Stripe's package is imported by the worker when a loop first runs, never by the web process.
+"""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from billing.invoicing.month_end import close_due
+from billing.metering.mirror import collect
+
+
+@shared_task(name="billing.stripe_out")
+def stripe_out() -> None:
+    """Execute intents towards Stripe."""
+    from billing.stripe_gateway.execute import drain
+
+    drain()
+
+
+@shared_task(name="billing.stripe_in")
+def stripe_in() -> None:
+    """Apply Stripe's events."""
+    from billing.stripe_gateway.inbox import drain
+
+    drain()
+
+
+@shared_task(name="billing.stripe_poll")
+def stripe_poll() -> None:
+    """Read Stripe's event list for what no webhook brought."""
+    from billing.stripe_gateway.poll import poll
+
+    poll()
+
+
+@shared_task(name="billing.meter_mirror")
+def meter_mirror() -> None:
+    """Batch settled usage for Stripe's meters."""
+    collect()
+
+
+@shared_task(name="billing.invoices")
+def invoices() -> None:
+    """Close the month of post-paid organizations."""
+    close_due()
