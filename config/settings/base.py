@@ -97,6 +97,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
             ],
+            "libraries": {"portal": "marketplace.http.portal.tags"},
         },
     }
 ]
@@ -130,6 +131,7 @@ SESSION_COOKIE_SAMESITE = "Lax"
 AXES_FAILURE_LIMIT = 10
 AXES_COOLOFF_TIME = 0.25
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_USERNAME_CALLABLE = "marketplace.http.authentication.attempted_name"
 AXES_VERBOSE = False
 AXES_LOCKOUT_CALLABLE = "marketplace.http.problems.locked_out"
 

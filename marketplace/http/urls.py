@@ -1,4 +1,5 @@
-"""Addresses of the marketplace: the API under /api/v1, probes and problem pages at the root."""
+"""Addresses of the marketplace: the API under /api/v1, probes, problem pages and the portal
+at the root."""
 
 from __future__ import annotations
 
@@ -6,6 +7,8 @@ from django.urls import include, path
 
 from marketplace.http import health, problems
 from marketplace.http.api import account, billing, catalog, description, provider, rentals, staff
+from marketplace.http.portal import urls as portal
+from marketplace.http.staff import pages as staff_pages
 
 _API = [
     *account.urls,
@@ -23,4 +26,6 @@ urlpatterns = [
     path("readyz", health.readyz),
     path("metrics", health.metrics),
     path("problems/<slug:slug>", problems.problem_page),
+    path("", include(staff_pages)),
+    path("", include(portal)),
 ]

@@ -16,7 +16,6 @@ from django.templatetags.static import static
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import ngettext
-from django.utils.translation import gettext_lazy as _
 
 from kernel.money import format_micro
 from marketplace.http.portal import words
@@ -71,8 +70,12 @@ def _moment(value: object) -> datetime | None:
     return None
 
 
-_SHAPES = {"full": "%-d %b %Y, %H:%M UTC", "day": "%-d %b %Y", "minute": "%H:%M UTC",
-           "clock": "%H:%M:%S UTC"}
+_SHAPES = {
+    "full": "%-d %b %Y, %H:%M UTC",
+    "day": "%-d %b %Y",
+    "minute": "%H:%M UTC",
+    "clock": "%H:%M:%S UTC",
+}
 
 
 @register.simple_tag
@@ -194,8 +197,11 @@ def icon(name: str) -> SafeString:
 def field(bound: BoundField, *, mark_optional: bool = True) -> dict[str, Any]:
     """A form field with label, help and error tied to it for screen readers."""
     widget = bound.field.widget
-    described = [f"{bound.auto_id}-{part}" for part, there in
-                 (("help", bound.help_text), ("error", bound.errors)) if there]
+    described = [
+        f"{bound.auto_id}-{part}"
+        for part, there in (("help", bound.help_text), ("error", bound.errors))
+        if there
+    ]
     attrs: dict[str, Any] = {}
     if described:
         attrs["aria-describedby"] = " ".join(described)

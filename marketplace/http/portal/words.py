@@ -31,7 +31,9 @@ class Word:
 RENTAL: Final[dict[str, Word]] = {
     "requested": Word(_("Finding a place"), "wait", _("Looking for a free card. Free."), True),
     "queued": Word(_("Queued"), "wait", _("Waits for capacity, as you allowed. Free."), True),
-    "provisioning": Word(_("Placing"), "wait", _("The cards are yours; the machine is made."), True),
+    "provisioning": Word(
+        _("Placing"), "wait", _("The cards are yours; the machine is made."), True
+    ),
     "pulling": Word(_("Fetching image"), "wait", _("The image is being downloaded. Free."), True),
     "starting": Word(_("Starting"), "wait", _("Cards and memory are being checked. Free."), True),
     "running": Word(_("Running"), "good", _("Proven ready. The meter runs.")),
@@ -39,17 +41,24 @@ RENTAL: Final[dict[str, Word]] = {
     "unreachable": Word(
         _("Unreachable"), "bad", _("We have no fresh sign of it, so you are not charged."), True
     ),
-    "interrupting": Word(_("Will stop"), "wait", _("A stop was announced; see the timeline."), True),
+    "interrupting": Word(
+        _("Will stop"), "wait", _("A stop was announced; see the timeline."), True
+    ),
     "stopping": Word(_("Stopping"), "wait", _("The meter stopped at your request."), True),
     "stopped": Word(_("Stopped"), "idle", _("No cards held. Data is kept."), settled=True),
     "migrating": Word(_("Moving"), "wait", _("Data moves to another place. Free."), True),
-    "failed": Word(_("Failed"), "bad", _("It could not be made useful. You were not charged for it."),
-                   settled=True),
+    "failed": Word(
+        _("Failed"),
+        "bad",
+        _("It could not be made useful. You were not charged for it."),
+        settled=True,
+    ),
     "terminating": Word(
         _("Ending"), "wait", _("The meter stopped at the request. Waiting to see it gone."), True
     ),
-    "terminated": Word(_("Ended"), "idle", _("Nothing is left and nothing is charged."),
-                       settled=True),
+    "terminated": Word(
+        _("Ended"), "idle", _("Nothing is left and nothing is charged."), settled=True
+    ),
 }
 
 PAYMENT: Final[dict[str, Word]] = {
@@ -148,9 +157,7 @@ class Advice:
 _MINE: Final = _("Nothing was stored.")
 
 REFUSALS: Final[dict[str, Advice]] = {
-    "insufficient_funds": Advice(
-        _("Not enough balance"), _MINE, "/billing#top-up", _("Top up")
-    ),
+    "insufficient_funds": Advice(_("Not enough balance"), _MINE, "/billing#top-up", _("Top up")),
     "payment_requires_action": Advice(_("Your bank wants a confirmation"), _MINE),
     "email_unverified": Advice(
         _("Confirm your e-mail address first"), _MINE, "/settings#email", _("Send the link again")
@@ -170,17 +177,24 @@ REFUSALS: Final[dict[str, Advice]] = {
     "ssh_key_invalid": Advice(_("This SSH key cannot be used"), _MINE),
     "ssh_key_missing": Advice(_("An SSH key is needed"), _MINE),
     "template_mismatch": Advice(_("This template does not run on this card"), _MINE),
-    "unknown_filter": Advice(_("Unknown filter"), _("Nothing was searched."), "/",
-                             _("Start over without filters")),
-    "invalid_filter": Advice(_("A filter has a value it does not take"),
-                             _("Nothing was searched."), "/", _("Start over without filters")),
+    "unknown_filter": Advice(
+        _("Unknown filter"), _("Nothing was searched."), "/", _("Start over without filters")
+    ),
+    "invalid_filter": Advice(
+        _("A filter has a value it does not take"),
+        _("Nothing was searched."),
+        "/",
+        _("Start over without filters"),
+    ),
     "idempotency_key_reuse": Advice(
         _("This form was sent before with other content"),
         _("The first one counted. Check your rentals before you send another."),
-        "/rentals", _("See rentals"),
+        "/rentals",
+        _("See rentals"),
     ),
-    "in_progress": Advice(_("The same request is still being worked on"),
-                          _("Wait a few seconds, then look again.")),
+    "in_progress": Advice(
+        _("The same request is still being worked on"), _("Wait a few seconds, then look again.")
+    ),
     "cluster_unreachable": Advice(_("The data centre does not answer"), _("Not your fault.")),
     "read_only": Advice(_("Changes are paused"), _("Our doing; please try again soon.")),
     "rate_limited": Advice(_("Too many requests"), _("Wait a moment, then try again.")),

@@ -1,0 +1,169 @@
+"""A provider's home: clusters with their state, the map of cards, offers with prices, earnings.
+
+Registering data centres and clusters is done over the API in this version.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.urls import path
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST
+
+from billing import facade as billing
+from kernel.errors import InvalidRequest, Refusal
+from marketplace.accounts.access import Principal, get_visible, visible
+from marketplace.catalog import publish
+from marketplace.catalog.registry import by_slug
+from marketplace.http.portal.base import (
+    blame,
+    claim_of,
+    new_key,
+    once_to,
+    page,
+    show,
+    status_of,
+)
+from marketplace.http.portal.forms import ApplyForm, PriceForm
+from marketplace.models import Offer, Provider
+from marketplace.providers import onboard
+from provisioner import facade as provisioner
+from provisioner.contracts import ClusterView
+
+
+@page(scope="provider:read")
+def provider_home(request: HttpRequest, principal: Principal) -> HttpResponse:
+    return _home(request, principal)
+
+
+def _home(
+    request: HttpRequest,
+    principal: Principal,
+    *,
+    refusal: Refusal | None = None,
+    form: ApplyForm | None = None,
+) -> HttpResponse:
+    provider = visible(Provider, principal).first()
+    context: dict[str, Any] = {
+        "refusal": refusal,
+        "provider": provider,
+        "may_write": "provider:write" in principal.scopes,
+        "idempotency_key": new_key(),
+    }
+    if provider is None:
+        context["form"] = form or ApplyForm(initial={"contact_email": principal.user.email})
+        template = "portal/provider_apply.html"
+    else:
+        names = {slug: card.name for slug, card in by_slug().items()}
+        context |= {
+            "clusters": _clusters(principal, names),
+            "offers": [
+                {**offer, "name": names.get(offer["accelerator"], offer["accelerator"])}
+                for offer in map(publish.describe_owned, publish.list_offers(principal))
+            ],
+            "earnings": billing.earnings(provider_ref=provider.id),
+        }
+        template = "portal/provider.html"
+    status = 422 if form is not None and form.errors else status_of(refusal)
+    return show(request, principal, template, context, status=status)
+
+
+def _clusters(principal: Principal, names: dict[str, str]) -> list[dict[str, Any]]:
+    views = onboard.clusters(principal)
+    places = onboard.datacenters_of(views)
+    return [
+        {
+            "name": view.name,
+            "state": view.state.value,
+            "reason": view.reason,
+            "detail": view.detail,
+            "state_since": view.state_since,
+            "server_version": view.server_version,
+            "last_observed_at": view.last_observed_at,
+            "datacenter": places[view.datacenter_ref].name,
+            "nodes": _nodes(view, names),
+        }
+        for view in views
+    ]
+
+
+def _nodes(cluster: ClusterView, names: dict[str, str]) -> list[dict[str, Any]]:
+    """The nodes, each with the states of its cards in order."""
+    states: dict[str, list[str]] = {}
+    for slot in provisioner.slots(cluster_id=cluster.id):
+        states.setdefault(slot.node, []).append(slot.state)
+    return [
+        {
+            "name": node.name,
+            "ready": node.ready,
+            "reason": node.reason,
+            "accelerator": names.get(node.accelerator or "", node.accelerator),
+            "slots_free": node.slots_free,
+            "slot_states": states.get(node.name, []),
+        }
+        for node in provisioner.nodes(cluster_id=cluster.id)
+    ]
+
+
+@require_POST
+@page(scope="provider:write")
+def apply(request: HttpRequest, principal: Principal) -> HttpResponse:
+    form = ApplyForm(request.POST)
+    refusal = None
+    if form.is_valid():
+        try:
+            return once_to(
+                claim_of(request, principal),
+                lambda: onboard.apply(acting=principal, **form.cleaned_data),
+                lambda _provider: "/provider",
+            )
+        except Refusal as error:
+            refusal = blame(form, error)
+    return _home(request, principal, refusal=refusal, form=form)
+
+
+@require_POST
+@page(scope="provider:write")
+def set_price(request: HttpRequest, principal: Principal, offer: str) -> HttpResponse:
+    """A price puts a draft on sale; of an offer on sale it changes new quotes only."""
+    form = PriceForm(request.POST)
+    try:
+        if not form.is_valid():
+            raise InvalidRequest({"price_per_gpu_hour": list(map(str, form.errors["price"]))})
+        answer = once_to(
+            None,
+            lambda: _price(principal, offer, form.cleaned_data["price"]),
+            lambda _offer: "/provider",
+        )
+    except InvalidRequest as error:
+        return _home(request, principal, refusal=_spelled(error))
+    messages.success(request, _("The price is set. It holds for new quotes from now on."))
+    return answer
+
+
+def _price(principal: Principal, offer_id: str, price_micro_h: int) -> Offer:
+    offer = get_visible(Offer.objects.select_related("provider"), principal, offer_id)
+    approved = offer.provider.state == Provider.State.APPROVED
+    opens = offer.state == Offer.State.DRAFT and approved
+    return publish.set_offer(
+        acting=principal,
+        offer_id=offer_id,
+        price_micro_h=price_micro_h,
+        state=Offer.State.ACTIVE if opens else None,
+    )
+
+
+def _spelled(error: InvalidRequest) -> InvalidRequest:
+    """The messages as one sentence: the row that they are about is a small form in a table."""
+    said = "; ".join(text for texts in error.extra["errors"].values() for text in texts)
+    return InvalidRequest(error.extra["errors"], _("The price was not changed: ") + said)
+
+
+urls = [
+    path("provider", provider_home),
+    path("provider/apply", apply),
+    path("provider/offers/<str:offer>/price", set_price),
+]

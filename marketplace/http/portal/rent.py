@@ -1,0 +1,251 @@
+"""One offer, its live quote, and the order: everything before the rental exists, on one page."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any, Final
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import path
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST
+
+from kernel.errors import InvalidRequest, Refusal
+from kernel.money import format_micro
+from marketplace.accounts.access import Principal, visible
+from marketplace.accounts.idempotency import once
+from marketplace.catalog import quote as quotes
+from marketplace.catalog import registry, search
+from marketplace.catalog.needs import unmet
+from marketplace.catalog.templates import has
+from marketplace.http.portal.base import (
+    SEE_OTHER,
+    blame,
+    claim_of,
+    go,
+    new_key,
+    page,
+    piece,
+    show,
+    status_of,
+)
+from marketplace.http.portal.forms import LIFETIMES, RentForm, ShapeForm, whole_number
+from marketplace.models import Offer, Quote, Rental, SshKey, Template
+from marketplace.rentals.order import RentOrder
+from marketplace.rentals.start import rent
+
+_HOURS_A_DAY: Final = 24
+_KEYS_SHOWN: Final = 20
+# A refusal after which the same form, sent again, could only be refused again.
+_SPENT: Final = {"idempotency_key_reuse"}
+
+
+@page(public=True)
+def offer_page(request: HttpRequest, principal: Principal | None, offer: str) -> HttpResponse:
+    row = search.get_offer(offer)
+    asked = request.GET.get("gpus", "")
+    gpus = max(row.offer.min_gpus, whole_number(asked, row.offer.min_gpus))
+    if not _may_rent(principal):
+        return show(request, principal, "portal/offer.html", _facts(row, gpus))
+    assert principal is not None
+    form = RentForm(initial=_defaults(principal, row.offer, gpus))
+    return _rent_page(request, principal, row, form)
+
+
+@require_POST
+@page(scope="rentals:write")
+def quote_piece(request: HttpRequest, principal: Principal, offer: str) -> HttpResponse:
+    """A fresh quote for the shape in the form; refusals stand where the price would."""
+    quote, refusal = _quote(principal, offer, ShapeForm(request.POST))
+    context = {"quote": quote, "quote_refusal": refusal, "offer": {"id": offer}}
+    return piece(request, "portal/quote.html", context, status=status_of(refusal))
+
+
+@require_POST
+@page(scope="rentals:write")
+def price_page(request: HttpRequest, principal: Principal, offer: str) -> HttpResponse:
+    """The same for a reader without scripts: the whole page with the quote in it."""
+    row = search.get_offer(offer)
+    form = RentForm(request.POST)
+    quote, refusal = _quote(principal, offer, ShapeForm(request.POST))
+    form.full_clean()
+    form.errors.clear()  # the order is not sent yet: only the price was asked
+    return _rent_page(request, principal, row, form, quote=quote, quote_refusal=refusal)
+
+
+@require_POST
+@page(scope="rentals:write")
+def rent_now(request: HttpRequest, principal: Principal, offer: str) -> HttpResponse:
+    """Rent once per form, then follow the rental; a refusal keeps what was filled in."""
+    row = search.get_offer(offer)
+    form = RentForm(request.POST)
+    refusal: Refusal | None = None
+    if form.is_valid():
+        try:
+            rendered = rent(
+                acting=principal,
+                order=_order(form.cleaned_data),
+                claim=claim_of(request, principal),
+                render=_where,
+            )
+        except Refusal as error:
+            refusal = blame(form, error)
+        else:
+            return go(json.loads(rendered.body)["location"])
+    else:
+        refusal = InvalidRequest(
+            {name: list(map(str, errors)) for name, errors in form.errors.items()}
+        )
+    return _rent_page(request, principal, row, form, refusal=refusal)
+
+
+def _where(rental: Rental) -> tuple[int, Any]:
+    return SEE_OTHER, {"location": f"/rentals/{rental.public_id}"}
+
+
+def _may_rent(principal: Principal | None) -> bool:
+    return (
+        principal is not None
+        and principal.organization is not None
+        and "rentals:write" in principal.scopes
+    )
+
+
+def _order(data: dict[str, Any]) -> RentOrder:
+    """The form as the domain's order."""
+    hours = LIFETIMES[data["lifetime"]][1]
+    order = RentOrder(
+        quote_id=data["quote"] or None,
+        name=data["name"],
+        template=data["template"],
+        max_hours=hours,
+        no_limit=hours is None,
+    )
+    if data["ssh"] == "none":
+        return replace(order, ssh=False)
+    key = data["public_key"] if data["ssh"] == "paste" else data["ssh"]
+    return replace(order, ssh_keys=(key,) if key.strip() else ())
+
+
+def _quote(
+    principal: Principal, offer: str, shape: ShapeForm
+) -> tuple[dict[str, Any] | None, Refusal | None]:
+    if not shape.is_valid():
+        fields = {name: list(map(str, errors)) for name, errors in shape.errors.items()}
+        return None, InvalidRequest(fields)
+    held: list[Quote] = []
+
+    def act() -> None:
+        held.append(
+            quotes.create_quote(
+                acting=principal,
+                offer_id=offer,
+                gpus=shape.cleaned_data["gpus"],
+                disk_gib=shape.cleaned_data["disk_gib"],
+            )
+        )
+
+    try:
+        once(None, act, lambda _result: (200, None))
+    except Refusal as refusal:
+        return None, refusal
+    quote = held[0]
+    per_day = format_micro(quote.price_micro_h * _HOURS_A_DAY)
+    return {**quotes.describe(quote), "per_day": per_day}, None
+
+
+def _rent_page(
+    request: HttpRequest,
+    principal: Principal,
+    row: search.OfferRow,
+    form: RentForm,
+    *,
+    refusal: Refusal | None = None,
+    quote: dict[str, Any] | None = None,
+    quote_refusal: Refusal | None = None,
+) -> HttpResponse:
+    gpus = whole_number(str(form["gpus"].value() or ""), row.offer.min_gpus)
+    sent = request.POST.get("idempotency_key", "")
+    fresh = not sent or (refusal is not None and refusal.slug in _SPENT)
+    context = {
+        **_facts(row, gpus),
+        "can_rent": True,
+        "form": form,
+        "refusal": refusal,
+        "quote": quote,
+        "quote_refusal": quote_refusal,
+        "idempotency_key": new_key() if fresh else sent,
+        "gpu_choices": _gpu_choices(row.offer, gpus),
+        "chosen_gpus": gpus,
+        "templates": _templates(principal, row.offer),
+        "ssh_keys": _ssh_keys(principal),
+        "lifetimes": _lifetimes(),
+        "included_disk": quotes.included_disk_gib(row.offer, 1),
+    }
+    status = status_of(refusal or quote_refusal)
+    return show(request, principal, "portal/offer.html", context, status=status)
+
+
+def _facts(row: search.OfferRow, gpus: int) -> dict[str, Any]:
+    known = registry.by_slug()
+    offer = search.describe(search.OfferRow(row.offer, gpus, row.rank_by), known)
+    card = known.get(offer["accelerator"])
+    return {"offer": {**offer, "name": card.name if card else offer["accelerator"]}, "gpus": gpus}
+
+
+def _defaults(principal: Principal, offer: Offer, gpus: int) -> dict[str, Any]:
+    fitting = [row for row in _templates(principal, offer) if not row["missing"]]
+    plain = next((row for row in fitting if row["slug"] == "ubuntu"), None)
+    chosen = plain or (fitting[0] if fitting else None)
+    keys = _ssh_keys(principal)
+    return {
+        "gpus": gpus,
+        "disk_gib": min(quotes.DEFAULT_DISK_GIB, quotes.included_disk_gib(offer, gpus)),
+        "template": chosen["id"] if chosen else "",
+        "ssh": keys[0].public_id if keys else "paste",
+        "lifetime": "8",
+    }
+
+
+def _gpu_choices(offer: Offer, asked: int) -> list[int]:
+    """Up to eight each; beyond that powers of two, which is how machines are filled."""
+    most = max(offer.group.largest_block, offer.min_gpus)
+    every = range(offer.min_gpus, most + 1)
+    some = {n for n in every if n <= 8 or n & (n - 1) == 0 or n == most}
+    return sorted(some | {asked})
+
+
+def _templates(principal: Principal, offer: Offer) -> list[dict[str, Any]]:
+    """The templates with what this card lacks for each; those that fit come first."""
+    card = has(offer)
+    rows = [
+        {
+            "id": template.public_id,
+            "slug": template.slug,
+            "name": template.name,
+            "description": template.description,
+            "missing": unmet(dict(template.needs), card),
+        }
+        for template in visible(Template, principal).filter(active=True).order_by("id")
+    ]
+    return sorted(rows, key=lambda row: bool(row["missing"]))
+
+
+def _ssh_keys(principal: Principal) -> list[SshKey]:
+    return list(visible(SshKey, principal).order_by("-id")[:_KEYS_SHOWN])
+
+
+def _lifetimes() -> list[tuple[str, Any, str]]:
+    return [
+        (key, label, _("ends by itself") if hours else _("until you end it or the balance does"))
+        for key, (label, hours) in LIFETIMES.items()
+    ]
+
+
+urls = [
+    path("offers/<str:offer>", offer_page),
+    path("offers/<str:offer>/quote", quote_piece),
+    path("offers/<str:offer>/price", price_page),
+    path("offers/<str:offer>/rent", rent_now),
+]

@@ -1,0 +1,1 @@
+"""Staff pages: work that people of the platform do. Records are shown by Django admin."""

@@ -1,0 +1,68 @@
+"""Forms of the staff pages. Rules live in the domain; here texts become values."""
+
+from __future__ import annotations
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from kernel.money import BadAmount, parse_micro
+from marketplace.models import Provider
+
+
+class ApproveForm(forms.Form):
+    ownership = forms.ChoiceField(label=_("Ownership"), choices=Provider.Ownership.choices)
+    networks = forms.CharField(
+        label=_("Networks its API servers may live on"),
+        required=False,
+        max_length=2000,
+        help_text=_("One CIDR per line, for a VPN. Empty: public addresses only."),
+        widget=forms.Textarea(attrs={"rows": 3, "class": "input--mono"}),
+    )
+    ports = forms.CharField(
+        label=_("Ports"),
+        required=False,
+        max_length=300,
+        help_text=_("Separated by commas. Empty: the usual ones only."),
+    )
+    fee_bps = forms.IntegerField(
+        label=_("Fee in basis points"),
+        required=False,
+        help_text=_("1500 is 15 %. Empty: the platform's default."),
+    )
+
+    def clean_networks(self) -> list[str]:
+        return str(self.cleaned_data["networks"]).split()
+
+    def clean_ports(self) -> list[int]:
+        words = str(self.cleaned_data["ports"]).replace(",", " ").split()
+        if not all(word.isascii() and word.isdigit() and int(word) <= 65_535 for word in words):
+            raise forms.ValidationError(_("Whole numbers up to 65535, separated by commas."))
+        return [int(word) for word in words]
+
+
+class _Money(forms.CharField):
+    """A decimal string as micro-units; empty is None: not to be changed."""
+
+    def clean(self, value: object) -> int | None:
+        text = str(super().clean(value)).strip()
+        if not text:
+            return None
+        try:
+            micro = parse_micro(text)
+        except BadAmount as error:
+            raise forms.ValidationError(_("Write an amount such as 500.00.")) from error
+        if micro < 0:
+            raise forms.ValidationError(_("Not negative."))
+        return micro
+
+
+class LimitForm(forms.Form):
+    """Empty fields stay as they are."""
+
+    credit_limit_micro = _Money(
+        label=_("Credit limit, USD"), required=False, help_text=_("0 is prepaid.")
+    )
+    quota_gpus = forms.IntegerField(
+        label=_("GPUs at once"), required=False, min_value=0, max_value=100_000
+    )
+    spend_limit_micro_h = _Money(label=_("Spending per hour, USD"), required=False)
