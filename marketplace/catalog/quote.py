@@ -65,9 +65,13 @@ def quote_requirement(
     return _store(acting, offer, query.asked_gpus, disk_for([offer], query.asked_gpus, disk_gib))
 
 
-def candidates(query: OfferQuery, needs: Mapping[str, Any] | None = None) -> QuerySet[Offer]:
-    """Loaded offers that would take the order now, cheapest first."""
-    found = fitting(query, needs=needs).filter(group__largest_block__gte=query.asked_gpus)
+def candidates(
+    query: OfferQuery, needs: Mapping[str, Any] | None = None, *, in_stock: bool = True
+) -> QuerySet[Offer]:
+    """Loaded offers that would take the order, cheapest first; ``in_stock`` as the summary says."""
+    found = fitting(query, needs=needs, in_stock=in_stock)
+    if in_stock:
+        found = found.filter(group__largest_block__gte=query.asked_gpus)
     return with_stock(found).order_by("price_micro_h", "id")
 
 

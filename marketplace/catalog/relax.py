@@ -6,14 +6,15 @@ price. Nothing is changed for the renter: these are suggestions in an error.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from itertools import combinations
 from typing import Any, Final
+from uuid import UUID
 
-from django.db.models import Min
+from django.db.models import Count, Min, QuerySet
 
 from kernel.clock import AppNow
 from kernel.errors import Refusal
@@ -70,42 +71,60 @@ def _decimal(value: int, unit: int) -> Decimal:
     return Decimal(str(amount(value, unit)))
 
 
+@dataclass(frozen=True)
+class _Question:
+    """What found nothing: the filters, a template's needs, and the offers that were tried."""
+
+    query: OfferQuery
+    needs: Mapping[str, Any]
+    tried: Collection[UUID]
+
+    def offers(self, query: OfferQuery) -> QuerySet[Offer]:
+        """What fits another query and has the cards. The summary may be a second old, so offers
+        that were just found without enough cards are left out, but for fewer cards than that."""
+        found = fitting(query, needs=self.needs)
+        found = found.filter(group__largest_block__gte=query.asked_gpus)
+        if query.gpus is None or query.gpus < self.query.asked_gpus:
+            return found.exclude(
+                id__in=self.tried, group__largest_block__gte=self.query.asked_gpus
+            )
+        return found.exclude(id__in=self.tried)
+
+
 def relaxations(
-    query: OfferQuery, needs: Mapping[str, Any] | None = None
+    query: OfferQuery, needs: Mapping[str, Any] | None = None, tried: Collection[UUID] = ()
 ) -> list[dict[str, Any]]:
     """``[{"changes": [{field, from, to}], "count", "price_per_gpu_hour", "currency"}]``."""
-    names = list(query.asked())
-    return _try(query, needs, names, 1) or _try(query, needs, names, 2)
+    question = _Question(query, needs or {}, tried)
+    return _try(question, 1) or _try(question, 2)
 
 
-def _try(
-    query: OfferQuery, needs: Mapping[str, Any] | None, names: Iterable[str], size: int
-) -> list[dict[str, Any]]:
+def _try(question: _Question, size: int) -> list[dict[str, Any]]:
     found = []
-    for changed in combinations(names, size):
-        relaxed = _relax(query, needs, changed)
+    for changed in combinations(question.query.asked(), size):
+        relaxed = _relax(question, changed)
         if relaxed is not None:
             found.append(relaxed)
     found.sort(key=lambda item: (Decimal(item["price_per_gpu_hour"]), str(item["changes"])))
     return found[:_SHOWN]
 
 
-def _relax(
-    query: OfferQuery, needs: Mapping[str, Any] | None, changed: tuple[str, ...]
-) -> dict[str, Any] | None:
+def _relax(question: _Question, changed: tuple[str, ...]) -> dict[str, Any] | None:
     """The change of exactly these filters that comes nearest; None when it finds nothing."""
+    query = question.query
     dropped: dict[str, Any] = {name: () if name == "accelerator" else None for name in changed}
-    loose = replace(query, **dropped)
     ordering = [_NEAREST[name] for name in changed if name in _NEAREST]
-    offers = fitting(loose, needs=needs).filter(group__largest_block__gte=loose.asked_gpus)
-    best = offers.select_related("group").order_by(*ordering, "price_micro_h", "id").first()
+    offers = question.offers(replace(query, **dropped)).select_related("group")
+    best = offers.order_by(*ordering, "price_micro_h", "id").first()
     if best is None:
         return None
     gpus = best.group.largest_block if "gpus" in changed else query.asked_gpus
     values = {name: _FITS[name](best, gpus) for name in changed}
-    opened = fitting(replace(query, **values), needs=needs)
-    count = opened.count()
-    lowest = opened.aggregate(lowest=Min("price_micro_h"))["lowest"]
+    if any(values[name] == getattr(query, name) for name in changed):
+        return None
+    opened = question.offers(replace(query, **values))
+    found = opened.aggregate(count=Count("id"), lowest=Min("price_micro_h"))
+    count, lowest = found["count"], found["lowest"]
     if not count:
         return None
     return {
@@ -132,13 +151,15 @@ def _json(name: str, value: Any) -> Any:
     return str(value) if isinstance(value, Decimal) else value
 
 
-def no_capacity(query: OfferQuery, needs: Mapping[str, Any] | None = None) -> Refusal:
-    """409 for a requirement that nothing fits now."""
+def no_capacity(
+    query: OfferQuery, needs: Mapping[str, Any] | None = None, tried: Collection[UUID] = ()
+) -> Refusal:
+    """409 for a requirement that nothing fits now; ``tried`` offers had too few cards."""
     return Refusal(
         "no_capacity",
         "No cards that are free now fit everything you asked for. Nothing was stored or charged. "
         "Change one of the things named in relaxations, or try again later.",
-        relaxations=relaxations(query, needs),
+        relaxations=relaxations(query, needs, tried),
         alternatives=[],
         next_free_estimate=_next_free(query),
     )
@@ -152,7 +173,7 @@ def offer_taken(offer: Offer, gpus: int) -> Refusal:
         "The cards of this offer were taken by somebody else or it left the market. Nothing was "
         "stored or charged. Choose one of the alternatives, or fewer cards.",
         alternatives=alternatives(query, besides=offer.id),
-        relaxations=relaxations(query),
+        relaxations=relaxations(query, tried=[offer.id]),
         next_free_estimate=_next_free(query),
     )
 

@@ -34,9 +34,12 @@ def on_sale() -> QuerySet[Offer]:
     )
 
 
-def fitting(query: OfferQuery, *, needs: Mapping[str, Any] | None = None) -> QuerySet[Offer]:
+def fitting(
+    query: OfferQuery, *, needs: Mapping[str, Any] | None = None, in_stock: bool = True
+) -> QuerySet[Offer]:
     """Offers on sale that match every filter and, where given, a template's needs.
 
+    in_stock False: whatever the summary, which may be a second old, says about free cards.
     Annotated with ``n``: the cards asked for, or the offer's minimum where that is more.
     """
     if query.interruptible not in (None, INTERRUPTIBLE):
@@ -47,19 +50,22 @@ def fitting(query: OfferQuery, *, needs: Mapping[str, Any] | None = None) -> Que
     # As bigint: 4,096 cards times their MiB would overflow an integer.
     cards = Greatest(F("min_gpus"), Value(query.asked_gpus), output_field=IntegerField())
     found = on_sale().annotate(n=Cast(cards, BigIntegerField()))
-    for condition in (*_plain(query), *_sizes(query), *_registry(query), *_needed(needs or {})):
+    wanted = (*_plain(query, in_stock), *_sizes(query), *_registry(query), *_needed(needs or {}))
+    for condition in wanted:
         found = found.filter(condition)
     return found
 
 
-def _plain(query: OfferQuery) -> list[Q]:
+def _plain(query: OfferQuery, in_stock: bool) -> list[Q]:
     conditions = []
     if query.accelerator:
         conditions.append(Q(group__accelerator__in=query.accelerator))
     if query.vendor is not None:
         conditions.append(Q(group__vendor=query.vendor))
     if query.gpus is not None:
-        conditions.append(Q(min_gpus__lte=query.gpus, group__largest_block__gte=query.gpus))
+        conditions.append(Q(min_gpus__lte=query.gpus))
+        if in_stock:
+            conditions.append(Q(group__largest_block__gte=query.gpus))
     if query.max_price is not None:
         conditions.append(Q(price_micro_h__lte=query.max_price))
     if query.min_cuda is not None:

@@ -40,7 +40,7 @@ def charge(batch: int = _BATCH) -> int:
             if found:
                 done = [(item.interval_id, item.to_at) for item in found]
                 provisioner.ack_charged(charged=done)
-        if len(found) < batch:
+        if not found:  # an interval shows one hour at a time: a short batch is no end
             return posted
 
 
@@ -60,11 +60,7 @@ def split(item: Chargeable) -> list[UsageWindow]:
 
 
 def settle(limit: int = _BATCH) -> int:
-    """Give back the holds of ended rentals whose last second is charged; how many.
-
-    The list is read before the last charging run: what had ended by then grows no more, so after
-    that run everything of it is charged.
-    """
+    """Give back the holds of ended rentals whose last second is charged; how many."""
     ended = Rental.objects.filter(settled_at=None, state__in=(FAILED, TERMINATED)).order_by("id")
     waiting: list[UUID] = list(ended.values_list("id", flat=True)[:limit])
     if not waiting:
@@ -78,6 +74,8 @@ def _settle_one(rental_id: UUID) -> bool:
         rental = Rental.objects.select_for_update().get(id=rental_id)
         if rental.settled_at is not None or rental.state not in (FAILED, TERMINATED):
             return False
+        if not provisioner.is_settled(rental_ref=rental_id):
+            return False  # a proof is still awaited; the next run looks again
         billing.end_rental(rental_ref=rental_id)
         Rental.objects.filter(id=rental_id).update(settled_at=AppNow())
         return True

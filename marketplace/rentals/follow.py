@@ -8,7 +8,7 @@ a rental that says terminated shows its final cost.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -25,7 +25,7 @@ from marketplace.rentals.reasons import actor_of, sentence
 from marketplace.rentals.stop import end_for
 from marketplace.rentals.timeline import IllegalMove, move
 from provisioner import facade as provisioner
-from provisioner.contracts import EventView, Fault, InstanceState
+from provisioner.contracts import EventView, InstanceState
 
 log = structlog.get_logger(__name__)
 
@@ -57,14 +57,13 @@ def follow(limit: int = _LIMIT) -> int:
     return applied
 
 
-def _follow(behind: Iterable[tuple[UUID, UUID]]) -> int:
-    gone = {instance_id for instance_id, rental_ref in behind if _is_gone(rental_ref)}
-    if gone:
+def _follow(behind: Sequence[tuple[UUID, UUID]]) -> int:
+    if any(_is_gone(rental_ref) for _, rental_ref in behind):
         charge()
     applied, failures = 0, []
     for instance_id, rental_ref in behind:
         try:
-            applied += _follow_one(instance_id, rental_ref, charged=instance_id in gone)
+            applied += _follow_one(instance_id, rental_ref)
         except Exception as error:  # one bad row must not stop everybody's timeline
             log.error("follow_failed", rental=public("rental", rental_ref), exc_info=error)
             failures.append(error)
@@ -78,11 +77,8 @@ def _is_gone(rental_ref: UUID) -> bool:
     return view is not None and view.state == InstanceState.GONE
 
 
-def _follow_one(instance_id: UUID, rental_ref: UUID, *, charged: bool) -> int:
-    """One instance's new events in one transaction; how many were applied.
-
-    charged: the instance was gone before the last charging run, so its end may be shown now.
-    """
+def _follow_one(instance_id: UUID, rental_ref: UUID) -> int:
+    """One instance's new events in one transaction; how many were applied."""
     with transaction.atomic(durable=True):
         rental = Rental.objects.select_for_update().filter(id=rental_ref).first()
         if rental is None:
@@ -91,8 +87,9 @@ def _follow_one(instance_id: UUID, rental_ref: UUID, *, charged: bool) -> int:
             return 0
         applied = 0
         for event in provisioner.take_events(instance_id=instance_id):
-            if event.state == InstanceState.GONE and not charged:
-                break
+            gone = event.state == InstanceState.GONE
+            if gone and not provisioner.is_settled(rental_ref=rental_ref):
+                break  # gone since the last charging run: the next pass charges, then shows it
             _apply(rental, event)
             provisioner.ack_events(instance_id=instance_id, seq=event.seq)
             applied += 1
@@ -118,10 +115,9 @@ def _apply(rental: Rental, event: EventView) -> None:
 
 def _meter(rental: Rental, event: EventView) -> None:
     """Tell billing whether seconds count from now on, so that the money's end is watched."""
-    renters = event.state == InstanceState.DEGRADED and event.fault == Fault.RENTER
     if event.state == InstanceState.READY:
         billing.meter_started(rental_ref=rental.id, at=event.at)
-    elif not renters:
+    else:
         billing.meter_stopped(rental_ref=rental.id)
 
 

@@ -29,7 +29,8 @@ _ROWS = (
     Reason("price_above_cap", NONE, LATER, "Cards are free, but above the price you set."),
     Reason("host_rejected", HOST, OTHER_HOST, "The host refused the machine. Nothing is charged."),
     Reason("volume_error", HOST, OTHER_HOST, "The volume could not be attached."),
-    Reason("image_pulling", NONE, NO, "The image is being downloaded; this is free."),
+    Reason("creating", NONE, NO, "The machine is being created on its cluster; this is free."),
+    Reason("pulling", NONE, NO, "The image is being downloaded; this is free."),
     Reason("image_pull_slow", HOST, SAME_HOST, "The image download is slow; this is free."),
     Reason("image_not_found", RENTER, NO, "The registry has no such image. Check name and digest."),
     Reason("image_auth", RENTER, NO, "The registry refused the download. Check its credentials."),
@@ -38,6 +39,7 @@ _ROWS = (
     Reason("container_exited", RENTER, SAME_HOST, "The program ended. Look at its last output."),
     Reason("config_error", RENTER, NO, "The container could not be made from this order."),
     Reason("starting", NONE, NO, "The container is up; checks are running and this is free."),
+    Reason("start_timeout", HOST, OTHER_HOST, "It did not become ready in time. It was free."),
     Reason(
         "order_mismatch",
         HOST,
@@ -50,6 +52,7 @@ _ROWS = (
     Reason("ssh_down", RENTER, SAME_HOST, "SSH does not answer; the machine itself is healthy."),
     Reason("disk_full", RENTER, SAME_HOST, "The disk is full. Free some space or restart."),
     Reason("thermal", HOST, OTHER_HOST, "A card overheats."),
+    Reason("not_ready", PLATFORM, LATER, "The machine reports not ready. The meter stands."),
     Reason("node_not_ready", HOST, OTHER_HOST, "The host stopped answering. The meter stands."),
     Reason(
         "cluster_unreachable",

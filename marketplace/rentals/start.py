@@ -50,7 +50,7 @@ Render = Callable[[Rental], tuple[int, Any]]
 class _Choice:
     """Where the order may go: offers that fit, cheapest first, and what to say when none can."""
 
-    def __init__(self, prepared: Prepared) -> None:
+    def __init__(self, prepared: Prepared, *, in_stock: bool) -> None:
         self.quote: Quote | None = prepared.quote
         if prepared.quote is not None:
             offer = prepared.quote.offer
@@ -61,18 +61,19 @@ class _Choice:
         else:
             query = with_disk(prepared.query or OfferQuery(), prepared.disk_gib)
             needs = prepared.needs
-            offers = list(candidates(query, needs)[:_MAX_OFFERS])
-            if not offers and needs:
+            offers = list(candidates(query, needs, in_stock=in_stock)[:_MAX_OFFERS])
+            if not offers and needs and not in_stock:
                 self._blame_template(query, needs)
             self.gpus = query.asked_gpus
             self.disk_gib = disk_for(offers, self.gpus, prepared.disk_gib) if offers else 0
-            self.refusal = lambda: no_capacity(query, needs)
+            tried = [offer.id for offer in offers]
+            self.refusal = lambda: no_capacity(query, needs, tried)
         self.offers: dict[UUID, Offer] = {offer.group_id: offer for offer in offers}
 
     @staticmethod
     def _blame_template(query: OfferQuery, needs: Any) -> None:
         """When cards fit the requirement but not the template, that is what must be said."""
-        nearest = candidates(query).first()
+        nearest = candidates(query, in_stock=False).first()
         if nearest is not None:
             check_fit(needs, nearest)
 
@@ -116,9 +117,11 @@ def _rent(
     prepared = prepare(acting, order)
     key = claim.key if claim else ""
     for wait in (False, True):
-        choice = _Choice(prepared)
+        # The summary may be a second old: before a refusal the planner looks at the cards
+        # themselves, also where the summary shows none free.
+        choice = _Choice(prepared, in_stock=not wait)
         if not choice.offers:
-            raise choice.refusal()
+            continue
         plan = provisioner.plan(
             PlacementRequest(
                 group_ids=tuple(choice.offers),
