@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from devstack import guard
 from devstack.ports import free_port, release
 from devstack.process import ProcessError, Supervisor, answers_on, logged, wait_until
 from devstack.state import State, StateBusyError
@@ -31,6 +32,9 @@ else:
     os.rename(sys.argv[1] + ".part", sys.argv[1])
 time.sleep(600)
 """
+
+# The guard's arguments when make starts it: nobody to report to, Ctrl-C as the wish to end, 1 s.
+AROUND = ["-1", str(int(signal.SIGINT)), "1", "-1", *PYTHON]
 
 # A starter that owns a state directory and starts a STUBBORN command, then waits to be killed.
 STARTER = """
@@ -110,6 +114,32 @@ def test_a_fork_that_keeps_the_lifeline_open_does_not_keep_the_command(tmp_path:
         wait_until(lambda: not any(alive(pid) for pid in pids), "all gone", deadline_s=10)
     finally:
         os.killpg(starter.pid, signal.SIGKILL)  # the copy
+
+
+@pytest.mark.parametrize("asked_by", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_guard_around_a_whole_command_passes_the_wish_to_end_on_once(
+    tmp_path: Path, asked_by: signal.Signals
+) -> None:
+    """As make starts it: no lifeline, and what the command left behind ends with it."""
+    ids = tmp_path / "ids"
+    polite = STUBBORN.replace("SIGTERM, signal.SIG_IGN", "SIGINT, lambda *_: sys.exit(7)")
+    ended = subprocess.Popen([sys.executable, "-ISs", guard.__file__, *AROUND, polite, ids])
+    pids = ids_in(ids)
+    ended.send_signal(asked_by)
+    assert ended.wait(10) == 7, "the exit status is the command's own"
+    assert not any(alive(pid) for pid in pids)
+
+
+def test_a_guard_around_a_whole_command_ends_when_make_is_killed(tmp_path: Path) -> None:
+    ids = tmp_path / "ids"
+    words = [sys.executable, "-ISs", guard.__file__, *AROUND, STUBBORN, str(ids)]
+    make = subprocess.Popen(
+        [*PYTHON, f"import subprocess; subprocess.run({words!r})"], start_new_session=True
+    )
+    pids = ids_in(ids)
+    make.kill()
+    make.wait()
+    wait_until(lambda: not any(alive(pid) for pid in pids), "all gone", deadline_s=10)
 
 
 def test_a_command_that_does_not_exist_is_told_with_its_name(state: State) -> None:
