@@ -58,6 +58,7 @@ class Family:
     vendor: str
     vendor_name: str
     resource: str
+    aliases: tuple[str, ...]
     toolkit: str
     runtime_class: str
     model_labels: tuple[str, ...]

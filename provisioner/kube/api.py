@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Iterator
 from typing import Protocol
 
+from kernel.errors import Refusal
+from kernel.sealed import CannotOpen
 from provisioner.clusters.register import binding_of, open_token
 from provisioner.kube.client import Client, Json, mapping, segment, sequence
 from provisioner.kube.errors import Rejected
@@ -162,12 +165,19 @@ class Connections:
             kept = self._kept.get(cluster.id)
             if kept is not None and kept[0] == mark:
                 return KubernetesApi(kept[1])
-        made = Client(
-            api_url=cluster.api_url,
-            ca_pem=cluster.ca_pem,
-            token=open_token(cluster),
-            binding=binding,
-        )
+        try:
+            made = Client(
+                api_url=cluster.api_url,
+                ca_pem=cluster.ca_pem,
+                token=open_token(cluster),
+                binding=binding,
+            )
+        except CannotOpen as error:
+            raise Rejected("unauthorized", "the stored token cannot be opened") from error
+        except Refusal as error:
+            raise Rejected("address_forbidden", error.detail) from error
+        except ssl.SSLError as error:
+            raise Rejected("bad_ca", f"the CA cannot be loaded: {error}") from error
         with self._lock:
             while len(self._kept) >= self.MOST:
                 self._kept.pop(next(iter(self._kept)))[1].close()

@@ -1,0 +1,225 @@
+"""From what is wanted and what was seen to what happens next. PURE: ``at`` is passed in.
+
+The same function serves the full list, the watch and the loop's own look at one pod, so an
+instance cannot fare differently depending on who saw it first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from provisioner.contracts import Fault, InstanceState
+from provisioner.inventory.accelerators import Model
+from provisioner.kube.pods import PodFacts, as_evidence, proof
+from provisioner.reconcile import trouble
+
+S = InstanceState
+
+# From the order to an object in the cluster. An API server that takes longer than this is not one
+# to rent from; shorter and a restart of it fails rentals.
+CREATE_DEADLINE = timedelta(minutes=2)
+# A 60 GB image over a slow line. Shorter fails honest orders, longer keeps cards from others.
+PULL_DEADLINE = timedelta(minutes=40)
+# Check and start of the program after the image is there.
+START_DEADLINE = timedelta(minutes=10)
+DEADLINES: dict[InstanceState, tuple[timedelta, str]] = {
+    S.RESERVED: (CREATE_DEADLINE, "start_timeout"),
+    S.CREATING: (CREATE_DEADLINE, "start_timeout"),
+    S.PULLING: (PULL_DEADLINE, "image_pull_timeout"),
+    S.STARTING: (START_DEADLINE, "start_timeout"),
+}
+
+
+@dataclass(frozen=True)
+class Known:
+    """The instance's row as decisions need it."""
+
+    state: InstanceState
+    reason: str
+    state_since: datetime
+    gpus: int
+    model: Model
+    pod_uid: str | None
+    seen: dict[str, Any]
+    short: bool  # the node offers fewer devices than are held
+
+
+@dataclass(frozen=True)
+class Stay:
+    """No move. ``seen``: what to remember, None if it is what we remember already."""
+
+    seen: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Go:
+    to: InstanceState
+    reason: str
+    seen: dict[str, Any]
+    evidence: dict[str, Any] = field(default_factory=dict)
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class End:
+    """The instance cannot become or stay useful."""
+
+    reason: str
+    fault: Fault | None = None
+    evidence: dict[str, Any] = field(default_factory=dict)
+    text: str = ""
+
+
+Decision = Stay | Go | End
+
+
+def absent(known: Known) -> Decision:
+    """A pod that existed is not there, and we did not ask for that."""
+    return End("host_lost", evidence={"pod_uid": known.pod_uid})
+
+
+def overdue(known: Known, at: datetime) -> Decision:
+    """No news of an instance on its way up: has its phase run out of time?"""
+    limit = DEADLINES.get(known.state)
+    if limit is not None and at - known.state_since > limit[0]:
+        return End(limit[1], evidence={"phase": known.state.value})
+    return Stay()
+
+
+def present(known: Known, pod: PodFacts, at: datetime) -> Decision:
+    """What a pod's present condition means for its instance."""
+    if pod.deleting:
+        return End("host_lost", text="The machine is being removed from its host.")
+    if pod.phase in ("Failed", "Succeeded"):
+        return _ended(known, pod)
+    if known.state in DEADLINES:
+        return _coming_up(known, pod, at)
+    return _serving(known, pod)
+
+
+def remembered(pod: PodFacts) -> dict[str, Any]:
+    seen = pod.identity()
+    if pod.version is not None:
+        seen["version"] = pod.version
+    return seen
+
+
+def is_older(known_seen: dict[str, Any], pod: PodFacts) -> bool:
+    """Whether this picture is older than the one decided on last (a list that was overtaken)."""
+    before = known_seen.get("version")
+    return isinstance(before, int) and pod.version is not None and pod.version < before
+
+
+def unchanged(known_seen: dict[str, Any], pod: PodFacts) -> bool:
+    """Whether a gap can be bridged: same container, restarts and Ready transition, and ready."""
+    return pod.ready and all(known_seen.get(k) == v for k, v in pod.identity().items())
+
+
+def _ended(known: Known, pod: PodFacts) -> Decision:
+    """Bare pods that always restart end only by the kubelet's hand: admission or eviction."""
+    evidence = {"phase": pod.phase, "reason": pod.reason}
+    if known.state in DEADLINES:
+        return End("host_rejected", evidence=evidence)
+    return End("host_lost", evidence=evidence)
+
+
+def _coming_up(known: Known, pod: PodFacts, at: datetime) -> Decision:
+    checked = pod.check.exit_code == 0 and not pod.check.waiting
+    if checked:
+        mismatch = _mismatch(known, pod)
+        if mismatch is not None:
+            return mismatch
+    if checked and pod.ready and pod.main.running:
+        return _ready(known, pod, "ready")
+    found = trouble.of(pod, str(known.seen.get("trouble", "")))
+    seen = remembered(pod)
+    if found is not None:
+        since = _since(known.seen, found.reason, at)
+        if at - since >= found.patience:
+            return End(found.reason, fault=found.fault, evidence=found.evidence)
+        seen |= {"trouble": found.reason, "trouble_since": since.isoformat()}
+    late = overdue(known, at)
+    if isinstance(late, End):
+        return late
+    to = _phase(pod, checked=checked)
+    if to is not None and to != known.state and not _backwards(known.state, to):
+        return Go(to, to.value, seen)
+    return Stay(None if seen == known.seen else seen)
+
+
+def _phase(pod: PodFacts, *, checked: bool) -> InstanceState | None:
+    """The check uses the renter's image: once it runs, the image is there."""
+    if not pod.scheduled:
+        return None
+    if checked or pod.check.running or pod.check.exit_code is not None:
+        return S.STARTING
+    return S.PULLING
+
+
+def _backwards(old: InstanceState, new: InstanceState) -> bool:
+    return old == S.STARTING and new == S.PULLING
+
+
+def _serving(known: Known, pod: PodFacts) -> Decision:
+    seen = remembered(pod)
+    if known.short and known.state in (S.READY, S.UNREACHABLE):
+        return Go(S.DEGRADED, "gpu_lost", seen, {"pod_uid": pod.uid})
+    healthy = pod.ready and pod.main.running
+    if known.state == S.READY:
+        if healthy and unchanged(known.seen, pod):
+            return Stay(None if seen == known.seen else seen)
+        return Go(S.DEGRADED, _why_not_ready(pod), seen, _evidence(pod))
+    if healthy and not known.short:
+        mismatch = _mismatch(known, pod)
+        return mismatch or _ready(known, pod, "recovered")
+    if known.state == S.UNREACHABLE:
+        return Go(S.DEGRADED, _why_not_ready(pod), seen, _evidence(pod))
+    return Stay(None if seen == known.seen else seen)
+
+
+def _why_not_ready(pod: PodFacts) -> str:
+    if pod.main.running:
+        return "not_ready"
+    return "container_exited" if pod.main.id else "node_not_ready"
+
+
+def _evidence(pod: PodFacts) -> dict[str, Any]:
+    found: dict[str, Any] = {"pod_uid": pod.uid, **pod.identity()}
+    if pod.main.exit_code is not None:
+        found["exit_code"] = pod.main.exit_code
+    return found
+
+
+def _ready(known: Known, pod: PodFacts, reason: str) -> Decision:
+    devices = proof(pod.check.message) or []
+    return Go(S.READY, reason, remembered(pod), {"pod_uid": pod.uid, **as_evidence(devices)})
+
+
+def _mismatch(known: Known, pod: PodFacts) -> End | None:
+    """None if the check's report shows exactly what was ordered."""
+    devices = proof(pod.check.message)
+    if devices is None:
+        problem, found = "The check of the cards left no readable report.", {}
+    elif len(devices) != known.gpus:
+        problem = f"{len(devices)} cards were found, {known.gpus} were ordered."
+        found = as_evidence(devices)
+    elif len({device.uid for device in devices}) != len(devices):
+        problem, found = "The same card was found twice.", as_evidence(devices)
+    elif not all(known.model.is_named(device.model) for device in devices):
+        problem, found = "Cards of another model were found.", as_evidence(devices)
+    elif not all(known.model.has_memory(device.memory_mib) for device in devices):
+        problem, found = "Cards with another memory size were found.", as_evidence(devices)
+    else:
+        return None
+    return End("order_mismatch", text=problem, evidence={"pod_uid": pod.uid, **found})
+
+
+def _since(seen: dict[str, Any], reason: str, at: datetime) -> datetime:
+    if seen.get("trouble") != reason:
+        return at
+    try:
+        return datetime.fromisoformat(str(seen["trouble_since"]))
+    except (KeyError, ValueError):
+        return at

@@ -1,0 +1,71 @@
+"""Looking at what each cluster has: namespaces and nodes into tables, every twenty seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from kernel import clock
+from kernel.errors import PermanentError, VendorError
+from kernel.wake import wake, wake_on_commit
+from provisioner.inventory.collect import Collected, collect
+from provisioner.inventory.store import store
+from provisioner.kube.api import ClusterApi, connect
+from provisioner.models import Cluster, ClusterLoop, Namespace
+from provisioner.reconcile import health
+from provisioner.reconcile.claim import LoopClaim, claim_loops, release_loop
+from provisioner.reconcile.pool import THREADS, Calls
+
+Connect = Callable[[Cluster], ClusterApi]
+
+# A dead card must be seen within a minute; nodes are large objects and change rarely.
+PERIOD = timedelta(seconds=20)
+NO_POOL = (
+    "no_namespaces",
+    "The server answers, but the token may not create pods in gpuyard-r-01. Apply the provider"
+    " bundle.",
+)
+
+
+def run(connect: Connect = connect) -> int:
+    """Collect from every cluster that is due; the number of attempts."""
+    done = 0
+    with Calls[LoopClaim, Collected](per_cluster=1) as calls:
+        while True:
+            jobs = claim_loops(ClusterLoop.Kind.INVENTORY, limit=min(THREADS, calls.free()))
+            for job in jobs:
+                _begin(job, calls, connect)
+            for job, result in calls.collect(timeout=0.1):
+                done += 1
+                _finish(job, result)
+            if not jobs and calls.idle():
+                return done
+
+
+def _begin(job: LoopClaim, calls: Calls[LoopClaim, Collected], connect: Connect) -> None:
+    names = Namespace.objects.filter(cluster=job.cluster).order_by("name")
+    known = list(names.values_list("name", flat=True))
+    try:
+        api = connect(job.cluster)
+    except PermanentError as error:
+        _finish(job, error)
+        return
+    calls.submit(job, job.cluster.pk, lambda: collect(api, known=known))
+
+
+def _finish(job: LoopClaim, result: Collected | VendorError) -> None:
+    at = clock.now()
+    cluster = job.cluster
+    if isinstance(result, VendorError):
+        release_loop(job, due_in=health.failed(cluster.pk, result, at=at))
+        return
+    health.answered(cluster.pk, at=at)
+    store(cluster, result, at=at)
+    if not result.namespaces:
+        health.incomplete(cluster.pk, *NO_POOL, at=at)
+    elif cluster.last_positive_at is None:
+        # A new cluster is on sale after its first full list: do not wait for the schedule.
+        ClusterLoop.objects.filter(cluster=cluster, kind=ClusterLoop.Kind.OBSERVE).update(due_at=at)
+        wake_on_commit("provisioner.observe")
+    release_loop(job, due_in=PERIOD)
+    wake("provisioner.summaries")

@@ -1,0 +1,194 @@
+"""Full lists: the truth behind every charge. One per cluster and few seconds.
+
+A successful list is one positive observation of the whole cluster, one row. In the same
+transaction every instance that the list contradicts is moved, so "positive" always means: positive
+for all that are still ready.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import structlog
+from django.db import transaction
+
+from kernel import clock
+from kernel.errors import PermanentError, VendorError
+from kernel.ids import public
+from kernel.wake import wake_on_commit
+from provisioner.contracts import InstanceState
+from provisioner.instances import meter
+from provisioner.instances.meter import Closing
+from provisioner.instances.move import move, note
+from provisioner.instances.state import SERVING, TERMINAL
+from provisioner.kube.api import ClusterApi, connect
+from provisioner.kube.pods import PodFacts, facts
+from provisioner.models import Cluster, ClusterLoop, Instance, Namespace, Observation, ReadyInterval
+from provisioner.reconcile import apply, decide, health
+from provisioner.reconcile.claim import LoopClaim, claim_loops, release_loop
+from provisioner.reconcile.pool import THREADS, Calls
+
+log = structlog.get_logger(__name__)
+
+Connect = Callable[[Cluster], ClusterApi]
+
+# Five times as often as the freshness needs: two lists may fail and nobody's meter stops.
+PERIOD = timedelta(seconds=5)
+# Without a positive observation for this long nothing is proven any more.
+FRESH = timedelta(seconds=60)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All our pods in the listed namespaces by instance label; ``sent_at`` is before the first
+    request, so everything in it is at least that new."""
+
+    pods: dict[str, PodFacts]
+    namespaces: frozenset[str]
+    sent_at: datetime
+    took: float
+
+
+def run(connect: Connect = connect) -> int:
+    """List every cluster that is due; the number of lists tried."""
+    expire()
+    meter.give_up_waiting(clock.now())
+    done = 0
+    with Calls[LoopClaim, Listing](per_cluster=1) as calls:
+        while True:
+            jobs = claim_loops(ClusterLoop.Kind.OBSERVE, limit=min(THREADS, calls.free()))
+            for job in jobs:
+                _begin(job, calls, connect)
+            for job, result in calls.collect(timeout=0.1):
+                done += 1
+                _finish(job, result)
+            if not jobs and calls.idle():
+                return done
+
+
+def _begin(job: LoopClaim, calls: Calls[LoopClaim, Listing], connect: Connect) -> None:
+    # Only bound namespaces can hold pods of ours; a cluster without tenants is listed once, to
+    # know that it answers.
+    pool = Namespace.objects.filter(cluster=job.cluster, usable=True)
+    bound = list(pool.exclude(tenant_ref=None).values_list("name", flat=True))
+    names = bound or list(pool.order_by("name").values_list("name", flat=True)[:1])
+    sent_at = clock.now()
+    try:
+        api = connect(job.cluster)
+    except PermanentError as error:
+        _finish(job, error)
+        return
+    calls.submit(job, job.cluster.pk, lambda: full_list(api, names, sent_at))
+
+
+def full_list(api: ClusterApi, namespaces: list[str], sent_at: datetime) -> Listing:
+    """List the namespaces one after the other; raises on the first that fails, because half a
+    list is no positive observation."""
+    began = time.monotonic()
+    pods: dict[str, PodFacts] = {}
+    for namespace in namespaces:
+        for item in api.list_pods(namespace)[0]:
+            pod = facts(item)
+            if pod is not None:
+                pods[pod.instance] = pod
+    if not namespaces:
+        api.server_version()
+    return Listing(pods, frozenset(namespaces), sent_at, time.monotonic() - began)
+
+
+def _finish(job: LoopClaim, result: Listing | VendorError) -> None:
+    at = clock.now()
+    if isinstance(result, VendorError):
+        pause = health.failed(job.cluster.pk, result, at=at)
+        release_loop(job, due_in=pause)
+        return
+    if result.namespaces:
+        apply_list(job.cluster.pk, result, at=at)
+        release_loop(job, due_in=PERIOD)
+    else:
+        health.answered(job.cluster.pk, at=at)
+        release_loop(job, due_in=timedelta(seconds=1))  # the inventory will bring namespaces
+
+
+def apply_list(cluster_id: UUID, listing: Listing, *, at: datetime) -> None:
+    """Hold the list against every live instance of the cluster and note it as positive."""
+    with transaction.atomic():
+        cluster = Cluster.objects.select_for_update(no_key=True).get(pk=cluster_id)
+        last = cluster.last_positive_at
+        if last is not None and listing.sent_at <= last:
+            return  # overtaken by a newer list
+        if last is not None and listing.sent_at - last > FRESH:
+            _lose(cluster, at=at)  # a gap this long is not bridged, whoever was blind
+        rows = Instance.objects.filter(cluster=cluster).exclude(state__in=TERMINAL)
+        for row in rows.select_related(*apply.RELATED).order_by("pk"):
+            if row.namespace.name in listing.namespaces:
+                _hold_against(row, listing, at=at)
+        health.ready(cluster, at=listing.sent_at)
+        Observation.objects.create(
+            cluster=cluster,
+            at=listing.sent_at,
+            kind="list",
+            pods=len(listing.pods),
+            took_ms=int(listing.took * 1000),
+        )
+
+
+def _hold_against(row: Instance, listing: Listing, *, at: datetime) -> None:
+    pod = listing.pods.get(public("instance", row.pk))
+    if pod is not None and row.pod_uid in (None, pod.uid):
+        if row.desired == Instance.Desired.RUN and row.state != InstanceState.RESERVED:
+            apply.observed(row, pod, at=at, blind=True)
+        return
+    created = row.pod_created_at
+    if row.pod_uid is None or created is None or created >= listing.sent_at:
+        return  # not created yet, or after this list began
+    missing(row, at=at, blind=True)
+
+
+def missing(row: Instance, *, at: datetime, blind: bool) -> None:
+    """The instance's pod is not there: as wished, then the loop finishes it; or it was lost."""
+    if row.desired == Instance.Desired.END:
+        note(row, due_at=at)
+        wake_on_commit("provisioner.instances")
+    else:
+        apply.carry_out(row, decide.absent(apply.known(row)), at=at, blind=blind)
+
+
+def expire() -> None:
+    """Clusters without a fresh positive observation: their meters stop where they were proven."""
+    with transaction.atomic():
+        stale = Cluster.objects.raw(
+            "SELECT c.* FROM provisioner_cluster c WHERE c.last_positive_at < app_now() - %s"
+            " AND EXISTS (SELECT 1 FROM provisioner_instance i WHERE i.cluster_id = c.id"
+            " AND i.state IN ('ready', 'degraded')) FOR NO KEY UPDATE SKIP LOCKED",
+            [FRESH],
+        )
+        at = clock.now()
+        for cluster in stale:
+            _lose(cluster, at=at)
+
+
+def _lose(cluster: Cluster, *, at: datetime) -> None:
+    """Every serving instance of a cluster becomes unreachable as of the last proof."""
+    rows = Instance.objects.filter(
+        cluster=cluster, state__in=SERVING - {InstanceState.UNREACHABLE}
+    ).order_by("pk")
+    intervals = {
+        row.instance_id: row
+        for row in ReadyInterval.objects.filter(cluster=cluster, closed_at__isnull=True)
+    }
+    for row in rows:
+        interval = intervals.get(row.pk)
+        good = at if interval is None else meter.proven_until(interval, cluster.last_positive_at)
+        move(
+            row,
+            to=InstanceState.UNREACHABLE,
+            reason="cluster_unreachable",
+            at=at,
+            closing=Closing(at=good, good_until=good),
+            evidence={"last_positive_at": str(cluster.last_positive_at), "cluster": cluster.reason},
+        )

@@ -1,0 +1,157 @@
+"""Pods with our label whose instance is over are deleted; unknown ones are only reported.
+
+After a restore of the database, pods of rentals that we forgot still run: killing or billing them
+would be guessing, so they are listed for staff. Namespaces that nobody uses any more go back to
+the pool here as well, after a list has shown them empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import structlog
+from django.db import transaction
+from prometheus_client import Counter
+
+from kernel import clock
+from kernel.errors import PermanentError, VendorError
+from kernel.ids import BadId, parse
+from provisioner.contracts import InstanceState
+from provisioner.kube.api import ClusterApi, connect
+from provisioner.kube.errors import Rejected
+from provisioner.kube.pods import PodFacts, facts
+from provisioner.models import Cluster, ClusterLoop, Instance, Namespace, UnknownPod
+from provisioner.reconcile import brake, health
+from provisioner.reconcile.claim import LoopClaim, claim_loops, release_loop
+from provisioner.reconcile.pool import THREADS, Calls
+
+log = structlog.get_logger(__name__)
+DELETED = Counter("gpuyard_orphans_deleted_total", "Pods deleted because their instance is over")
+
+Connect = Callable[[Cluster], ClusterApi]
+
+PERIOD = timedelta(seconds=30)  # an orphan may live for 120 s: four sweeps fit
+# A namespace rests this long after its last instance before another tenant gets it.
+NAMESPACE_REST = timedelta(minutes=10)
+
+
+@dataclass(frozen=True)
+class Swept:
+    pods: tuple[PodFacts, ...]
+    sent_at: datetime
+
+
+def run(connect: Connect = connect) -> int:
+    """Sweep every cluster that is due; the number of sweeps tried."""
+    done = 0
+    with Calls[LoopClaim, Swept](per_cluster=1) as calls:
+        while True:
+            jobs = claim_loops(ClusterLoop.Kind.ORPHANS, limit=min(THREADS, calls.free()))
+            for job in jobs:
+                _begin(job, calls, connect)
+            for job, result in calls.collect(timeout=0.1):
+                done += 1
+                _finish(job, result, connect)
+            if not jobs and calls.idle():
+                return done
+
+
+def _begin(job: LoopClaim, calls: Calls[LoopClaim, Swept], connect: Connect) -> None:
+    names = Namespace.objects.filter(cluster=job.cluster, usable=True)
+    pool, sent_at = list(names.values_list("name", flat=True)), clock.now()
+    try:
+        api = connect(job.cluster)
+    except PermanentError as error:
+        _finish(job, error, connect)
+        return
+    calls.submit(job, job.cluster.pk, lambda: _sweep(api, pool, sent_at))
+
+
+def _sweep(api: ClusterApi, pool: list[str], sent_at: datetime) -> Swept:
+    found = [facts(item) for name in pool for item in api.list_pods(name)[0]]
+    return Swept(tuple(pod for pod in found if pod is not None), sent_at)
+
+
+def _finish(job: LoopClaim, result: Swept | VendorError, connect: Connect) -> None:
+    at = clock.now()
+    if isinstance(result, VendorError):
+        release_loop(job, due_in=health.failed(job.cluster.pk, result, at=at))
+        return
+    orphans = _judge(job.cluster, result, at)
+    if orphans and brake.may_delete(job.cluster.pk, len(orphans), len(result.pods)):
+        _delete(connect(job.cluster), job.cluster, orphans)
+    _give_back_namespaces(job.cluster, result, at)
+    release_loop(job, due_in=PERIOD)
+
+
+def _judge(cluster: Cluster, swept: Swept, at: datetime) -> list[PodFacts]:
+    """The pods to delete; strangers are written down."""
+    wanted: dict[UUID, PodFacts] = {}
+    strangers: list[PodFacts] = []
+    for pod in swept.pods:
+        try:
+            wanted[parse("instance", pod.instance)] = pod
+        except BadId:
+            strangers.append(pod)
+    rows = Instance.objects.filter(pk__in=wanted, cluster=cluster)
+    states = dict(rows.values_list("pk", "state"))
+    strangers += [pod for key, pod in wanted.items() if key not in states]
+    for pod in strangers:
+        UnknownPod.objects.update_or_create(
+            cluster=cluster,
+            uid=pod.uid,
+            defaults={"last_seen_at": at},
+            create_defaults={
+                "namespace": pod.namespace,
+                "name": pod.name,
+                "label": pod.instance,
+                "first_seen_at": at,
+                "last_seen_at": at,
+            },
+        )
+    if strangers:
+        log.warning("unknown_pods", cluster=str(cluster.pk), number=len(strangers))
+    return [
+        pod
+        for key, pod in wanted.items()
+        if states.get(key) == InstanceState.GONE and not pod.deleting
+    ]
+
+
+def _delete(api: ClusterApi, cluster: Cluster, orphans: list[PodFacts]) -> None:
+    for pod in orphans:
+        try:
+            api.delete_pod(pod.namespace, pod.name, uid=pod.uid, grace=0)
+        except Rejected as error:
+            if error.code not in ("not_found", "conflict"):
+                log.warning("orphan_not_deleted", pod=pod.name, code=error.code)
+                continue
+        except VendorError as error:
+            health.failed(cluster.pk, error, at=clock.now())
+            return
+        DELETED.inc()
+        log.warning("orphan_deleted", cluster=str(cluster.pk), pod=pod.name, uid=pod.uid)
+
+
+def _give_back_namespaces(cluster: Cluster, swept: Swept, at: datetime) -> None:
+    """Unbind namespaces that this sweep saw empty and no instance needs.
+
+    The row lock keeps a reservation from using the binding while it goes: reserving takes a share
+    lock on it and reads the tenant again.
+    """
+    used = {pod.namespace for pod in swept.pods}
+    bound = Namespace.objects.filter(cluster=cluster, bound_at__lt=at - NAMESPACE_REST)
+    for name in bound.exclude(name__in=used).values_list("pk", flat=True):
+        with transaction.atomic():
+            row = Namespace.objects.select_for_update(skip_locked=True).filter(pk=name).first()
+            if row is None:
+                continue
+            instances = Instance.objects.filter(namespace=row)
+            if instances.exclude(state=InstanceState.GONE).exists():
+                continue
+            if instances.filter(gone_at__gt=swept.sent_at - NAMESPACE_REST).exists():
+                continue
+            Namespace.objects.filter(pk=name).update(tenant_ref=None, bound_at=None)

@@ -1,0 +1,46 @@
+"""The provisioner's loops as tasks: no arguments, no logic. Beat and wake-ups run the same code."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from provisioner.instances import release
+from provisioner.inventory import summary
+from provisioner.reconcile import instance_loop, node_loop, observe, orphans, tokens
+
+
+@shared_task(name="provisioner.instances")
+def instances() -> None:
+    """Bring instances to what their rows want."""
+    instance_loop.run()
+
+
+@shared_task(name="provisioner.observe")
+def observe_clusters() -> None:
+    """Full lists of every cluster that is due."""
+    observe.run()
+
+
+@shared_task(name="provisioner.inventory")
+def inventory() -> None:
+    """What each cluster has."""
+    node_loop.run()
+
+
+@shared_task(name="provisioner.summaries")
+def summaries() -> None:
+    """Rested slots are free again; summaries follow."""
+    release.recycle()
+    summary.refresh()
+
+
+@shared_task(name="provisioner.orphans")
+def sweep_orphans() -> None:
+    """Pods whose instance is over."""
+    orphans.run()
+
+
+@shared_task(name="provisioner.tokens")
+def renew_tokens() -> None:
+    """Tokens at a third of their life."""
+    tokens.run()
