@@ -6,7 +6,7 @@ Sealed values and orders are not shown.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
 from django.db.models import Model
@@ -26,8 +26,13 @@ from provisioner.models import (
     UnknownPod,
 )
 
+if TYPE_CHECKING:
+    _ModelAdmin = admin.ModelAdmin[Any]
+else:
+    _ModelAdmin = admin.ModelAdmin  # generic for the type checker only
 
-class ReadOnly(admin.ModelAdmin[Any]):
+
+class ReadOnly(_ModelAdmin):
     """No adding, changing or deleting, whatever the permissions say."""
 
     show_full_result_count = False  # counting a large table costs more than the page
