@@ -108,7 +108,7 @@ def mailed_token(mail: Path, email: str, *, deadline_s: float = 15.0) -> str:
 def join(stack: Stack, email: str, organization: str, scopes: list[str]) -> Person:
     """Sign up, prove the address by the mailed link, sign in, make an API key."""
     public = PlatformApi(stack.base_url)
-    terms = public.get("/terms")["version"]
+    terms = _terms_in_force(stack)
     public.post(
         "/signup",
         {
@@ -123,6 +123,15 @@ def join(stack: Stack, email: str, organization: str, scopes: list[str]) -> Pers
     return log_in(stack, email, scopes)
 
 
+def _terms_in_force(stack: Stack) -> str:
+    """The version that the terms page names, as a person reads it before accepting."""
+    page = Browser(stack.base_url).open(f"{stack.base_url}/terms")
+    found = re.search(r"Version (\d{4}-\d\d-\d\d)", page)
+    if not found:
+        raise ValueError("the terms page names no version")
+    return found[1]
+
+
 def log_in(stack: Stack, email: str, scopes: list[str]) -> Person:
     """Sign in with the demo password and make an API key with `scopes`."""
     browser = Browser(stack.base_url)
@@ -134,8 +143,9 @@ def log_in(stack: Stack, email: str, scopes: list[str]) -> Person:
 
 
 def make_staff(stack: Stack, email: str) -> Person:
-    """The first member of staff, made by the operator's command."""
-    stack.manage("create_staff", "--email", email, "--password-stdin", stdin=PASSWORD)
+    """The first member of staff: signs up like everyone, is then made staff by the operator."""
+    join(stack, email, "Platform Operations", RENTER_SCOPES)
+    stack.manage("create_staff", email, env={"GPUYARD_STAFF_PASSWORD": PASSWORD})
     return log_in(stack, email, STAFF_SCOPES)
 
 
@@ -159,7 +169,7 @@ def top_up(stack: Stack, person: Person, amount: str) -> Json:
     """Top up through the hosted page; returns once the balance holds it."""
     made = person.api.post(
         "/billing/topups",
-        {"amount": amount, "currency": "USD", "return_url": f"{stack.base_url}/balance"},
+        {"amount": amount, "currency": "USD", "return_url": f"{stack.base_url}/billing"},
     )
     path = f"/billing/topups/{made['id']}"
     ready = person.api.until(path, lambda t: bool(t["checkout_url"]), "a checkout page exists")
@@ -169,7 +179,7 @@ def top_up(stack: Stack, person: Person, amount: str) -> Json:
 
 def save_card(stack: Stack, person: Person) -> Json:
     """Save a card through the hosted page; returns once it is listed."""
-    made = person.api.post("/billing/payment-methods", {"return_url": f"{stack.base_url}/balance"})
+    made = person.api.post("/billing/payment-methods", {"return_url": f"{stack.base_url}/billing"})
     path = f"/billing/payment-methods/setups/{made['id']}"
     ready = person.api.until(path, lambda s: bool(s["url"]), "a card page exists")
     pay_checkout(ready["url"])

@@ -99,12 +99,12 @@ class Stack:
         self.broker.stop()
         self.postgres.stop()
 
-    def manage(self, *words: str, stdin: str | None = None) -> str:
+    def manage(self, *words: str, env: dict[str, str] | None = None) -> str:
         """Run a management command; its standard output. ProcessError with its errors."""
         done = subprocess.run(
             [sys.executable, str(ROOT / "manage.py"), *words],
-            env={**os.environ, **self.env},
-            input=stdin,
+            env={**os.environ, **self.env, **(env or {})},
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             cwd=ROOT,
