@@ -9,7 +9,7 @@ from marketplace.models import Quote, Rental, RentalEvent
 from provisioner.models import Hold, Instance, Slot
 from tests.market import SSH_KEY, USD, Renter, Supply, make_renter, make_supply, order
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
