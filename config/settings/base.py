@@ -131,6 +131,8 @@ SESSION_COOKIE_SAMESITE = "Lax"
 AXES_FAILURE_LIMIT = 10
 AXES_COOLOFF_TIME = 0.25
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+# Both forms and the API call it so; by default axes would look for the model's field name.
+AXES_USERNAME_FORM_FIELD = "username"
 AXES_USERNAME_CALLABLE = "marketplace.http.authentication.attempted_name"
 AXES_VERBOSE = False
 AXES_LOCKOUT_CALLABLE = "marketplace.http.problems.locked_out"

@@ -60,6 +60,15 @@ class SessionAuthentication(BaseAuthentication):
         return 'Bearer realm="gpuyard"'
 
 
+def attempted_name(request: HttpRequest, credentials: dict[str, str] | None) -> str:
+    """django-axes' hook: whose password was tried, written in one way.
+
+    Sign-in compares addresses without case, so the count of wrong tries must too.
+    """
+    given = (credentials or {}).get("username") or request.POST.get("username", "")
+    return given.strip().lower()
+
+
 def _nothing(request: HttpRequest) -> HttpResponse:
     raise NotImplementedError("the check never calls the view")
 

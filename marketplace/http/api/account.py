@@ -242,7 +242,8 @@ class Session(ApiView):
 
     @extend_schema(request=None, responses={204: None})
     def delete(self, request: Request) -> HttpResponse:
-        self.principal(request)
+        # The REST framework put the principal there; Django's own code expects the person.
+        request._request.user = self.principal(request).user
         logout(request._request)
         return HttpResponse(status=204)
 

@@ -12,6 +12,8 @@ from django.utils.translation import gettext as _
 from kernel.errors import Refusal
 from marketplace.accounts.access import Principal
 from marketplace.catalog import registry, search
+from marketplace.catalog.query import OfferQuery
+from marketplace.catalog.relax import relaxations
 from marketplace.http.portal.base import go, is_htmx, page, piece, show, status_of
 from marketplace.http.portal.forms import FilterForm
 
@@ -25,11 +27,13 @@ def catalogue(request: HttpRequest, principal: Principal | None) -> HttpResponse
     clean_url = f"/?{urlencode(given, doseq=True)}" if given else "/"
     if not is_htmx(request) and _has_blanks(request.GET):
         return go(clean_url)
-    refusal, found = None, None
+    refusal, found, nearby = None, None, []
     cursors = given.pop("cursor", [])
     try:
         query = search.parse(given)
         found = search.search(query, cursor=cursors[0] if cursors else None)
+        if not found.rows and not cursors:
+            nearby = _nearby(given, query)
     except Refusal as error:
         refusal = error
     cards = registry.accelerators()
@@ -37,6 +41,7 @@ def catalogue(request: HttpRequest, principal: Principal | None) -> HttpResponse
     context = {
         "refusal": refusal,
         "offers": _rows(found, names) if found else [],
+        "nearby": nearby,
         "asked": len([name for name in given if name != "order"]),
         "gpus": found.rows[0].gpus if found and found.rows else 1,
         "offer_query": _offer_query(given),
@@ -91,6 +96,35 @@ def _filter_bar(given: Params, cards: list[dict[str, Any]]) -> dict[str, Any]:
         "form": form,
         "kept": [(name, value, _less(given, name, value)) for name, value in kept],
     }
+
+
+def _nearby(given: Params, query: OfferQuery) -> list[dict[str, Any]]:
+    """The smallest changes that would find something, each as words and as an address."""
+    return [
+        {
+            "url": f"/?{urlencode(_changed(given, item['changes']), doseq=True)}",
+            "text": ", ".join(_spelled(change) for change in item["changes"]),
+            "count": item["count"],
+            "price": item["price_per_gpu_hour"],
+        }
+        for item in relaxations(query)
+    ]
+
+
+def _changed(given: Params, changes: list[dict[str, Any]]) -> Params:
+    changed = dict(given)
+    for change in changes:
+        values = change["to"] if isinstance(change["to"], list) else [change["to"]]
+        changed[change["field"]] = [str(value) for value in values if value is not None]
+    return {name: values for name, values in changed.items() if values}
+
+
+def _spelled(change: dict[str, Any]) -> str:
+    field = FilterForm.base_fields.get(change["field"])
+    name = str(field.label) if field else change["field"]
+    to = change["to"]
+    listed = ", ".join(map(str, to)) if isinstance(to, list) else to
+    return f"{name}: {listed}" if listed not in (None, "") else _("%(name)s: any") % {"name": name}
 
 
 def _less(given: Params, name: str, value: str) -> str:

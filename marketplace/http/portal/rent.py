@@ -225,11 +225,22 @@ def _templates(principal: Principal, offer: Offer) -> list[dict[str, Any]]:
             "slug": template.slug,
             "name": template.name,
             "description": template.description,
-            "missing": unmet(dict(template.needs), card),
+            "missing": [_need(name, template.needs) for name in unmet(dict(template.needs), card)],
         }
         for template in visible(Template, principal).filter(active=True).order_by("id")
     ]
     return sorted(rows, key=lambda row: bool(row["missing"]))
+
+
+def _need(name: str, needs: dict[str, Any]) -> str:
+    """A need in words: ``CUDA 12.4``, ``24 GiB per card``."""
+    value = needs[name]
+    if name == "min_memory_gib":
+        return _("%(size)s GiB per card") % {"size": value}
+    if name == "min_cuda":
+        return f"CUDA {value}"
+    listed = value if isinstance(value, list) else [value]
+    return _(" or ").join(str(item).upper() for item in listed)
 
 
 def _ssh_keys(principal: Principal) -> list[SshKey]:

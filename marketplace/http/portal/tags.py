@@ -72,6 +72,7 @@ def _moment(value: object) -> datetime | None:
 
 _SHAPES = {
     "full": "%-d %b %Y, %H:%M UTC",
+    "short": "%-d %b, %H:%M UTC",
     "day": "%-d %b %Y",
     "minute": "%H:%M UTC",
     "clock": "%H:%M:%S UTC",
@@ -163,6 +164,13 @@ def state_text(kind: str, state: object) -> words.Text:
 @register.filter
 def tone(state: object, kind: str = "rental") -> str:
     return words.word(kind, state).tone
+
+
+@register.filter
+def past_tone(state: object) -> str:
+    """The tone of a step that is over: only what went well or wrong keeps its colour."""
+    past = words.word("rental", state).tone
+    return past if past in {"good", "bad"} else "idle"
 
 
 @register.filter

@@ -154,35 +154,31 @@ class Advice:
     link_text: Text = ""
 
 
-_MINE: Final = _("Nothing was stored.")
-
 REFUSALS: Final[dict[str, Advice]] = {
-    "insufficient_funds": Advice(_("Not enough balance"), _MINE, "/billing#top-up", _("Top up")),
-    "payment_requires_action": Advice(_("Your bank wants a confirmation"), _MINE),
+    "insufficient_funds": Advice(_("Not enough balance"), "", "/billing#top-up", _("Top up")),
+    "payment_requires_action": Advice(_("Your bank wants a confirmation")),
     "email_unverified": Advice(
-        _("Confirm your e-mail address first"), _MINE, "/settings#email", _("Send the link again")
+        _("Confirm your e-mail address first"), "", "/settings#email", _("Send the link again")
     ),
-    "account_frozen": Advice(_("This organization is frozen"), _MINE),
-    "spend_rate_limit": Advice(_("Above your hourly spending limit"), _MINE),
-    "quota_exceeded": Advice(_("Above your card quota"), _MINE),
-    "insufficient_scope": Advice(_("Your role does not allow this"), _MINE),
+    "account_frozen": Advice(_("This organization is frozen")),
+    "spend_rate_limit": Advice(_("Above your hourly spending limit")),
+    "quota_exceeded": Advice(_("Above your card quota")),
+    "insufficient_scope": Advice(_("Your role does not allow this")),
     "not_found": Advice(_("Not found"), "", "/", _("Open the catalogue")),
-    "no_capacity": Advice(_("No free card for this order"), _MINE),
-    "offer_taken": Advice(_("Somebody was quicker"), _MINE),
-    "price_changed": Advice(_("The price has changed"), _MINE),
+    "no_capacity": Advice(_("No free card for this order")),
+    "offer_taken": Advice(_("Somebody was quicker")),
+    "price_changed": Advice(_("The price has changed")),
     "quote_expired": Advice(_("The quote ran out"), _("Nothing was stored. Here is a fresh one.")),
-    "quote_used": Advice(_("This quote was used already"), _MINE, "/rentals", _("See rentals")),
-    "invalid_transition": Advice(_("Not possible in this state"), _MINE),
-    "invalid_request": Advice(_("Please correct the marked fields"), _MINE),
-    "ssh_key_invalid": Advice(_("This SSH key cannot be used"), _MINE),
-    "ssh_key_missing": Advice(_("An SSH key is needed"), _MINE),
-    "template_mismatch": Advice(_("This template does not run on this card"), _MINE),
-    "unknown_filter": Advice(
-        _("Unknown filter"), _("Nothing was searched."), "/", _("Start over without filters")
-    ),
+    "quote_used": Advice(_("This quote was used already"), "", "/rentals", _("See rentals")),
+    "invalid_transition": Advice(_("Not possible in this state")),
+    "invalid_request": Advice(_("Please correct the marked fields")),
+    "ssh_key_invalid": Advice(_("This SSH key cannot be used")),
+    "ssh_key_missing": Advice(_("An SSH key is needed")),
+    "template_mismatch": Advice(_("This template does not run on this card")),
+    "unknown_filter": Advice(_("Unknown filter"), "", "/", _("Start over without filters")),
     "invalid_filter": Advice(
         _("A filter has a value it does not take"),
-        _("Nothing was searched."),
+        "",
         "/",
         _("Start over without filters"),
     ),

@@ -1,0 +1,31 @@
+"""Fixtures for people who call the API. The rate limiter forgets between tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from marketplace.http import ratelimit
+from tests.area.marketplace_accounts import people
+
+
+@pytest.fixture(autouse=True)
+def fresh_buckets(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(ratelimit, "requests", ratelimit.Buckets())
+    yield
+
+
+@pytest.fixture
+def anyone(db: None) -> people.Api:
+    return people.anonymous()
+
+
+@pytest.fixture
+def owner(db: None) -> people.Api:
+    return people.owner()
+
+
+@pytest.fixture
+def staff(db: None) -> people.Api:
+    return people.api_of(people.staff())
