@@ -32,6 +32,10 @@ PR_SET_CHILD_SUBREAPER = 36
 # when a fork of the starter holds the lifeline open after the starter's death.
 PARENT_CHECK_S = 2.0
 
+# The most a command gets when its starter was killed. Its neighbours are being stopped in the same
+# moment, so what it still wants to tidy up fails anyway; a database needs a second or two.
+ORPHAN_GRACE_S = 5.0
+
 
 def prctl(option: int, value: int) -> None:
     """Set a process attribute; OSError when the kernel refuses."""
@@ -150,27 +154,31 @@ def main(arguments: list[str]) -> int:
         os.write(pid_fd, str(child).encode())
         os.close(pid_fd)
         watched.register(0, select.POLLIN)
-    deadline: float | None = None
+    begun: float | None = None  # when the command was asked to stop
+    patience: float = grace
     while True:
         ended = reap()
         if child in ended:
             kill_all()
             code = ended[child]
             return code if code >= 0 else 128 - code
-        now = time.monotonic()
-        if deadline is not None and now >= deadline:
-            kill_all()
-            continue
-        timeout = PARENT_CHECK_S if deadline is None else deadline - now
+        timeout = PARENT_CHECK_S
+        if begun is not None:
+            timeout = min(timeout, begun + patience - time.monotonic())
+            if timeout <= 0:
+                kill_all()
+                continue
         for fd, _ in watched.poll(timeout * 1000):
             if fd == wake_read:
                 os.read(wake_read, 4096)
             elif not os.read(0, 4096):
                 watched.unregister(0)
                 stopping = True
-        stopping = stopping or os.getppid() != starter
-        if stopping and deadline is None:
-            deadline = time.monotonic() + grace
+        orphaned = os.getppid() != starter
+        if orphaned and pid_fd >= 0:
+            patience = min(grace, ORPHAN_GRACE_S)
+        if (stopping or orphaned) and begun is None:
+            begun = time.monotonic()
             try:
                 os.kill(child, stop_signal)
             except ProcessLookupError:

@@ -32,6 +32,9 @@ NOBODY = 65534
 # The races open one connection per contender, hundreds at once; more costs shared memory only.
 MAX_CONNECTIONS = 400
 
+# 0.4 s on an idle machine; a loaded one with slow disks needs many times that.
+START_S = 60
+
 SETTINGS = {
     "max_connections": str(MAX_CONNECTIONS),
     "shared_buffers": "256MB",
@@ -73,7 +76,9 @@ class Postgres:
         self._initialize(binaries, data, admin_password)
         port = free_port()
         child = self._serve(binaries, data, port)
-        wait_until(lambda: _accepts(port, admin_password), "accepting connections", child=child)
+        wait_until(
+            lambda: _accepts(port, admin_password), "accepting", child=child, deadline_s=START_S
+        )
         self._make_roles(port, admin_password)
         return self.url
 

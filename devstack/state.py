@@ -16,8 +16,9 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-# After a kill of the owner its guards hold the lock until the servers ended: their longest grace
-# is 10 s. Shorter makes a restart fail for no reason, longer makes a real refusal slow.
+# After a kill of the owner its guards hold the lock until the servers ended: guard.ORPHAN_GRACE_S
+# and a busy machine's delays. Shorter makes a restart fail for no reason; a living owner is told
+# of at once.
 LOCK_WAIT_S = 15.0
 
 # A hidden temporary directory is one that is being made, or of a process killed in that moment.

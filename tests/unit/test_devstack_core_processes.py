@@ -142,6 +142,20 @@ def test_a_guard_around_a_whole_command_ends_when_make_is_killed(tmp_path: Path)
     wait_until(lambda: not any(alive(pid) for pid in pids), "all gone", deadline_s=10)
 
 
+def test_an_orphaned_command_gets_five_seconds_at_most(tmp_path: Path) -> None:
+    ids = tmp_path / "ids"
+    patient = STARTER.replace("grace_s=1", "grace_s=60")
+    starter = subprocess.Popen([sys.executable, "-c", patient, tmp_path / "owned", ids, STUBBORN])
+    try:
+        pids = ids_in(ids)
+    finally:
+        starter.kill()
+        starter.wait()
+    assert alive(pids[0])
+    most = guard.ORPHAN_GRACE_S + guard.PARENT_CHECK_S + 5
+    wait_until(lambda: not any(alive(pid) for pid in pids), "all gone", deadline_s=most)
+
+
 def test_a_command_that_does_not_exist_is_told_with_its_name(state: State) -> None:
     with Supervisor(state) as supervisor:
         child = supervisor.start("missing", ["no-such-program"])
