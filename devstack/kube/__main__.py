@@ -2,8 +2,8 @@
 
 When all serve, the file named by --json-out is written by rename (all clusters by name, with
 tokens, mode 0600) and its path is printed as one line of JSON; it is removed at the end. `build`
-only makes sure that the programs are there. Exit status: 0 after a signal, 1 when something failed
-or a program ended by itself.
+only makes sure that the programs are there. Exit status: 0 after a signal while serving, 130 after
+one before that, 1 when something failed or a program ended by itself.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         return _up(given)
     except KeyboardInterrupt:
-        return 0
+        return 130
     except (ProcessError, ApiError, BuildError, DebianError, StateBusyError, OSError) as error:
         say(f"kubernetes: {error}")
         return 1
@@ -69,8 +69,11 @@ def _up(given: argparse.Namespace) -> int:
         stack.start()
         _write(given.json_out, json.dumps(stack.describe(), indent=1))
         print(json.dumps({"clusters": str(given.json_out.absolute())}), flush=True)
-        while not (ended := stack.ended()):
-            time.sleep(_WATCH_S)
+        try:
+            while not (ended := stack.ended()):
+                time.sleep(_WATCH_S)
+        except KeyboardInterrupt:
+            return 0
         names = ", ".join(child.name for child in ended)
         say(f"ended by itself: {names}\n{ended[0].tail()}")
         return 1
