@@ -82,15 +82,20 @@ def closing_at_last_proof(instance: Instance) -> Closing:
     return Closing(at=good, good_until=good)
 
 
-def confirm(instance_id: UUID, *, unchanged: bool) -> None:
-    """The answer to the deletion is in: it proves the seconds up to the request, or it does not."""
-    waiting = ReadyInterval.objects.filter(
+def confirm(instance_id: UUID, *, unchanged: bool, evidence: dict[str, Any] | None = None) -> None:
+    """The answer to the deletion is in: it proves the seconds up to the request, or it does not.
+
+    ``evidence``: what the answer showed of the pod; it is kept beside the opening proof.
+    """
+    for row in ReadyInterval.objects.select_for_update(no_key=True).filter(
         instance_id=instance_id, final=False, closed_at__isnull=False
-    )
-    changes: dict[str, Any] = {"final": True}
-    if unchanged:
-        changes["good_until"] = F("closed_at")
-    if waiting.update(**changes):
+    ):
+        row.final = True
+        if unchanged:
+            row.good_until = row.closed_at
+        if evidence:
+            row.proof = {**row.proof, "at_end": evidence}
+        row.save(update_fields=["final", "good_until", "proof"])
         wake_on_commit("marketplace.charge")
 
 

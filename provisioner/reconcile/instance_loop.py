@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
+from django.db import transaction
 
 from kernel import clock
 from kernel.errors import PermanentError, TemporaryError, VendorError
@@ -160,7 +161,12 @@ def _deleted(step: Step, result: Result, at: datetime) -> None:
     row = step.row
     if result.pod is not None:
         # The answer to the deletion shows the pod as it was: that proves the last seconds.
-        meter.confirm(row.pk, unchanged=decide.unchanged(row.seen, result.pod))
+        with transaction.atomic():
+            meter.confirm(
+                row.pk,
+                unchanged=decide.unchanged(row.seen, result.pod),
+                evidence={"ready": result.pod.ready, **result.pod.identity()},
+            )
         if row.pod_uid is None:
             note(row, claim=step.token, pod_uid=result.pod.uid)
         release_instance(row, token=step.token, due_at=at + timedelta(seconds=POLL_GONE))
