@@ -9,7 +9,6 @@ from django.http import HttpRequest
 
 from billing import models
 
-
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Any]
     _TabularInline = admin.TabularInline[Any, Any]
@@ -31,11 +30,11 @@ class ReadOnly(_ModelAdmin):
         return False
 
 
-class PostingLegs(_TabularInline):
-    model = models.Posting
+class ReadOnlyRows(admin.TabularInline[Any, Any]):
+    """Rows below their owner, as read-only as all else."""
+
     extra = 0
     can_delete = False
-    fields: ClassVar = ["account", "amount_micro", "currency"]
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -44,7 +43,12 @@ class PostingLegs(_TabularInline):
         return False
 
 
-class InvoiceLines(PostingLegs):
+class PostingLegs(ReadOnlyRows):
+    model = models.Posting
+    fields: ClassVar = ["account", "amount_micro", "currency"]
+
+
+class InvoiceLines(ReadOnlyRows):
     model = models.InvoiceLine
     fields: ClassVar = ["position", "text", "quantity", "amount_micro", "amount_minor", "stripe_id"]
 

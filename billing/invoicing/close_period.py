@@ -115,7 +115,11 @@ def close_period(*, org_ref: UUID, actor: str, up_to: datetime | None = None) ->
 
 
 def _uses(meters: Sequence[RentalMeter], up_to: datetime) -> list[_Use]:
-    """One row per rental with charges in the period; what the platform bore is left out."""
+    """One row per rental with charges in the period; what the platform bore is left out.
+
+    A rental's lines are taken in the order of their numbers up to the first that ends later, so
+    that an invoice always covers one span of them.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -124,7 +128,11 @@ def _uses(meters: Sequence[RentalMeter], up_to: datetime) -> list[_Use]:
                    min(u.from_at)
               FROM billing_rentalmeter m
               JOIN billing_usageline u ON u.rental_ref = m.rental_ref AND u.seq > m.invoiced_seq
-             WHERE m.rental_ref = ANY(%s) AND u.to_at <= %s
+             WHERE m.rental_ref = ANY(%s)
+               AND u.seq < coalesce((
+                     SELECT min(x.seq) FROM billing_usageline x
+                      WHERE x.rental_ref = m.rental_ref AND x.seq > m.invoiced_seq
+                        AND x.to_at > %s), m.next_seq)
              GROUP BY m.rental_ref
             """,
             [[meter.rental_ref for meter in meters], up_to],

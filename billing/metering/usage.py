@@ -21,7 +21,7 @@ from billing.ledger.accounts import Key, Purse, lock_purses, open_accounts
 from billing.ledger.post import Entry, post
 from billing.models import AccountKind, CauseType, RentalMeter, TransactionKind
 from billing.rating.funds import REFILL, Paid, missing, paid_until, pay
-from billing.rating.rate import Rated, Tally, check, rate
+from billing.rating.rate import Rated, Span, Tally, check, rate
 from kernel.clock import now
 from kernel.ids import new_id
 
@@ -60,7 +60,8 @@ def post_usage(*, windows: Sequence[UsageWindow]) -> int:
     """
     grouped = _grouped(windows)
     meters = lock_meters(grouped)
-    rated = {ref: _rate(meters[ref], grouped[ref]) for ref in grouped}
+    covered = _covered(meters, grouped)
+    rated = {ref: _rate(meters[ref], grouped[ref], covered[ref]) for ref in grouped}
     busy = [meters[ref] for ref, (lines, _) in sorted(rated.items()) if lines]
     if not busy:
         return 0
@@ -166,11 +167,40 @@ def _grouped(windows: Sequence[UsageWindow]) -> dict[UUID, list[UsageWindow]]:
     return grouped
 
 
-def _rate(meter: RentalMeter, windows: list[UsageWindow]) -> tuple[list[Rated], Tally]:
+def _covered(
+    meters: dict[UUID, RentalMeter], grouped: dict[UUID, list[UsageWindow]]
+) -> dict[UUID, list[Span]]:
+    """Charged spans that the windows may touch; windows after the last charged second, nearly
+    all of them, need no look."""
+    begins: dict[UUID, datetime] = {}
+    for ref, windows in grouped.items():
+        first, until = min(one.from_at for one in windows), meters[ref].charged_until
+        if until is not None and first < until:
+            begins[ref] = first
+    spans: dict[UUID, list[Span]] = defaultdict(list)
+    if begins:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """
+                SELECT u.rental_ref, u.from_at, u.to_at
+                  FROM unnest(%s::uuid[], %s::timestamptz[]) AS w (rental_ref, from_at)
+                  JOIN billing_usageline u
+                    ON u.rental_ref = w.rental_ref AND u.to_at > w.from_at
+                """,
+                [list(begins), list(begins.values())],
+            )
+            for ref, begin, end in cursor.fetchall():
+                spans[ref].append((begin, end))
+    return spans
+
+
+def _rate(
+    meter: RentalMeter, windows: list[UsageWindow], covered: list[Span]
+) -> tuple[list[Rated], Tally]:
     tally = Tally(
         meter.price_micro_h, meter.provider_micro_h, meter.billable_seconds, meter.charged_until
     )
-    rated, after = rate(tally, windows)
+    rated, after = rate(tally, windows, covered)
     if rated and meter.ended_at is not None:
         raise ValueError(f"usage of rental {meter.rental_ref}, whose hold was returned already")
     return rated, after

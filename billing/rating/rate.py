@@ -11,6 +11,7 @@ from billing.contracts import UsageWindow
 from billing.rating.rounding import charged
 
 _HOUR = timedelta(hours=1)
+Span = tuple[datetime, datetime]
 
 
 @dataclass(frozen=True)
@@ -53,31 +54,41 @@ def check(window: UsageWindow) -> None:
         raise ValueError(f"a usage window of {window.rental_ref} leaves its UTC hour")
 
 
-def rate(tally: Tally, windows: Iterable[UsageWindow]) -> tuple[list[Rated], Tally]:
+def rate(
+    tally: Tally, windows: Iterable[UsageWindow], covered: Iterable[Span] = ()
+) -> tuple[list[Rated], Tally]:
     """The windows of one rental with their prices, and the tally after them.
 
-    What lies before ``charged_until`` is charged already: such windows are cut or dropped, so
-    sending a window again costs nothing. Windows may come in any order within one call.
+    ``covered`` are the spans charged before that the windows may touch: what lies in them, or in
+    an earlier window of this call, is cut out, so sending a window again costs nothing, and
+    seconds proven late are charged late, whatever came after them.
     """
     rated: list[Rated] = []
+    taken = list(covered)
     seconds, until = tally.billable_seconds, tally.charged_until
     for window in sorted(windows, key=lambda one: (one.from_at, one.to_at)):
-        start = window.from_at if until is None else max(window.from_at, until)
-        if window.to_at <= start:
-            continue
-        length = int((window.to_at - start).total_seconds())
-        after = seconds + length
-        rated.append(
-            Rated(
-                source_ref=window.source_ref,
-                from_at=start,
-                to_at=window.to_at,
-                seconds=length,
-                amount_micro=charged(tally.price_micro_h, after)
-                - charged(tally.price_micro_h, seconds),
-                provider_micro=charged(tally.provider_micro_h, after)
-                - charged(tally.provider_micro_h, seconds),
+        for start, end in _uncovered((window.from_at, window.to_at), taken):
+            length = int((end - start).total_seconds())
+            after = seconds + length
+            amount = charged(tally.price_micro_h, after) - charged(tally.price_micro_h, seconds)
+            share = charged(tally.provider_micro_h, after) - charged(
+                tally.provider_micro_h, seconds
             )
-        )
-        seconds, until = after, window.to_at
+            rated.append(Rated(window.source_ref, start, end, length, amount, share))
+            taken.append((start, end))
+            seconds, until = after, end if until is None else max(until, end)
     return rated, Tally(tally.price_micro_h, tally.provider_micro_h, seconds, until)
+
+
+def _uncovered(span: Span, taken: Iterable[Span]) -> list[Span]:
+    """What of ``span`` lies in none of ``taken``, in order."""
+    rest, start = [], span[0]
+    for begin, end in sorted(taken):
+        if end <= start or begin >= span[1]:
+            continue
+        if begin > start:
+            rest.append((start, begin))
+        start = end
+        if start >= span[1]:
+            return rest
+    return [*rest, (start, span[1])]

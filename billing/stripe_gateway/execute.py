@@ -111,7 +111,6 @@ def _run(intent: StripeCall) -> bool:
         return True
     except NotReady as error:
         _later(intent, error, 1.0, code="not_ready")
-        intent.tries = 0
     except TemporaryError as error:
         _later(intent, error, error.delay + _pause(intent), code="temporary")
         return False

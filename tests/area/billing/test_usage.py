@@ -97,6 +97,18 @@ def test_windows_sent_again_or_overlapping_cost_nothing_twice(at):
     assert [line.seconds for line in facade.charges(rental_ref=rental)] == [100, 50]
 
 
+def test_seconds_proven_late_are_charged_late(at):
+    org = open_org()
+    credit(org, 20 * USD)
+    rental = rent(org)
+    at(DAY + timedelta(hours=1))
+    use(window(rental, DAY, 100))
+    use(window(rental, DAY + timedelta(seconds=300), 100))
+    assert use(window(rental, DAY, 500)) == 2
+    assert [line.seconds for line in facade.charges(rental_ref=rental)] == [100, 100, 200, 100]
+    assert facade.spent(rental_refs=[rental]) == {rental: 4 * USD * 500 // 3600}
+
+
 @pytest.mark.parametrize(
     ("shift", "seconds", "message"),
     [

@@ -65,18 +65,31 @@ def test_each_second_alone_costs_what_all_cost_together(price, stop):
 @given(marks=cuts, again=cuts, data=st.data())
 def test_windows_sent_again_in_any_order_are_charged_once(marks, again, data):
     sent = windows([0, *sorted(marks), 2 * 86_400])
-    _, tally = rate(Tally(10**6, 0), sent)
+    rated, tally = rate(Tally(10**6, 0), sent)
     more = data.draw(st.permutations(windows([0, *sorted(again), 2 * 86_400])))
-    rated, after = rate(tally, more)
-    assert rated == []
-    assert after == tally
+    assert rate(tally, more, [(one.from_at, one.to_at) for one in rated]) == ([], tally)
+
+
+@given(marks=cuts, other=cuts, data=st.data())
+def test_windows_that_come_late_and_overlap_fill_the_holes_and_no_more(marks, other, data):
+    everything = windows([0, *sorted(marks), 2 * 86_400]) + windows([0, *sorted(other), 2 * 86_400])
+    order = data.draw(st.permutations(everything))
+    tally, covered = Tally(10**6, 10**5), []
+    for one in order:
+        rated, tally = rate(tally, [one], covered)
+        covered += [(line.from_at, line.to_at) for line in rated]
+    covered.sort()
+    assert all(before[1] <= after[0] for before, after in pairwise(covered))
+    assert tally.billable_seconds == 2 * 86_400
+    assert tally.charged_until == DAY + timedelta(days=2)
 
 
 @given(first=st.integers(1, 3599), begin=st.integers(0, 3598), length=st.integers(1, 3600))
 def test_an_overlapping_window_is_cut_to_what_is_new(first, begin, length):
     end = min(begin + length, 3600)
-    _, tally = rate(Tally(10**6, 0), windows([0, first]))
-    rated, _ = rate(tally, windows([begin, end]))
+    charged_, tally = rate(Tally(10**6, 0), windows([0, first]))
+    covered = [(one.from_at, one.to_at) for one in charged_]
+    rated, _ = rate(tally, windows([begin, end]), covered)
     assert sum(one.seconds for one in rated) == max(0, end - max(begin, first))
 
 
