@@ -41,6 +41,8 @@ SETTINGS = {
     "jit": "off",  # compiling costs more than any of our statements takes
     "unix_socket_directories": "",  # a socket path may be too long; TCP works everywhere
     "listen_addresses": "127.0.0.1",
+    # Files of the data directory: a killed server leaves nothing behind in /dev/shm.
+    "dynamic_shared_memory_type": "mmap",
     "password_encryption": "scram-sha-256",
     "log_min_messages": "warning",
     "log_line_prefix": "%m [%p] %d ",
