@@ -30,7 +30,7 @@ class ReadOnly(_ModelAdmin):
         return False
 
 
-class ReadOnlyRows(admin.TabularInline[Any, Any]):
+class ReadOnlyRows(_TabularInline):
     """Rows below their owner, as read-only as all else."""
 
     extra = 0
