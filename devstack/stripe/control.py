@@ -59,14 +59,14 @@ def handle(account: "Account", method: str, target: str, body: bytes) -> Any:
     }
     if route not in routes:
         raise ControlError(f"there is no control route {route}")
-    return routes[route]()
+    try:
+        return routes[route]()
+    except (TypeError, ValueError) as error:
+        raise ControlError(f"{route}: {error}") from error
 
 
 def _arm(account: "Account", given: dict[str, Any]) -> dict[str, int]:
-    try:
-        return {"id": account.faults.arm(**given)}
-    except (TypeError, ValueError) as error:
-        raise ControlError(str(error)) from error
+    return {"id": account.faults.arm(**given)}
 
 
 def _down(account: "Account", mode: Any) -> None:
@@ -76,10 +76,7 @@ def _down(account: "Account", mode: Any) -> None:
 
 
 def _advance(account: "Account", seconds: float) -> dict[str, float]:
-    try:
-        now = account.sim.clock.advance(seconds)
-    except ValueError as error:
-        raise ControlError(str(error)) from error
+    now = account.sim.clock.advance(seconds)
     with account.sim.store.transaction():
         account.sim.store.put("clock", "offset", {"seconds": account.sim.clock.offset})
     account.sweep()
@@ -91,7 +88,7 @@ def _endpoint(account: "Account", given: dict[str, Any]) -> dict[str, Any]:
     with account.sim.store.transaction():
         return events.add_endpoint(
             account.sim,
-            str(given["url"]),
+            str(given.get("url", "")),
             given.get("events", ["*"]),
             secret=given.get("secret"),
         )
