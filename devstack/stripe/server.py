@@ -30,6 +30,7 @@ from devstack.stripe.webhooks import ENDPOINTS, SECRETS, Webhooks, is_loopback
 MAX_BODY = 1 << 20
 DEFAULT_API_KEY = "sk_test_simulator"
 DEFAULT_WEBHOOK_SECRET = "whsec_simulator"
+CONFIGURED = "configured at start"
 
 
 class Account:
@@ -214,13 +215,20 @@ class StripeSim:
             self._add_endpoint(webhook_url)
 
     def _add_endpoint(self, url: str) -> None:
+        """Deliver to `url`, and no more to the address of an earlier start on the same state."""
         store = self.account.store
         with store.transaction():
             for endpoint in store.rows(ENDPOINTS):
-                secret = store.get(SECRETS, endpoint["id"]) or {}
-                if endpoint["url"] == url and secret.get("secret") == self.webhook_secret:
-                    return
-            events.add_endpoint(self.account.sim, url, ["*"], secret=self.webhook_secret)
+                if endpoint["description"] == CONFIGURED:
+                    store.remove(ENDPOINTS, endpoint["id"])
+                    store.remove(SECRETS, endpoint["id"])
+            events.add_endpoint(
+                self.account.sim,
+                url,
+                ["*"],
+                secret=self.webhook_secret,
+                description=CONFIGURED,
+            )
 
     def start(self) -> None:
         self._thread.start()

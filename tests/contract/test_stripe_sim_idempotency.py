@@ -102,7 +102,8 @@ def test_the_same_key_while_the_first_is_running_is_409(sim: StripeSim) -> None:
     with pytest.raises(stripe.APIError) as refused:
         v1.customers.create({}, _key("cust:1"))
     assert refused.value.http_status == 409
-    assert refused.value.json_body["error"]["code"] == "idempotency_key_in_use"
+    body: Any = refused.value.json_body
+    assert body["error"]["code"] == "idempotency_key_in_use"
     assert sim.control.release() == 1
     running.join(10)
     assert v1.customers.create({}, _key("cust:1")).id == results[0].id

@@ -17,6 +17,7 @@ import pytest
 import stripe
 
 from devstack.stripe.control import Control
+from devstack.stripe.server import StripeSim
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "sk_test_process"
@@ -94,6 +95,13 @@ def test_a_killed_simulator_remembers_everything_it_answered(tmp_path: Path) -> 
     finally:
         process.terminate()
         process.wait(10)
+
+
+def test_a_restart_on_another_address_of_the_shop_forgets_the_old_one(tmp_path: Path) -> None:
+    for port in (9, 10):
+        url = f"http://127.0.0.1:{port}/webhook"
+        with StripeSim(state=tmp_path, webhook_url=url, webhook_secret="whsec_1") as sim:
+            assert [e["url"] for e in sim.control.objects("webhook_endpoint")] == [url]
 
 
 def test_a_busy_port_is_a_clear_error() -> None:
