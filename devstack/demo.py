@@ -18,6 +18,9 @@ from types import FrameType
 from typing import Any
 
 from devstack.console import say
+from devstack.debian import DebianError
+from devstack.kube.binaries import find_binaries
+from devstack.kube.build import BuildError
 from devstack.kube.witness import Witness
 from devstack.people import (
     PASSWORD,
@@ -28,6 +31,7 @@ from devstack.people import (
     save_card,
     top_up,
 )
+from devstack.platform_api import ProblemError
 from devstack.play import Played, close_and_pay, play_rental, prove_books, prove_nothing_left
 from devstack.process import ProcessError
 from devstack.stack import Stack
@@ -56,12 +60,13 @@ def main(arguments: list[str]) -> int:
     except Interrupted:
         say("interrupted; everything is stopped")
         return 130
-    except (ProcessError, StateBusyError, TimeoutError) as error:
+    except (ProcessError, ProblemError, StateBusyError, BuildError, DebianError, OSError) as error:
         print(f"gpuyard: {error}", file=sys.stderr)
         return 1
 
 
 def _run(state: State, *, once: bool) -> int:
+    find_binaries()  # built before anything waits for it: minutes on the first run
     stack = Stack(state)
     try:
         stack.start()

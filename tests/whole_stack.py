@@ -17,6 +17,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from devstack.demo import furnish
+from devstack.kube.binaries import find_binaries
 from devstack.kube.witness import Sighting, Witness
 from devstack.people import Person
 from devstack.platform_api import ProblemError
@@ -215,6 +216,7 @@ class World:
 @contextmanager
 def running() -> Iterator[World]:
     """A furnished stack in a temporary state directory, gone afterwards."""
+    find_binaries()
     with State.temporary("stack") as state:
         stack = Stack(state, durable=False)
         try:
