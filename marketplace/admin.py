@@ -24,18 +24,12 @@ else:
 
 
 class Records(_ModelAdmin):
-    """A read-only list and page of a model, open to every member of staff."""
+    """A read-only list and page of a model."""
 
     columns: ClassVar[tuple[str, ...]] = ()
     list_per_page = 50
     show_full_result_count = False
     ordering = ("-pk",)
-
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return bool(request.user.is_active and request.user.is_staff)
-
-    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return self.has_module_permission(request)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

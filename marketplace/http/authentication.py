@@ -5,6 +5,10 @@
 
 from __future__ import annotations
 
+from django.contrib.auth.backends import BaseBackend
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import AnonymousUser
+from django.db.models import Model
 from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import CsrfViewMiddleware
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
@@ -58,6 +62,19 @@ class SessionAuthentication(BaseAuthentication):
 
     def authenticate_header(self, request: Request) -> str:
         return 'Bearer realm="gpuyard"'
+
+
+class StaffMayLook(BaseBackend):
+    """Every member of staff may see every record in Django admin, and change none by that."""
+
+    def has_perm(
+        self, user_obj: AbstractBaseUser | AnonymousUser, perm: str, obj: Model | None = None
+    ) -> bool:
+        verb = perm.partition(".")[2].partition("_")[0]
+        return verb == "view" and isinstance(user_obj, User) and user_obj.is_staff
+
+    def has_module_perms(self, user_obj: AbstractBaseUser | AnonymousUser, app_label: str) -> bool:
+        return isinstance(user_obj, User) and user_obj.is_active and user_obj.is_staff
 
 
 def attempted_name(request: HttpRequest, credentials: dict[str, str] | None) -> str:

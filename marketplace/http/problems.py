@@ -55,7 +55,6 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
         "Data would be lost",
         "Repeat with `confirm_token` to accept that.",
     ),
-    "nothing_to_invoice": (409, "Nothing to invoice", "Close the period when there is more."),
     "in_progress": (409, "Still being worked on", "Send the same request again in a moment."),
     "quote_expired": (410, "Quote expired", "Ask for a new quote."),
     "version_conflict": (412, "Changed in the meantime", "Read the object again, then decide."),

@@ -103,7 +103,7 @@ def set_limits(
 
 
 def close_period(*, acting: Principal, organization_id: str) -> InvoiceView:
-    """Invoice now what was charged and is on no invoice yet; Refusal nothing_to_invoice."""
+    """Invoice now what was charged and is on no invoice yet; Refusal invalid_transition."""
     acting.require(STAFF)
     organization = find(Organization.objects.all(), organization_id)
     view = billing.close_period(org_ref=organization.id, actor=acting.staff_actor)

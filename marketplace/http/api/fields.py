@@ -74,7 +74,9 @@ class NameIn(serializers.CharField):
         return text
 
 
-@extend_schema_field({"type": "null", "description": "Not available yet: leave it out"})
+@extend_schema_field(
+    {"type": "boolean", "enum": [False], "description": "Not available yet: leave it out"}
+)
 class Later(serializers.Field):  # type: ignore[type-arg]
     """A field of the contract that this version cannot honour: refused, never ignored.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from marketplace.http import ratelimit
@@ -11,9 +9,8 @@ from tests.area.marketplace_accounts import people
 
 
 @pytest.fixture(autouse=True)
-def fresh_buckets(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def fresh_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ratelimit, "requests", ratelimit.Buckets())
-    yield
 
 
 @pytest.fixture
