@@ -3,7 +3,7 @@
 from html import escape
 
 _STYLE = """
-:root{color-scheme:light dark}
+:root{color-scheme:light}
 body{font:16px/1.5 system-ui,sans-serif;margin:0;background:#f4f5f7;color:#1a1f36}
 main{max-width:26rem;margin:8vh auto;background:#fff;padding:2rem;border-radius:12px;
 box-shadow:0 2px 12px rgba(0,0,0,.08)}
