@@ -259,7 +259,7 @@ def observe(cluster: Cluster) -> None:
     """A positive observation of the cluster now: a full list that found everything well."""
     present = now()
     Cluster.objects.filter(pk=cluster.pk).update(last_positive_at=present)
-    Observation.objects.create(cluster=cluster, at=present, kind="list")
+    Observation.objects.create(cluster=cluster, at=present, kind="list", pods=1, took_ms=1)
 
 
 def order(offer: Offer, gpus: int = 1, **changes: Any) -> dict[str, Any]:
