@@ -17,7 +17,7 @@ from kernel.errors import InvalidRequest, Refusal
 from marketplace.accounts import join
 from marketplace.accounts.access import Principal
 from marketplace.accounts.idempotency import once
-from marketplace.http.portal.base import DEAR, blame, go, next_url, page, show, status_of
+from marketplace.http.portal.base import DEAR, blame, go, next_url, page, posted, show, status_of
 from marketplace.http.portal.forms import (
     AddressForm,
     NewPasswordForm,
@@ -60,7 +60,7 @@ def sign_up(request: HttpRequest, principal: Principal | None) -> HttpResponse:
     """The answer never tells whether the address has an account: the mail does."""
     if principal is not None:
         return go(next_url(request))
-    form = SignUpForm(request.POST or None)
+    form = SignUpForm(posted(request))
     refusal = None
     if request.method == "POST" and form.is_valid():
         data = form.cleaned_data
@@ -99,7 +99,7 @@ def _mail_sent(request: HttpRequest, email: str, title: str, *, resend: bool) ->
 @page(public=True, cost=DEAR)
 def verify_email(request: HttpRequest, principal: Principal | None) -> HttpResponse:
     """The link in the mail leads here; the password makes the proof count, and signs in."""
-    form = VerifyForm(request.POST or None)
+    form = VerifyForm(posted(request))
     refusal = None
     if request.method == "POST" and form.is_valid():
         try:
@@ -151,7 +151,7 @@ def resend(request: HttpRequest, principal: Principal | None) -> HttpResponse:
 def sign_in(request: HttpRequest, principal: Principal | None) -> HttpResponse:
     if principal is not None and request.method == "GET":
         return go(next_url(request))
-    form = SignInForm(request.POST or None)
+    form = SignInForm(posted(request))
     if request.method == "POST" and form.is_valid():
         user = authenticate(
             request,
@@ -192,7 +192,7 @@ def reset_password(request: HttpRequest, principal: Principal | None) -> HttpRes
     token = request.GET.get("token", "")
     if not token:
         return _ask_reset(request)
-    form = NewPasswordForm(request.POST or None)
+    form = NewPasswordForm(posted(request))
     refusal = None
     if request.method == "POST" and form.is_valid():
         password = form.cleaned_data["password"]
@@ -219,7 +219,7 @@ def reset_password(request: HttpRequest, principal: Principal | None) -> HttpRes
 
 
 def _ask_reset(request: HttpRequest) -> HttpResponse:
-    form = AddressForm(request.POST or None)
+    form = AddressForm(posted(request))
     if request.method == "POST" and form.is_valid():
         email = form.cleaned_data["email"]
         once(None, lambda: join.ask_reset(email=email), lambda _result: _DONE)

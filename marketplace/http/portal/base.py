@@ -11,7 +11,7 @@ from urllib.parse import urlencode, urlsplit
 
 from django.contrib.auth.views import redirect_to_login
 from django.forms import Form
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import render
 from django.utils.http import url_has_allowed_host_and_scheme
 
@@ -138,17 +138,23 @@ def status_of(refusal: Refusal | None) -> int:
 def blame(form: Form, refusal: Refusal) -> Refusal | None:
     """Put a refusal's messages beside the fields they are about; what is left to say above.
 
-    Names that the form does not have stay in the panel: nothing is swallowed.
+    Names that the form does not show stay in the panel: nothing is swallowed.
     """
     if not isinstance(refusal, InvalidRequest):
         return refusal
     left = {}
+    shown = {bound.name for bound in form.visible_fields()}
     for name, messages in refusal.extra["errors"].items():
-        if name in form.fields:
+        if name in shown:
             form.add_error(name, messages)
         else:
             left[name] = messages
     return InvalidRequest(left) if left else None
+
+
+def posted(request: HttpRequest) -> QueryDict | None:
+    """The data of a form that was sent; None makes a form that is only shown."""
+    return request.POST if request.method == "POST" else None
 
 
 def new_key() -> str:

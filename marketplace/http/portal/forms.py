@@ -144,7 +144,7 @@ class RentForm(ShapeForm):
     )
     name = forms.CharField(label=_("Name"), required=False, max_length=80)
     lifetime = forms.ChoiceField(choices=[(key, key) for key in LIFETIMES])
-    quote = forms.CharField(required=False, max_length=40)
+    quote = forms.CharField(max_length=40, widget=forms.HiddenInput)
 
 
 class TopUpForm(forms.Form):

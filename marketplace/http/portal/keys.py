@@ -25,6 +25,7 @@ from marketplace.http.portal.base import (
     new_key,
     once_to,
     page,
+    posted,
     show,
     status_of,
 )
@@ -105,7 +106,7 @@ def revoke_api_key(request: HttpRequest, principal: Principal, key: str) -> Http
 
 @page(scope="account:read")
 def ssh_key_page(request: HttpRequest, principal: Principal) -> HttpResponse:
-    form = SshKeyForm(request.POST or None)
+    form = SshKeyForm(posted(request))
     refusal = None
     if request.method == "POST":
         principal.require("account:write")

@@ -66,18 +66,18 @@ def quote_piece(request: HttpRequest, principal: Principal, offer: str) -> HttpR
 @page(scope="rentals:write")
 def price_page(request: HttpRequest, principal: Principal, offer: str) -> HttpResponse:
     """The same for a reader without scripts: the whole page with the quote in it."""
-    row = search.get_offer(offer)
-    form = RentForm(request.POST)
-    quote, refusal = _quote(principal, offer, ShapeForm(request.POST))
-    form.full_clean()
-    form.errors.clear()  # the order is not sent yet: only the price was asked
-    return _rent_page(request, principal, row, form, quote=quote, quote_refusal=refusal)
+    return _priced(request, principal, offer)
 
 
 @require_POST
 @page(scope="rentals:write")
 def rent_now(request: HttpRequest, principal: Principal, offer: str) -> HttpResponse:
-    """Rent once per form, then follow the rental; a refusal keeps what was filled in."""
+    """Rent once per form, then follow the rental; a refusal keeps what was filled in.
+
+    Nothing is rented at a price that was not seen: without a quote the answer is the price.
+    """
+    if not request.POST.get("quote"):
+        return _priced(request, principal, offer)
     row = search.get_offer(offer)
     form = RentForm(request.POST)
     refusal: Refusal | None = None
@@ -100,6 +100,15 @@ def rent_now(request: HttpRequest, principal: Principal, offer: str) -> HttpResp
     return _rent_page(request, principal, row, form, refusal=refusal)
 
 
+def _priced(request: HttpRequest, principal: Principal, offer: str) -> HttpResponse:
+    row = search.get_offer(offer)
+    form = RentForm(request.POST)
+    quote, refusal = _quote(principal, offer, ShapeForm(request.POST))
+    form.full_clean()
+    form.errors.clear()  # the order is not sent yet: only the price was asked
+    return _rent_page(request, principal, row, form, quote=quote, quote_refusal=refusal)
+
+
 def _where(rental: Rental) -> tuple[int, Any]:
     return SEE_OTHER, {"location": f"/rentals/{rental.public_id}"}
 
@@ -116,7 +125,7 @@ def _order(data: dict[str, Any]) -> RentOrder:
     """The form as the domain's order."""
     hours = LIFETIMES[data["lifetime"]][1]
     order = RentOrder(
-        quote_id=data["quote"] or None,
+        quote_id=data["quote"],
         name=data["name"],
         template=data["template"],
         max_hours=hours,
@@ -184,6 +193,8 @@ def _rent_page(
         "included_disk": quotes.included_disk_gib(row.offer, 1),
     }
     status = status_of(refusal or quote_refusal)
+    if form.errors and status == 200:
+        status = 422
     return show(request, principal, "portal/offer.html", context, status=status)
 
 

@@ -22,6 +22,7 @@ from marketplace.http.portal.base import (
     new_key,
     once_to,
     page,
+    posted,
     show,
     status_of,
 )
@@ -66,7 +67,7 @@ def _providers(state: str | None = None) -> list[Provider]:
 def provider_page(request: HttpRequest, principal: Principal, provider: str) -> HttpResponse:
     """One provider; POST approves it and binds its API servers' networks and ports."""
     found = find(Provider.objects.select_related("organization"), provider)
-    form = ApproveForm(request.POST or None, initial=_binding(found))
+    form = ApproveForm(posted(request), initial=_binding(found))
     refusal = None
     if request.method == "POST" and form.is_valid():
         try:
@@ -127,7 +128,7 @@ def organization_page(
     request: HttpRequest, principal: Principal, organization: str
 ) -> HttpResponse:
     """One organization: balance, limits, invoices; POST sets limits."""
-    form = LimitForm(request.POST or None)
+    form = LimitForm(posted(request))
     refusal = None
     if request.method == "POST" and form.is_valid():
         try:

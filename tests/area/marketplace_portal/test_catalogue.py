@@ -1,0 +1,81 @@
+"""The catalogue: filters in the URL, none dropped, and what helps when nothing matches."""
+
+from __future__ import annotations
+
+from tests import market
+from tests.area.marketplace_portal.visitors import Visitor, ids, read
+
+
+def test_offers_are_shown_with_their_prices(stranger: Visitor, supply: market.Supply) -> None:
+    page = stranger.get("/")
+    assert ids("ofr", page.text) == [supply.offer.public_id]
+    assert "NVIDIA H100 80GB SXM" in page.text
+    assert "$2.00" in page.text
+    assert "6 GPUs" in page.text
+
+
+def test_the_all_in_price_follows_the_asked_cards(stranger: Visitor, supply: market.Supply) -> None:
+    page = stranger.get("/?gpus=4")
+    assert "All-in price for 4 GPUs" in page.text
+    assert "$8.00" in page.text
+    assert f"/offers/{supply.offer.public_id}?gpus=4" in page.text
+
+
+def test_an_unknown_filter_is_refused_by_name(stranger: Visitor, supply: market.Supply) -> None:
+    page = stranger.get("/?acelerator=h100")
+    assert page.status_code == 400
+    assert "accelerator" in page.text
+    assert ids("ofr", page.text) == []
+
+
+def test_a_bad_value_is_refused_also_for_a_piece(stranger: Visitor, supply: market.Supply) -> None:
+    page = stranger.get("/?gpus=0", htmx=True)
+    assert page.status_code == 400
+    assert 'data-slug="invalid_filter"' in page.text
+    assert "<html" not in page.text
+
+
+def test_blank_fields_of_the_form_are_no_filters(stranger: Visitor, supply: market.Supply) -> None:
+    answer = stranger.get("/?accelerator=&gpus=2&region=")
+    assert (answer.status_code, answer["Location"]) == (303, "/?gpus=2")
+    piece = stranger.get("/?accelerator=&gpus=2&region=", htmx=True)
+    assert piece["HX-Push-Url"] == "/?gpus=2"
+    assert ids("ofr", piece.text) == [supply.offer.public_id]
+
+
+def test_filters_without_a_field_survive_the_form(stranger: Visitor, supply: market.Supply) -> None:
+    page = stranger.get("/?vendor=nvidia&accelerator=ascend-910b&accelerator=" + market.H100)
+    fields = read(page.text).forms[0]["fields"]
+    assert fields["vendor"] == "nvidia"
+    assert page.text.count(f'name="accelerator" value="{market.H100}"') == 1
+
+
+def test_no_match_names_changes_that_lead_to_offers(
+    stranger: Visitor, supply: market.Supply
+) -> None:
+    page = stranger.get(f"/?accelerator={market.H100}&gpus=5")
+    assert "No offer matches" in page.text
+    assert ids("ofr", page.text) == []
+    nearer = f"/?accelerator={market.H100}&amp;gpus=4"
+    assert nearer in page.text
+    assert ids("ofr", stranger.get(nearer.replace("&amp;", "&")).text)
+
+
+def test_pages_follow_each_other(stranger: Visitor, supply: market.Supply) -> None:
+    for _ in range(50):
+        market.make_supply(1)
+    first = stranger.get("/")
+    assert len(ids("ofr", first.text)) == 50
+    more = first.context["more_query"]
+    second = stranger.get(f"/?{more}")
+    assert len(ids("ofr", second.text)) == 1
+    assert not set(ids("ofr", first.text)) & set(ids("ofr", second.text))
+
+
+def test_hostile_names_stay_text(stranger: Visitor, supply: market.Supply) -> None:
+    offer = supply.offer
+    offer.region = '"><script>x'
+    offer.save()
+    page = stranger.get("/")
+    assert "<script>x" not in page.text
+    assert "&lt;script&gt;x" in page.text

@@ -1,0 +1,186 @@
+"""Every page for everyone: who sees it, who is sent to sign in, and what a stranger's id gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import URLPattern, get_resolver
+
+from kernel.ids import new_id, public
+from marketplace.accounts import join
+from marketplace.http.portal import urls as portal
+from marketplace.http.staff import pages as staff_pages
+from marketplace.models import User
+from tests import market
+from tests.area.marketplace_portal.visitors import PASSWORD, Visitor, visitor_of
+
+PUBLIC = ["/", "/sign-up", "/sign-in", "/reset-password", "/terms", "/styleguide"]
+PRIVATE = [
+    "/rentals",
+    "/billing",
+    "/billing/transactions",
+    "/billing/invoices",
+    "/api-keys",
+    "/ssh-keys",
+    "/settings",
+    "/provider",
+]
+STAFF = ["/staff/", "/staff/providers", "/staff/organizations"]
+FOREIGN: list[tuple[str, str]] = [
+    ("rental", "/rentals/{id}"),
+    ("rental", "/rentals/{id}/live"),
+    ("rental", "/rentals/{id}/terminate"),
+    ("charge", "/charges/{id}"),
+    ("topup", "/billing/topups/{id}"),
+    ("card_setup", "/billing/cards/{id}"),
+    ("invoice", "/billing/invoices/{id}"),
+    ("offer", "/offers/{id}"),
+]
+
+
+@pytest.fixture
+def staff(transactional_db: None) -> Visitor:
+    join.make_staff(email="staff@example.com", password=PASSWORD)
+    visitor = Visitor()
+    visitor.client.force_login(
+        User.objects.get(email="staff@example.com"),
+        backend="django.contrib.auth.backends.ModelBackend",
+    )
+    return visitor
+
+
+@pytest.mark.parametrize("path", PUBLIC)
+def test_public_pages_need_no_account(stranger: Visitor, path: str) -> None:
+    assert stranger.get(path).status_code == 200
+
+
+@pytest.mark.parametrize("path", PRIVATE + STAFF)
+def test_private_pages_send_strangers_to_sign_in_and_back(stranger: Visitor, path: str) -> None:
+    answer = stranger.get(path)
+    assert answer.status_code == 302
+    assert answer["Location"].startswith("/sign-in?next=")
+
+
+@pytest.mark.parametrize("path", PRIVATE)
+def test_private_pages_serve_their_organization(renter: Visitor, path: str) -> None:
+    answer = renter.get(path)
+    assert answer.status_code == 200
+    assert answer["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize("path", STAFF)
+def test_staff_pages_are_for_staff(renter: Visitor, staff: Visitor, path: str) -> None:
+    assert renter.get(path).status_code == 403
+    assert staff.get(path).status_code == 200
+
+
+@pytest.mark.parametrize(("kind", "path"), FOREIGN)
+def test_an_id_of_nobody_is_not_found(renter: Visitor, kind: str, path: str) -> None:
+    for text in (public(kind, new_id()), "made-up"):
+        assert renter.get(path.format(id=text)).status_code == 404
+
+
+def test_another_organizations_rental_is_not_found(renter: Visitor, supply: market.Supply) -> None:
+    status, rental = renter.person.call("POST", "/rentals", market.order(supply.offer))
+    assert status == 202
+    assert renter.get(f"/rentals/{rental['id']}").status_code == 200
+    other = visitor_of(market.make_renter("Other"))
+    for path in ("", "/live", "/terminate"):
+        assert other.get(f"/rentals/{rental['id']}{path}").status_code == 404
+    answer = other.post(f"/rentals/{rental['id']}/terminate", {"idempotency_key": "k"})
+    assert answer.status_code == 404
+    assert renter.person.call("GET", f"/rentals/{rental['id']}")[1]["state"] == "provisioning"
+
+
+def test_every_page_is_in_a_list_above() -> None:
+    """A page added without a line here would go untested for strangers and foreign ids."""
+    known = {*PUBLIC, *PRIVATE, *STAFF, *(path for _kind, path in FOREIGN)}
+    patterns = [*portal.urlpatterns, *staff_pages.urlpatterns]
+    assert all(isinstance(pattern, URLPattern) for pattern in patterns)
+    missing = set()
+    for pattern in patterns:
+        route = "/" + str(pattern.pattern)
+        plain = "/".join("{id}" if part.startswith("<") else part for part in route.split("/"))
+        if plain not in known | POSTED:
+            missing.add(plain)
+    assert missing == set()
+
+
+# Forms' targets and pages of staff about one object; each has a test of its own.
+POSTED = {
+    "/offers/{id}/quote",
+    "/offers/{id}/price",
+    "/offers/{id}/rent",
+    "/billing/topups",
+    "/billing/cards",
+    "/billing/{id}/return",
+    "/api-keys/{id}/revoke",
+    "/ssh-keys/{id}/delete",
+    "/provider/apply",
+    "/provider/offers/{id}/price",
+    "/sign-out",
+    "/verify-email",
+    "/verify-email/resend",
+    "/staff/providers/{id}",
+    "/staff/organizations/{id}",
+    "/staff/organizations/{id}/close-period",
+}
+
+
+@pytest.mark.parametrize("path", sorted(POSTED))
+def test_forms_targets_refuse_strangers(stranger: Visitor, path: str) -> None:
+    answer = stranger.post(path.format(id=public("offer", new_id())))
+    if path in {"/sign-out", "/verify-email", "/verify-email/resend"}:
+        assert answer.status_code in {302, 303, 422}
+    else:
+        assert answer.status_code == 302
+        assert answer["Location"].startswith("/sign-in")
+
+
+def test_forms_need_their_csrf_token(renter: Visitor) -> None:
+    renter.client.handler.enforce_csrf_checks = True
+    answer = renter.post("/ssh-keys", {"name": "laptop", "public_key": market.SSH_KEY})
+    assert answer.status_code == 403
+    assert "Nothing was done" in answer.text
+
+
+def test_an_unknown_address_is_a_page(stranger: Visitor) -> None:
+    answer = stranger.get("/no-such-page")
+    assert answer.status_code == 404
+    assert "There is nothing at this address" in answer.text
+
+
+def test_nothing_shadows_the_api() -> None:
+    assert get_resolver().resolve("/api/v1/offers").route.startswith("api/v1/")
+
+
+def _queries(run: Callable[[], object]) -> int:
+    with CaptureQueriesContext(
+        connection,
+    ) as captured:
+        run()
+    return len(captured)
+
+
+@pytest.mark.parametrize("path", ["/", "/rentals"])
+def test_lists_cost_the_same_for_one_row_and_for_many(
+    renter: Visitor, supply: market.Supply, path: str
+) -> None:
+    """At most 12 queries, and no more for 12 rows than for one."""
+    rent(renter, supply)
+    one = _queries(lambda: renter.get(path))
+    for _ in range(5):
+        rent(renter, supply)
+    for _ in range(6):
+        market.make_supply(1)
+    assert _queries(lambda: renter.get(path)) == one
+    assert one <= 12
+
+
+def rent(renter: Visitor, supply: market.Supply) -> str:
+    status, rental = renter.person.call("POST", "/rentals", market.order(supply.offer))
+    assert status == 202, rental
+    return str(rental["id"])
