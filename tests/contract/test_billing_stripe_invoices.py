@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import transaction
@@ -151,18 +152,14 @@ def test_a_total_that_differs_at_stripe_stops_before_finalization(stripe, org):
         from billing.stripe_gateway import execute
 
         execute.drain(limit=1)
-    row = Invoice.objects.get()
-    call(
-        lambda client: client.v1.invoice_items.create(
-            {
-                "customer": stripe.objects("customer")[0]["id"],
-                "invoice": row.stripe_id,
-                "amount": 1,
-                "currency": "usd",
-            },
-            {"idempotency_key": "meddle"},
-        )
-    )
+    params: Any = {
+        "customer": stripe.objects("customer")[0]["id"],
+        "invoice": Invoice.objects.get().stripe_id,
+        "amount": 1,
+        "currency": "usd",
+    }
+    options: Any = {"idempotency_key": "meddle"}
+    call(lambda client: client.v1.invoice_items.create(params, options))
     send()
     after = facade.invoice(org_ref=org, invoice_id=view.id)
     assert after.state == "draft"
@@ -188,9 +185,9 @@ def test_an_invoice_voided_at_stripe_is_owed_again(stripe, org):
     before = facade.balance(org_ref=org)
     view = close(org)
     send()
-    row = Invoice.objects.get()
-    options = {"idempotency_key": "void"}
-    call(lambda client: client.v1.invoices.void_invoice(row.stripe_id, {}, options))
+    there = str(Invoice.objects.get().stripe_id)
+    options: Any = {"idempotency_key": "void"}
+    call(lambda client: client.v1.invoices.void_invoice(there, {}, options))
     receive()
     receive()
     assert facade.invoice(org_ref=org, invoice_id=view.id).state == "void"

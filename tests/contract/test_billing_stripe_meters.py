@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -23,18 +24,19 @@ pytestmark = pytest.mark.django_db(transaction=True)
 H100, ASCEND = "nvidia-h100-80gb-sxm", "huawei-ascend-910b"
 
 
+def _summed(meter: str, params: Any) -> int:
+    page = call(lambda client: client.v1.billing.meters.event_summaries.list(meter, params))
+    return sum(int(row.aggregated_value) for row in page.data)
+
+
 def seconds_at_stripe(stripe, accelerator):
     meters = {row["event_name"]: row["id"] for row in stripe.objects("billing.meter")}
     end = int(now().timestamp()) // 60 * 60 + 600
+    name = "gpu_seconds_" + accelerator.replace("-", "_")
     total = 0
     for customer in stripe.objects("customer"):
-        params = {"customer": customer["id"], "start_time": end - 86400, "end_time": end}
-        page = call(
-            lambda client, params=params: client.v1.billing.meters.event_summaries.list(
-                meters["gpu_seconds_" + accelerator.replace("-", "_")], params
-            )
-        )
-        total += sum(int(row.aggregated_value) for row in page.data)
+        params: Any = {"customer": customer["id"], "start_time": end - 86400, "end_time": end}
+        total += _summed(meters[name], params)
     return total
 
 

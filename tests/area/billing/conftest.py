@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -21,7 +21,7 @@ USD = 1_000_000
 
 
 @pytest.fixture
-def at(db) -> Callable[[datetime], None]:
+def at(db) -> Iterator[Callable[[datetime], None]]:
     """Set the platform's clock of this connection."""
 
     def set_clock(moment: datetime) -> None:

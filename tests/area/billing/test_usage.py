@@ -210,6 +210,7 @@ def test_the_sweep_reports_what_nobody_pays_and_mends_what_somebody_can(at):
     assert facade.exhausted(limit=10) == [unpaid]
     # The tick of the rich one is late: its hold now covers the open hour and 75 minutes more.
     meter = RentalMeter.objects.get(pk=late)
+    assert meter.paid_until is not None
     assert meter.paid_until >= DAY + timedelta(minutes=135)
     credit(poor, 10 * USD)
     assert facade.exhausted(limit=10) == []

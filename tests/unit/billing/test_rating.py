@@ -42,7 +42,8 @@ def test_the_total_does_not_depend_on_the_ticks(price, share, marks, other):
     provider = price * share // 10_000
     ends = {0, 2 * 86_400}
     totals = set()
-    for cut in (marks, other, set()):
+    none: set[int] = set()
+    for cut in (marks, other, none):
         rated, tally = rate(Tally(price, provider), windows(sorted(ends | cut)))
         assert tally.billable_seconds == 2 * 86_400
         assert all(0 <= one.provider_micro <= one.amount_micro for one in rated)
@@ -74,7 +75,8 @@ def test_windows_sent_again_in_any_order_are_charged_once(marks, again, data):
 def test_windows_that_come_late_and_overlap_fill_the_holes_and_no_more(marks, other, data):
     everything = windows([0, *sorted(marks), 2 * 86_400]) + windows([0, *sorted(other), 2 * 86_400])
     order = data.draw(st.permutations(everything))
-    tally, covered = Tally(10**6, 10**5), []
+    tally = Tally(10**6, 10**5)
+    covered: list[tuple[datetime, datetime]] = []
     for one in order:
         rated, tally = rate(tally, [one], covered)
         covered += [(line.from_at, line.to_at) for line in rated]
