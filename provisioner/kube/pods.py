@@ -100,9 +100,11 @@ def proof(message: str) -> list[Device] | None:
     """The devices a check reported, or None when its message is no such report."""
     try:
         rows = _map(json.loads(message)).get("devices")
+        if not isinstance(rows, list):
+            return None
         return [
             Device(str(row["uid"])[:100], str(row["model"])[:100], int(row["memory_mib"]))
-            for row in _list(rows)[:64]
+            for row in rows[:64]
         ]
     except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
         return None

@@ -1,0 +1,215 @@
+"""The objects that reach clusters, pinned, and held against a policy that shares no code with
+their builder.
+
+Set GPUYARD_WRITE_GOLDEN=1 to write the files anew after a change that is meant.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provisioner.inventory.accelerators import by_slug
+from provisioner.kube import manifests
+from provisioner.kube.manifests import PodSpec
+
+FILES = Path(__file__).with_name("provisioner")
+DIGEST = "sha256:" + "ab" * 32
+
+
+def spec(slug: str = "nvidia-h100-80gb-sxm", **more: Any) -> PodSpec:
+    family, _ = by_slug()[slug]
+    plain = PodSpec(
+        pod_name="gy-01h455vb4pex5vsknk084sn02q",
+        instance="ins_01h455vb4pex5vsknk084sn02q",
+        rental="ren_01h455vb4pex5vsknk084sn02r",
+        tenant="org_01h455vb4pex5vsknk084sn02s",
+        generation=1,
+        node="node-1",
+        resource=family.resource,
+        runtime_class=family.runtime_class,
+        check=family.check,
+        gpus=2,
+        vcpus_milli=47000,
+        ram_mib=522240,
+        disk_mib=102400,
+        image=f"registry.example.com/tools/pytorch@{DIGEST}",
+        command=("sleep", "infinity"),
+        ports=(8080,),
+        env_names=("HF_TOKEN",),
+        has_pull_secret=True,
+        termination_grace=10,
+        server_version="v1.20.2",
+    )
+    return replace(plain, **more)
+
+
+CASES: dict[str, PodSpec] = {
+    "nvidia-1.20": spec(),
+    "nvidia-1.33": spec(server_version="v1.33.1+build"),
+    "ascend": spec("ascend-910b", gpus=8),
+    "amd-plain": spec(
+        "amd-mi300x", gpus=1, command=(), ports=(), env_names=(), has_pull_secret=False
+    ),
+    "runtime-class": spec(runtime_class="kata"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_pods_are_as_pinned(name: str) -> None:
+    text = json.dumps(manifests.pod(CASES[name]), indent=1, sort_keys=True) + "\n"
+    file = FILES / f"pod-{name}.json"
+    if os.environ.get("GPUYARD_WRITE_GOLDEN"):
+        FILES.mkdir(exist_ok=True)
+        file.write_text(text)
+    assert file.read_text() == text
+
+
+def violations(pod: dict[str, Any], ordered: PodSpec) -> list[str]:
+    """Every rule for a tenant's pod, written from the rules and not from the builder."""
+    found = []
+    body, meta = pod["spec"], pod["metadata"]
+    containers = body["containers"] + body["initContainers"]
+
+    def rule(text: str, kept: bool) -> None:
+        if not kept:
+            found.append(text)
+
+    rule("labels name instance, rental, tenant, generation",
+         all(meta["labels"].get(f"gpuyard.io/{key}") for key in
+             ("instance", "rental", "tenant", "generation")))
+    rule("no annotations", "annotations" not in meta)
+    rule("no service-account token", body["automountServiceAccountToken"] is False)
+    rule("no service links", body["enableServiceLinks"] is False)
+    rule("no host namespaces", not {"hostPID", "hostIPC", "hostNetwork"} & set(body))
+    rule("bound by affinity, never by nodeName", "nodeName" not in body)
+    terms = body["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][
+        "nodeSelectorTerms"]
+    fields = [f for term in terms for f in term["matchFields"]]
+    rule("exactly the reserved node",
+         fields == [{"key": "metadata.name", "operator": "In", "values": [ordered.node]}])
+    rule("restarts counted by us", body["restartPolicy"] == "Always")
+    rule("seccomp", body["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"})
+    rule("volumes are memory only",
+         all(set(v) == {"name", "emptyDir"} and v["emptyDir"]["medium"] == "Memory"
+             for v in body["volumes"]))
+    half = f"{ordered.ram_mib // 2}Mi"
+    rule("shm is half the memory", [v["emptyDir"]["sizeLimit"] for v in body["volumes"]] == [half])
+    rule("shm is mounted", body["containers"][0]["volumeMounts"] ==
+         [{"name": "shm", "mountPath": "/dev/shm"}])
+    tolerated = {(t.get("key"), t.get("effect")) for t in body["tolerations"]}
+    rule("tolerates the pool and silent nodes only", tolerated == {
+        ("gpuyard.io/pool", "NoSchedule"),
+        ("node.kubernetes.io/not-ready", "NoExecute"),
+        ("node.kubernetes.io/unreachable", "NoExecute")})
+    rule("silence is bounded", all("tolerationSeconds" in t for t in body["tolerations"]
+                                   if t["effect"] == "NoExecute"))
+    rule("one container and one check",
+         [c["name"] for c in body["containers"]] == ["main"]
+         and [c["name"] for c in body["initContainers"]] == ["gpuyard-check"])
+    for c in containers:
+        limits, requests = c["resources"]["limits"], c["resources"]["requests"]
+        rule("requests equal limits", limits == requests)
+        rule("all resources are limited", set(limits) == {
+            ordered.resource, "cpu", "memory", "ephemeral-storage"})
+        rule("the ordered cards", limits[ordered.resource] == str(ordered.gpus))
+        rule("image by digest", c["image"].count("@sha256:") == 1)
+        rule("not privileged", c["securityContext"]["privileged"] is False)
+        rule("capabilities dropped", c["securityContext"]["capabilities"]["drop"] == ["ALL"])
+        rule("only harmless capabilities", not
+             {"SYS_ADMIN", "NET_ADMIN", "NET_RAW", "SYS_PTRACE", "MKNOD", "SYS_MODULE"}
+             & set(c["securityContext"]["capabilities"]["add"]))
+        rule("environment from the secret only", all(
+            set(e) == {"name", "valueFrom"} and set(e["valueFrom"]) == {"secretKeyRef"}
+            for e in c.get("env", [])))
+        rule("no secret as a whole", "envFrom" not in c)
+        rule("no host ports", all("hostPort" not in p for p in c.get("ports", [])))
+        rule("no host paths", all("hostPath" not in v for v in body["volumes"]))
+    return found  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_pods_keep_the_policy(name: str) -> None:
+    assert violations(manifests.pod(CASES[name]), CASES[name]) == []
+
+
+@given(
+    st.builds(
+        spec,
+        st.sampled_from(sorted(by_slug())),
+        gpus=st.integers(1, 16),
+        vcpus_milli=st.integers(500, 10**6),
+        ram_mib=st.integers(1024, 10**7),
+        disk_mib=st.integers(0, 10**8),
+        command=st.lists(st.text(), max_size=3).map(tuple),
+        ports=st.lists(st.integers(1, 65535), max_size=3, unique=True).map(tuple),
+        env_names=st.lists(st.from_regex(r"[A-Z_]{1,8}", fullmatch=True), max_size=3).map(tuple),
+        has_pull_secret=st.booleans(),
+        termination_grace=st.integers(0, 600),
+        server_version=st.sampled_from([None, "", "v1.20.2", "v1.33.0", "1.40", "nonsense"]),
+    )
+)
+def test_every_order_keeps_the_policy(ordered: PodSpec) -> None:
+    pod = manifests.pod(ordered)
+    assert violations(pod, ordered) == []
+    json.dumps(pod)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("spec.hostPID", True),
+        ("spec.nodeName", "node-2"),
+        ("spec.automountServiceAccountToken", True),
+        ("spec.containers.0.image", "ubuntu:latest"),
+        ("spec.containers.0.securityContext.privileged", True),
+        ("spec.containers.0.env.0.value", "clear"),
+        ("spec.containers.0.resources.limits.cpu", "1"),
+        ("spec.tolerations.0.key", "anything"),
+        ("metadata.annotations", {"a": "b"}),
+    ],
+)
+def test_the_policy_itself_sees_each_breach(path: str, value: Any) -> None:
+    pod = manifests.pod(CASES["nvidia-1.20"])
+    *parents, last = path.split(".")
+    target: Any = pod
+    for part in parents:
+        target = target[int(part)] if part.isdigit() else target[part]
+    target[last] = value
+    assert violations(pod, CASES["nvidia-1.20"])
+
+
+def test_newer_fields_appear_only_where_the_server_knows_them() -> None:
+    assert manifests.pod(CASES["nvidia-1.33"])["spec"]["hostUsers"] is False
+    assert "hostUsers" not in manifests.pod(CASES["nvidia-1.20"])["spec"]
+    assert "hostUsers" not in manifests.pod(spec(server_version=None))["spec"]
+
+
+def test_secrets_hold_the_values_and_the_pod_does_not() -> None:
+    secret = manifests.env_secret(spec(), {"HF_TOKEN": "hunter2"})
+    assert secret["data"] == {"HF_TOKEN": "aHVudGVyMg=="}
+    pull = manifests.pull_secret(spec(), registry="r.example.com", username="u", password="p")
+    assert pull["type"] == "kubernetes.io/dockerconfigjson"
+    assert "hunter2" not in json.dumps(manifests.pod(spec()))
+    assert secret["metadata"]["name"] == "gy-01h455vb4pex5vsknk084sn02q-env"
+    assert pull["metadata"]["name"] == "gy-01h455vb4pex5vsknk084sn02q-pull"
+
+
+def test_the_official_models_know_every_field() -> None:
+    """The generated client refuses unknown keys: a misspelt field would be dropped in silence by
+    an API server."""
+    from kubernetes.client import ApiClient, V1Pod, V1Secret
+
+    plain = ApiClient().sanitize_for_serialization
+    for case in CASES.values():
+        body = manifests.pod(case)
+        assert plain(V1Pod.from_dict(body)) == body
+    secret = manifests.env_secret(spec(), {"A": "b"})
+    assert plain(V1Secret.from_dict(secret)) == secret
