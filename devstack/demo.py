@@ -118,8 +118,16 @@ def play(stack: Stack, people: dict[str, Person]) -> list[Played]:
         prepaid = play_rental(
             stack, people["renter"], witnesses["dc-owned"], ownership="owned", gpus=2
         )
+        # A whole machine of the dearest cards: Stripe charges nothing under half a dollar, and
+        # nobody wants to watch one small card for an hour.
         postpaid = play_rental(
-            stack, people["postpaid"], witnesses["dc-partner"], ownership="partner", gpus=1
+            stack,
+            people["postpaid"],
+            witnesses["dc-partner"],
+            ownership="partner",
+            gpus=8,
+            order="-price",
+            worth="0.55",
         )
         close_and_pay(people["staff"], people["postpaid"], postpaid)
         prove_books(stack, people["staff"], [prepaid, postpaid])

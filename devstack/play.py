@@ -54,18 +54,29 @@ def check(holds: bool, claim: str) -> None:
 
 
 def play_rental(
-    stack: Stack, person: Person, witness: Witness, *, ownership: str, gpus: int
+    stack: Stack,
+    person: Person,
+    witness: Witness,
+    *,
+    ownership: str,
+    gpus: int,
+    order: str = "price",
+    worth: str = "0",
 ) -> Played:
-    """Catalogue -> quote -> rent -> running -> terminate -> money, for one rental."""
+    """Catalogue -> quote -> rent -> running -> terminate -> money, for one rental.
+
+    It runs a few seconds, or until it is worth ``worth`` in the offer's currency.
+    """
     api = person.api
-    offer = api.get(f"/offers?ownership={ownership}&gpus={gpus}&order=price&limit=1")["items"][0]
+    found = api.get(f"/offers?ownership={ownership}&gpus={gpus}&order={order}&limit=1")
+    offer = found["items"][0]
     quote = api.post("/quotes", {"offer": offer["id"], "gpus": gpus})
     say(
         f"{person.email} takes {gpus} x {offer['accelerator']} in {offer['region']} "
         f"for {quote['total_per_hour']} {quote['currency']} per hour"
     )
     before = {sighting.uid for sighting in witness.sightings.values()}
-    order = {
+    wanted = {
         "quote": quote["id"],
         "name": f"demo-{ownership}",
         "template": "ubuntu",
@@ -74,8 +85,8 @@ def play_rental(
     }
     key = f"demo-{quote['id']}"
     asked_at = datetime.now(UTC)
-    rental = api.post("/rentals", order, idempotency_key=key)
-    again = api.post("/rentals", order, idempotency_key=key)
+    rental = api.post("/rentals", wanted, idempotency_key=key)
+    again = api.post("/rentals", wanted, idempotency_key=key)
     check(again == rental, "the same request with the same key gives the same answer")
     pod = _await_pod(witness, before)
     took = (pod.appeared_at - asked_at) / timedelta(milliseconds=1)
@@ -84,7 +95,9 @@ def play_rental(
     _check_pod(pod, offer, gpus)
     new = [s for s in witness.sightings.values() if s.uid not in before]
     check(len(new) == 1, "exactly one pod was created for it")
-    threading.Event().wait(RUN_S)
+    run_s = max(RUN_S, float(Decimal(worth) / Decimal(quote["total_per_hour"]) * 3600) + 1)
+    say(f"  runs for {run_s:.0f} s")
+    threading.Event().wait(run_s)
     api.delete(f"/rentals/{rental['id']}")
     ended_at = datetime.now(UTC)
     rental = _await_state(person, rental["id"], "terminated")

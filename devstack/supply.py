@@ -13,7 +13,10 @@ Json = dict[str, Any]
 
 # Prices per GPU-hour in USD: made up for the demo, near what such cards cost in 2026.
 PRICES = {
+    "nvidia-b300-sxm": "9.9000",
     "nvidia-h100-80gb-sxm": "2.1900",
+    "nvidia-a100-80gb-pcie": "1.1900",
+    "amd-mi300x": "2.4900",
     "nvidia-rtx-4090": "0.4400",
     "nvidia-l40s": "0.8900",
     "ascend-910b": "1.1500",

@@ -44,7 +44,7 @@ class World:
     def query(self, sql: str, *values: object) -> list[Json]:
         """Rows of a query against the stack's database."""
         with psycopg.connect(self.stack.postgres.url, row_factory=dict_row) as database:
-            return database.execute(sql, values).fetchall()  # type: ignore[arg-type]
+            return database.execute(sql, values).fetchall()
 
     def until(self, condition: Callable[[], bool], what: str, *, deadline_s: float = 30) -> None:
         """Wait for a condition of the outside world; an assertion with its name otherwise."""

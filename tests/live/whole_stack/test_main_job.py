@@ -27,7 +27,9 @@ def test_a_prepaid_and_a_postpaid_rental_from_catalogue_to_money(world: World) -
         world.people["postpaid"],
         world.witnesses["dc-partner"],
         ownership="partner",
-        gpus=1,
+        gpus=8,
+        order="-price",
+        worth="0.55",
     )
     invoice = close_and_pay(world.people["staff"], world.people["postpaid"], postpaid)
     prove_books(world.stack, world.people["staff"], [prepaid, postpaid])
