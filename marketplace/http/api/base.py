@@ -25,7 +25,7 @@ from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from kernel.errors import InvalidRequest, Refusal
+from kernel.errors import InvalidRequest, NotFound, Refusal
 from marketplace.accounts.access import Principal
 from marketplace.accounts.idempotency import Claim, Rendered, encode, hash_request, once
 from marketplace.http import ratelimit
@@ -153,6 +153,12 @@ class ApiView(APIView):
         principal = self.principal(request)
         if method in self.scopes:
             principal.require(self.scopes[method])
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """The checks above; and an id that PostgreSQL could not even compare does not exist."""
+        super().initial(request, *args, **kwargs)
+        if any("\0" in value for value in kwargs.values() if isinstance(value, str)):
+            raise NotFound
 
     def check_throttles(self, request: Request) -> None:
         user: Any = request.user

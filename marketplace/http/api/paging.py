@@ -59,7 +59,9 @@ def decode_cursor(text: str, count: int) -> list[str]:
     except (ValueError, binascii.Error, RecursionError) as error:
         raise bad_cursor() from error
     well_formed = isinstance(values, list) and len(values) == count
-    if not well_formed or not all(isinstance(value, str) and "\0" not in value for value in values):
+    if not well_formed or not all(
+        isinstance(value, str) and value and "\0" not in value for value in values
+    ):
         raise bad_cursor()
     return list(values)
 

@@ -110,7 +110,7 @@ class DataCenters(ApiView):
     scopes = _BOTH
     lists = True
 
-    @extend_schema(responses={200: paged(DataCenterOut)}, operation_id="provider_datacenters")
+    @extend_schema(responses={200: paged(DataCenterOut)})
     def get(self, request: Request) -> HttpResponse:
         return self.page(
             request, visible(DataCenter, self.principal(request)), shown(DataCenterOut)

@@ -28,6 +28,7 @@ _PROBLEM = {
         },
     },
 }
+_VERBS = {"GET": "get", "POST": "create", "PATCH": "change", "PUT": "set", "DELETE": "delete"}
 _TEXTS = {
     "400": "Malformed JSON, header, cursor or filter",
     "401": "No valid credentials",
@@ -82,6 +83,12 @@ class OperationSchema(AutoSchema):
                 )
             )
         return parameters
+
+    def get_operation_id(self) -> str:
+        """``rentals_list``, ``rentals_get``, ``rentals_actions_create``, …"""
+        parts = [part for part in self.path.split("/")[3:] if part and "{" not in part]
+        verb = "list" if self.method == "GET" and self.view.lists else _VERBS[self.method]
+        return "_".join([*(part.replace("-", "_").replace(".", "_") for part in parts), verb])
 
     def get_tags(self) -> list[str]:
         parts = [part for part in self.path.split("/") if part]
