@@ -1,0 +1,160 @@
+"""A cluster in memory behind the interface that the loops use: it keeps pods and answers.
+
+Its kubelet does nothing by itself: a test says when a pod pulls, runs or vanishes. Times are those
+of the test's clock.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import uuid
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from kernel.errors import TemporaryError
+from provisioner.kube.errors import Rejected
+
+Json = dict[str, Any]
+
+
+class FakeCluster:
+    """Pods by (namespace, name). ``down``: every call fails without effect."""
+
+    def __init__(self) -> None:
+        self.pods: dict[tuple[str, str], Json] = {}
+        self.secrets: dict[tuple[str, str], Json] = {}
+        self.created = 0
+        self.down = False
+        self._version = 100
+
+    # -- what a test does to pods ----------------------------------------------------------
+
+    def only(self) -> Json:
+        """The one pod there is."""
+        (pod,) = self.pods.values()
+        return pod
+
+    def pull(self) -> None:
+        """The scheduler bound it; the check's image is being downloaded."""
+        pod = self.only()
+        pod["spec"]["nodeName"] = "node-1"
+        self._status(pod, "Pending", check={"waiting": {"reason": "PodInitializing"}})
+
+    def refuse_image(self, cards: int) -> None:
+        """The check passed; the main image's name is none."""
+        pod = self.only()
+        pod["spec"]["nodeName"] = "node-1"
+        waiting = {"reason": "InvalidImageName", "message": "not a name"}
+        self._status(pod, "Pending", check=self._passed(cards), main={"waiting": waiting})
+
+    def run(self, at: datetime, cards: int, model: str = "NVIDIA-H100-80GB-HBM3") -> None:
+        """The check found ``cards``; the main container runs and is ready since ``at``."""
+        pod = self.only()
+        pod["spec"]["nodeName"] = "node-1"
+        self._status(
+            pod, "Running", check=self._passed(cards, model), main={"running": {}}, ready=at
+        )
+
+    def _passed(self, cards: int, model: str = "NVIDIA-H100-80GB-HBM3") -> Json:
+        devices = [{"uid": f"GPU-{n}", "model": model, "memory_mib": 81559} for n in range(cards)]
+        message = json.dumps({"devices": devices})
+        return {"terminated": {"exitCode": 0, "message": message}}
+
+    def _status(
+        self,
+        pod: Json,
+        phase: str,
+        *,
+        check: Json,
+        main: Json | None = None,
+        ready: datetime | None = None,
+    ) -> None:
+        stamp = ready.strftime("%Y-%m-%dT%H:%M:%SZ") if ready else "2026-03-01T11:00:00Z"
+        pod["status"] = {
+            "phase": phase,
+            "conditions": [
+                {"type": "PodScheduled", "status": "True"},
+                {"type": "Ready", "status": str(bool(ready)), "lastTransitionTime": stamp},
+            ],
+            "initContainerStatuses": [{"name": "gpuyard-check", "state": check}],
+            "containerStatuses": [
+                {
+                    "name": "main",
+                    "state": main or {"waiting": {"reason": "PodInitializing"}},
+                    "restartCount": 0,
+                    "containerID": "containerd://1" if main else "",
+                }
+            ],
+        }
+        self._touch(pod)
+
+    def _touch(self, pod: Json) -> None:
+        self._version += 1
+        pod["metadata"]["resourceVersion"] = str(self._version)
+
+    # -- what the loops ask ------------------------------------------------------------------
+
+    def create_pod(self, namespace: str, body: Json) -> Json:
+        self._answer()
+        key = (namespace, body["metadata"]["name"])
+        if key in self.pods:
+            raise Rejected("exists", "the name is taken")
+        pod = copy.deepcopy(body)
+        pod["metadata"] |= {"namespace": namespace, "uid": str(uuid.uuid4())}
+        pod["status"] = {"phase": "Pending", "conditions": []}
+        self._touch(pod)
+        self.pods[key] = pod
+        self.created += 1
+        return copy.deepcopy(pod)
+
+    def get_pod(self, namespace: str, name: str) -> Json:
+        self._answer()
+        if (namespace, name) not in self.pods:
+            raise Rejected("not_found", "no such pod")
+        return copy.deepcopy(self.pods[namespace, name])
+
+    def delete_pod(self, namespace: str, name: str, *, uid: str | None, grace: int) -> Json:
+        """Answers with the pod as it was; it is gone right after."""
+        shown = self.get_pod(namespace, name)
+        if uid is not None and shown["metadata"]["uid"] != uid:
+            raise Rejected("conflict", "another uid")
+        del self.pods[namespace, name]
+        return shown
+
+    def list_pods(self, namespace: str) -> tuple[list[Json], str]:
+        self._answer()
+        found = [pod for (place, _), pod in self.pods.items() if place == namespace]
+        return copy.deepcopy(found), str(self._version)
+
+    def watch_pods(
+        self, namespace: str, version: str, *, silence: float, seconds: float
+    ) -> Iterator[Json]:
+        raise NotImplementedError("the flows are driven by lists")
+
+    def create_secret(self, namespace: str, body: Json) -> None:
+        self._answer()
+        self.secrets.setdefault((namespace, body["metadata"]["name"]), body)
+
+    def delete_secret(self, namespace: str, name: str) -> None:
+        self._answer()
+        self.secrets.pop((namespace, name), None)
+
+    def list_nodes(self) -> list[Json]:
+        raise NotImplementedError("inventory is not part of these flows")
+
+    def server_version(self) -> str:
+        self._answer()
+        return "v1.20.2"
+
+    def may_create_pods(self, namespace: str) -> bool:
+        self._answer()
+        return True
+
+    def renew_token(self, *, seconds: int) -> tuple[str, str]:
+        raise NotImplementedError("tokens are not part of these flows")
+
+    def _answer(self) -> None:
+        if self.down:
+            raise TemporaryError("connection refused")
