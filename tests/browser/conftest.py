@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from devstack.chromium import launch_options
+from tests.whole_stack import World, running
 
 # Pictures of failed tests, in the checkout's root and ignored by git.
 RESULTS = Path(__file__).resolve().parents[2] / "test-results"
@@ -29,6 +30,13 @@ def pytest_runtest_makereport(
     report = yield
     item.stash[_failed] = item.stash.get(_failed, False) or report.failed
     return report
+
+
+@pytest.fixture(scope="session")
+def world() -> Iterator[World]:
+    """All processes on real parts, two providers on sale, people with money."""
+    with running() as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

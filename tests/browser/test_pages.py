@@ -1,0 +1,56 @@
+"""Every page of a signed-in renter on a phone and a desk, light and dark: it fits, and is quiet."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from devstack.people import PASSWORD
+from tests.browser.test_journey import complaints_of
+from tests.whole_stack import World
+
+pytestmark = [pytest.mark.browser, pytest.mark.live]
+
+PAGES = (
+    "/", "/rentals", "/billing", "/billing/transactions", "/billing/invoices", "/api-keys",
+    "/ssh-keys", "/settings", "/provider", "/terms", "/styleguide",
+)  # fmt: skip
+STAFF = ("/staff/", "/staff/providers", "/staff/organizations")
+
+
+def sign_in(page: Page, world: World, person: str) -> None:
+    page.goto(f"{world.stack.base_url}/sign-in")
+    page.get_by_label("E-mail").fill(world.people[person].email)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.locator("main").get_by_role("button", name="Sign in").click()
+    page.wait_for_url(f"{world.stack.base_url}/")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 768, 1440])
+@pytest.mark.parametrize(
+    ("person", "paths"), [("renter", PAGES), ("provider", ("/provider",)), ("staff", STAFF)]
+)
+def test_pages_fit_and_are_quiet(
+    browser: Browser, world: World, person: str, paths: tuple[str, ...], width: int, scheme: str
+) -> None:
+    context = browser.new_context(
+        viewport={"width": width, "height": 800},
+        color_scheme="dark" if scheme == "dark" else "light",
+    )
+    try:
+        page = context.new_page()
+        complaints = complaints_of(page, world.stack.base_url)
+        sign_in(page, world, person)
+        wide = []
+        for path in paths:
+            answer = page.goto(world.stack.base_url + path)
+            assert answer is not None
+            assert answer.status == 200, path
+            needed = page.evaluate("document.documentElement.scrollWidth")
+            if needed > width:
+                wide.append(f"{path} needs {needed} px")
+        assert wide == []
+        assert complaints == []
+    finally:
+        context.close()
