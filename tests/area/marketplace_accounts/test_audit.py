@@ -29,7 +29,7 @@ def write(count: int) -> list[AuditEntry]:
     ]
 
 
-def past_the_guard(statement: str, *values: object) -> None:
+def past_the_guard(statement: str, *values: Any) -> None:
     """What somebody with the database's own password could do."""
     tables = ("marketplace_auditentry", "marketplace_auditseal")
     with transaction.atomic(), connection.cursor() as cursor:

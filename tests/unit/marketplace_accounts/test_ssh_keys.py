@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import struct
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
@@ -18,8 +19,8 @@ from kernel.errors import Refusal
 from marketplace.accounts.ssh_keys import parse_public_key
 
 
-def line_of(private) -> str:
-    return private.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+def line_of(private: Any) -> str:
+    return str(private.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode())
 
 
 def packed(*parts: bytes) -> str:
