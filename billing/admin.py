@@ -20,6 +20,8 @@ else:
 class ReadOnly(_ModelAdmin):
     """Lists and shows; no add, no change, no delete."""
 
+    show_full_result_count = False  # counting a large table costs more than the page
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
@@ -96,10 +98,17 @@ class InvoiceAdmin(ReadOnly):
     inlines = (InvoiceLines,)
 
 
+@admin.register(models.Customer)
+class CustomerAdmin(ReadOnly):
+    list_display = ("org_ref", "name", "email", "stripe_id", "postpaid_since")
+    search_fields = ("org_ref", "name", "email", "stripe_id")
+
+
 @admin.register(models.TopUp)
 class TopUpAdmin(ReadOnly):
     list_display = ("id", "customer_id", "amount_micro", "state", "failure", "created_at")
     list_filter = ("state",)
+    search_fields = ("id", "customer__org_ref")
 
 
 @admin.register(models.Payment)

@@ -55,7 +55,7 @@ def line_written(line_id: UUID, stripe_id: str) -> None:
 def alarm(invoice_id: UUID, text: str) -> None:
     """Note what a person has to look at; the invoice goes no further by itself."""
     log.error("invoice_alarm", invoice=str(invoice_id), text=text)
-    Invoice.objects.filter(id=invoice_id).update(alarm=text[:500])
+    Invoice.objects.filter(id=invoice_id).exclude(state=InvoiceState.PAID).update(alarm=text[:500])
 
 
 def invoice_seen(invoice_id: UUID, fact: InvoiceFact) -> bool:

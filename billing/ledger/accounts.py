@@ -67,7 +67,7 @@ def lock_purses(org_refs: Iterable[UUID]) -> dict[UUID, Purse]:
                AND h.currency = t.currency
              WHERE t.kind = 'tenant' AND t.owner_ref = ANY(%s) AND t.currency = %s
              ORDER BY t.id
-               FOR UPDATE OF t
+               FOR NO KEY UPDATE OF t
             """,
             [list(wanted), CURRENCY],
         )

@@ -252,3 +252,21 @@ def test_forecast_counts_the_seconds_that_are_not_settled_yet(at):
     view = facade.balance(org_ref=org)
     assert view.burn_micro_h == 4 * USD
     assert view.funds_end_at == DAY + timedelta(hours=5)
+
+
+def test_charges_of_several_rentals_by_time(at):
+    org = open_org()
+    credit(org, 50 * USD)
+    first, second = rent(org), rent(org)
+    at(DAY + timedelta(hours=3))
+    for rental in (first, second):
+        use(*(window(rental, DAY + timedelta(hours=hour), 3600) for hour in range(3)))
+    both = [first, second]
+    newest = facade.charges_of(rental_refs=both, limit=2)
+    assert [line.from_at for line in newest] == [DAY + timedelta(hours=2)] * 2
+    middle = facade.charges_of(
+        rental_refs=both, from_at=DAY + timedelta(hours=1), to_at=DAY + timedelta(hours=2)
+    )
+    assert {line.rental_ref for line in middle} == set(both)
+    assert [line.from_at for line in middle] == [DAY + timedelta(hours=1)] * 2
+    assert facade.charge(charge_id=middle[0].id) == middle[0]

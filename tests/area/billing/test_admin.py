@@ -1,0 +1,45 @@
+"""Staff read everything and change nothing."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.apps import apps
+from django.contrib.admin import site
+from django.db import transaction
+
+from billing import facade
+from billing.metering.mirror import collect
+from tests.area.billing.conftest import DAY, USD, credit, limit, open_org, rent, use, window
+
+pytestmark = pytest.mark.django_db
+
+SHOWN = [model for model in site._registry if model._meta.app_label == "billing"]
+
+
+@pytest.fixture
+def filled(at):
+    org = open_org()
+    credit(org, 20 * USD)
+    limit(org, 20 * USD)
+    at(DAY + timedelta(hours=2))
+    use(window(rent(org), DAY, 3600))
+    collect()
+    with transaction.atomic():
+        facade.close_period(org_ref=org, actor="staff@example.com")
+    apps.get_model("billing", "StripeEvent").objects.create(
+        id="evt_1", type="invoice.paid", raw="{}", source="poll"
+    )
+
+
+@pytest.mark.parametrize("model", SHOWN, ids=lambda model: model.__name__)
+def test_pages_show_and_do_not_change(admin_client, filled, model):
+    base = f"/admin/billing/{model._meta.model_name}/"
+    assert admin_client.get(base, {"q": "1"}).status_code == 200
+    row = model.objects.first()
+    assert row is not None
+    assert admin_client.get(f"{base}{row.pk}/change/").status_code == 200
+    assert admin_client.get(f"{base}add/").status_code == 403
+    assert admin_client.post(f"{base}{row.pk}/delete/", {"post": "yes"}).status_code == 403
+    assert admin_client.post(f"{base}{row.pk}/change/", {}).status_code == 403
