@@ -119,8 +119,10 @@
   });
 
   document.addEventListener("htmx:afterSettle", () => { openDialogs(); showTimes(document); tick(); });
-  document.addEventListener("htmx:sendError", () => root.classList.add("offline"));
-  document.addEventListener("htmx:afterOnLoad", () => root.classList.remove("offline"));
+  document.addEventListener("htmx:afterRequest", (event) => {
+    const status = event.detail.xhr ? event.detail.xhr.status : 0;
+    root.classList.toggle("offline", status === 0 || status >= 500);
+  });
 
   /* Filters take half a phone's screen: folded there until asked for. */
   if (matchMedia("(max-width: 61.99rem)").matches) {

@@ -28,6 +28,8 @@ View = Callable[..., HttpResponse]
 T = TypeVar("T")
 
 SEE_OTHER = 303
+# In the session: the address of an order that waits for money.
+ORDER = "order"
 # What a stranger's form costs of an address's request tokens: ten times a page.
 DEAR = 10.0
 _HIDDEN = ("csrfmiddlewaretoken", "idempotency_key")
@@ -125,7 +127,10 @@ def refused(request: HttpRequest, principal: Principal | None, refusal: Refusal)
     """The refusal as a page of its own, or as a panel where htmx asked for a piece."""
     status, title, _ = PROBLEMS[refusal.slug]
     if is_htmx(request):
-        return piece(request, "components/refusal.html", {"refusal": refusal}, status=status)
+        answer = piece(request, "components/refusal.html", {"refusal": refusal}, status=status)
+        if refusal.slug == "rate_limited":
+            answer["HX-Reswap"] = "none"  # whoever looks every second simply looks again
+        return answer
     context = {"refusal": refusal, "title": title}
     return show(request, principal, "portal/message.html", context, status=status)
 

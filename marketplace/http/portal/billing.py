@@ -23,6 +23,7 @@ from marketplace.accounts import audit
 from marketplace.accounts.access import Principal
 from marketplace.http.api.paging import bad_cursor, decode_cursor, encode_cursor
 from marketplace.http.portal.base import (
+    ORDER,
     blame,
     claim_of,
     go,
@@ -165,6 +166,7 @@ def _progress(
         "title": title,
         "done": done,
         "returned": returned,
+        "order": request.session.get(ORDER),
         "every": 1 if state in _WAITING else 0,
     }
     if not is_htmx(request):

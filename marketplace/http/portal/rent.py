@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
@@ -20,6 +21,7 @@ from marketplace.catalog import registry, search
 from marketplace.catalog.needs import unmet
 from marketplace.catalog.templates import has
 from marketplace.http.portal.base import (
+    ORDER,
     SEE_OTHER,
     blame,
     claim_of,
@@ -91,13 +93,20 @@ def rent_now(request: HttpRequest, principal: Principal, offer: str) -> HttpResp
             )
         except Refusal as error:
             refusal = blame(form, error)
+            if error.slug == "insufficient_funds":
+                request.session[ORDER] = _address(offer, form.cleaned_data["gpus"])
         else:
+            request.session.pop(ORDER, None)
             return go(json.loads(rendered.body)["location"])
     else:
         refusal = InvalidRequest(
             {name: list(map(str, errors)) for name, errors in form.errors.items()}
         )
     return _rent_page(request, principal, row, form, refusal=refusal)
+
+
+def _address(offer: str, gpus: int) -> str:
+    return f"/offers/{offer}?{urlencode({'gpus': gpus})}"
 
 
 def _priced(request: HttpRequest, principal: Principal, offer: str) -> HttpResponse:

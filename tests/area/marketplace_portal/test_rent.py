@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.db import transaction
 
+from billing.models import TopUp
 from kernel.clock import now
 from marketplace.models import Quote, Rental
 from marketplace.rentals.timeline import move
@@ -123,6 +124,10 @@ def test_too_little_money_leads_to_the_top_up(supply: market.Supply) -> None:
     assert answer.status_code == 402
     assert "/billing#top-up" in answer.text
     assert not Rental.objects.exists()
+    started = poor.send(poor.get("/billing"), "/billing/topups", amount="50.00")
+    TopUp.objects.filter(state="pending").update(state="succeeded")
+    done = poor.get(started["Location"])
+    assert f"/offers/{supply.offer.public_id}?gpus=1" in done.text, "back to the order"
 
 
 def test_without_a_script_the_price_comes_with_the_page(
