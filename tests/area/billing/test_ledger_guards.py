@@ -12,7 +12,17 @@ from billing.ledger.accounts import account, lock_purse
 from billing.ledger.post import Entry, post
 from billing.models import Account, AccountKind, CauseType, TransactionKind
 from kernel.ids import new_id
-from tests.area.billing.conftest import DAY, USD, credit, limit, open_org, rent, use, window
+from tests.area.billing.conftest import (
+    DAY,
+    USD,
+    corrupt,
+    credit,
+    limit,
+    open_org,
+    rent,
+    use,
+    window,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -121,10 +131,7 @@ def test_one_cause_one_transaction(org):
 
 def test_books_find_what_was_corrupted_on_purpose(org):
     assert facade.books().balanced
-    with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL session_replication_role = replica")  # as a superuser could
-        cursor.execute("UPDATE billing_posting SET amount_micro = 7 WHERE amount_micro > 0")
-        cursor.execute("SET LOCAL session_replication_role = origin")
+    corrupt("billing_posting", "UPDATE billing_posting SET amount_micro = 7 WHERE amount_micro > 0")
     books = facade.books()
     assert not books.balanced
     assert books.unbalanced == 1
