@@ -84,7 +84,6 @@ class Stack:
         self.mail.mkdir()
         self.env = self._environment(database_url, broker_url)
         self.manage("migrate", "--verbosity", "0")
-        self.manage("load_templates")
         say("database migrated")
         self._start_web()
         for name in ("worker", "beat", "watcher"):
