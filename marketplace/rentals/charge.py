@@ -63,9 +63,6 @@ def settle(limit: int = _BATCH) -> int:
     """Give back the holds of ended rentals whose last second is charged; how many."""
     ended = Rental.objects.filter(settled_at=None, state__in=(FAILED, TERMINATED)).order_by("id")
     waiting: list[UUID] = list(ended.values_list("id", flat=True)[:limit])
-    if not waiting:
-        return 0
-    charge()
     return sum(_settle_one(rental_id) for rental_id in waiting)
 
 
@@ -75,7 +72,7 @@ def _settle_one(rental_id: UUID) -> bool:
         if rental.settled_at is not None or rental.state not in (FAILED, TERMINATED):
             return False
         if not provisioner.is_settled(rental_ref=rental_id):
-            return False  # a proof is still awaited; the next run looks again
+            return False  # an ended meter takes no more seconds: none may be lost here
         billing.end_rental(rental_ref=rental_id)
         Rental.objects.filter(id=rental_id).update(settled_at=AppNow())
         return True

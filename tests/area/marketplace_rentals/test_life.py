@@ -27,7 +27,7 @@ from provisioner.instances import meter, release
 from provisioner.instances.move import move
 from provisioner.instances.reasons import REASONS as INSTANCE_REASONS
 from provisioner.instances.state import MOVES as INSTANCE_MOVES
-from provisioner.models import Hold, Instance
+from provisioner.models import Hold, Instance, ReadyInterval
 from tests.market import USD, Renter, Supply, make_renter, make_supply, observe, order
 
 pytestmark = pytest.mark.django_db
@@ -166,6 +166,20 @@ def test_a_rental_is_not_shown_as_ended_before_its_seconds_are_charged(world):
     following.follow()
     shown = world.show()
     assert (shown["state"], shown["spent"]) == ("terminated", "0.333333")
+
+
+def test_a_hold_is_kept_as_long_as_a_second_is_uncharged(world):
+    world.run()
+    following.follow()
+    world.seen(NOON + timedelta(minutes=10))
+    world.renter.call("DELETE", world.path)
+    world.gone(NOON + timedelta(minutes=10, seconds=1))
+    following.follow()
+    ReadyInterval.objects.update(settled=False)
+    Rental.objects.update(settled_at=None)
+    assert charging.settle() == 0
+    ReadyInterval.objects.update(settled=True)
+    assert charging.settle() == 1
 
 
 def test_the_meter_stops_at_the_request_and_nothing_before_ready_is_charged(world):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import pytest
 
 from kernel.ids import new_id, parse
 from marketplace.models import Quote, Rental, RentalEvent
-from provisioner.models import Hold, Instance, Slot
+from marketplace.rentals import start
+from provisioner.models import DeviceGroup, Hold, Instance, Slot
 from tests.market import SSH_KEY, USD, Renter, Supply, make_renter, make_supply, order
 
 pytestmark = pytest.mark.django_db
@@ -66,6 +69,22 @@ def test_a_replay_finds_its_answer_although_its_quote_is_used_and_the_cards_are_
     assert renter.raw("POST", "/rentals", body, key=key) == first
     again = renter.call("POST", "/rentals", body)
     assert (again[0], again[1]["type"]) == (409, "/problems/quote_used")
+
+
+def test_a_duplicate_that_lost_to_its_own_first_run_gets_that_answer(renter):
+    supply = make_supply(1)
+    quote = renter.call("POST", "/quotes", {"offer": supply.offer.public_id, "gpus": 1})[1]
+    key = str(new_id())
+    body = order(supply.offer, requirement=..., quote=quote["id"])
+    first = renter.raw("POST", "/rentals", body, key=key)
+    # It looked for a stored answer before there was one, and for its quote after.
+    answers = [None, start.stored]
+    with patch.object(
+        start, "stored", lambda claim: found(claim) if (found := answers.pop(0)) else None
+    ):
+        assert renter.raw("POST", "/rentals", body, key=key) == first
+    assert answers == []
+    assert Rental.objects.count() == 1
 
 
 def test_a_requirement_takes_the_cheapest_that_fits(renter):
@@ -134,8 +153,6 @@ def test_a_taken_offer_names_alternatives_and_a_requirement_relaxations(renter):
 
 
 def test_a_stale_summary_never_refuses_a_free_card(supply, renter):
-    from provisioner.models import DeviceGroup
-
     DeviceGroup.objects.update(slots_free=0, largest_block=0)
     assert renter.call("POST", "/rentals", order(supply.offer))[0] == 202
 
