@@ -176,7 +176,13 @@ _BROKER_OPTIONS: dict[str, Any] = {
 }
 # A dead broker may cost a request 200 ms, not its answer. The worker blocks on its socket for
 # longer than that by design, so the limit is for everyone else.
-_PRODUCER_OPTIONS = {**_BROKER_OPTIONS, "socket_timeout": 0.2, "socket_connect_timeout": 0.2}
+# max_retries: kombu would sleep and connect again for 6 s although the task is sent without retry.
+_PRODUCER_OPTIONS = {
+    **_BROKER_OPTIONS,
+    "socket_timeout": 0.2,
+    "socket_connect_timeout": 0.2,
+    "max_retries": 0,
+}
 
 TERMS_VERSION = "2026-11-01"
 
