@@ -169,3 +169,28 @@ def test_an_event_about_a_foreign_object_is_told_from_a_lost_one(stripe):
     inbox.drain()
     assert StripeEvent.objects.get(id="evt_f").outcome == "ignored"
     assert StripeEvent.objects.get(id="evt_l").outcome == "orphan"
+
+
+def test_the_scheduled_tasks_do_all_of_it(stripe):
+    from billing import tasks
+
+    org = open_org()
+    wish = topup(org, 25 * USD)
+    tasks.stripe_out()
+    stripe.pay_page(facade.topup(org_ref=org, topup_id=wish).checkout_url)
+    tasks.stripe_poll()
+    tasks.stripe_in()
+    tasks.meter_mirror()
+    tasks.invoices()
+    assert available(org) == 25 * USD
+
+
+def test_no_call_leaves_from_inside_a_transaction(stripe):
+    from django.db import transaction
+
+    from billing.stripe_gateway.client import call
+
+    before = len(stripe.requests())
+    with transaction.atomic(), pytest.raises(RuntimeError, match="inside a transaction"):
+        call(lambda client: client.v1.customers.list())
+    assert len(stripe.requests()) == before
