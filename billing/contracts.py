@@ -92,7 +92,7 @@ class TransactionView:
     id: UUID
     kind: str
     at: datetime
-    amount_micro: int  # effect on the tenant's own account
+    amount_micro: int  # effect on available and held together; moves between them are left out
     text: str
     cause_type: str
     cause_id: str
