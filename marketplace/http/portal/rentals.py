@@ -15,9 +15,7 @@ from marketplace.accounts.access import Principal
 from marketplace.catalog.registry import by_slug
 from marketplace.http.api.paging import keyset_page
 from marketplace.http.portal.base import (
-    claim_of,
     is_htmx,
-    new_key,
     once_to,
     page,
     piece,
@@ -97,12 +95,12 @@ def rental_live(request: HttpRequest, principal: Principal, rental: str) -> Http
 
 @page(scope="rentals:write")
 def terminate(request: HttpRequest, principal: Principal, rental: str) -> HttpResponse:
-    """GET: the consequences, in a dialog or on a page. POST: the end."""
+    """GET: the consequences, in a dialog or on a page. POST: the end; asking twice is harmless."""
     refusal = None
     if request.method == "POST":
         try:
             return once_to(
-                claim_of(request, principal),
+                None,
                 lambda: stop.terminate(acting=principal, rental_id=rental),
                 lambda ended: f"/rentals/{ended.public_id}",
             )
@@ -111,7 +109,6 @@ def terminate(request: HttpRequest, principal: Principal, rental: str) -> HttpRe
     found = read.get(principal, rental)
     context: dict[str, Any] = {
         "rental": {"id": found.public_id, "name": found.name},
-        "idempotency_key": new_key(),
         "refusal": refusal,
     }
     if is_htmx(request):
