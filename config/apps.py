@@ -29,6 +29,7 @@ class PlatformConfig(AppConfig):
 
         pre_migrate.connect(drop_facts, dispatch_uid="facts.drop")
         post_migrate.connect(create_facts, dispatch_uid="facts.create")
+        post_migrate.connect(load_templates, dispatch_uid="templates.load")
 
 
 def _is_last(sender: AppConfig) -> bool:
@@ -53,3 +54,13 @@ def create_facts(sender: AppConfig, using: str, plan: Any = (), **_: Any) -> Non
         row = cursor.fetchone()
         if row and row[0]:
             cursor.execute(_SQL.read_text())
+
+
+def load_templates(sender: AppConfig, using: str, **_: Any) -> None:
+    """After the last application migrated: the curated templates as their data file has them."""
+    from marketplace.catalog.templates import load_curated
+    from marketplace.models import Template
+
+    tables = connections[using].introspection.table_names()
+    if _is_last(sender) and Template._meta.db_table in tables:
+        load_curated()

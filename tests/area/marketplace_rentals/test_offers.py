@@ -148,14 +148,15 @@ def test_pages_follow_the_order_through_ties_and_inserts(supplies):
     for _ in range(5):
         make_supply(1, price=1 * USD)
     for order in ("price", "-price", "reliability", "performance"):
-        seen, cursor, pages = [], "", 0
-        while cursor is not None:
-            status, page = public_get(
-                f"/offers?order={order}&limit=2" + (f"&cursor={cursor}" if cursor else "")
-            )
+        seen: list[tuple[str, str]] = []
+        following: str | None = ""
+        pages = 0
+        while following is not None:
+            status, page = public_get(f"/offers?order={order}&limit=2{following}")
             assert status == 200
             seen += [(row["price_per_gpu_hour"], row["id"]) for row in page["items"]]
             cursor, pages = page["next_cursor"], pages + 1
+            following = f"&cursor={cursor}" if cursor else None
             if pages == 1:
                 make_supply(1, price=int(0.5 * USD))  # before, in between or behind: never twice
         ids = [identifier for _, identifier in seen]

@@ -7,6 +7,7 @@ from unittest.mock import patch
 import pytest
 
 from kernel.ids import new_id, parse
+from marketplace.accounts import idempotency
 from marketplace.models import Quote, Rental, RentalEvent
 from marketplace.rentals import start
 from provisioner.models import DeviceGroup, Hold, Instance, Slot
@@ -78,7 +79,7 @@ def test_a_duplicate_that_lost_to_its_own_first_run_gets_that_answer(renter):
     body = order(supply.offer, requirement=..., quote=quote["id"])
     first = renter.raw("POST", "/rentals", body, key=key)
     # It looked for a stored answer before there was one, and for its quote after.
-    answers = [None, start.stored]
+    answers = [None, idempotency.stored]
     with patch.object(
         start, "stored", lambda claim: found(claim) if (found := answers.pop(0)) else None
     ):

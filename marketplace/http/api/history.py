@@ -1,0 +1,137 @@
+"""What happened to rentals and what it cost: events, charges, and the evidence behind each."""
+
+from __future__ import annotations
+
+from django.http import HttpResponse
+from django.urls import path
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+
+from marketplace.accounts.access import visible
+from marketplace.http.api.base import ApiView
+from marketplace.http.api.fields import Shown
+from marketplace.http.api.schema import paged as pages
+from marketplace.models import RentalEvent
+from marketplace.rentals import read
+from marketplace.rentals.present import describe_charge, describe_event, describe_evidence
+
+
+class EventOut(Shown):
+    """One step of a rental's life, with its reason, actor and evidence."""
+
+    id = serializers.CharField()
+    seq = serializers.IntegerField()
+    at = serializers.CharField()
+    rental = serializers.CharField()
+    state = serializers.CharField()
+    reason = serializers.CharField()
+    fault = serializers.CharField(allow_null=True)
+    actor = serializers.CharField()
+    text = serializers.CharField()
+    evidence = serializers.DictField()
+
+
+class RentalEvents(ApiView):
+    """The timeline of a rental, from its first step."""
+
+    scopes = {"GET": "rentals:read"}
+    lists = True
+
+    @extend_schema(responses={200: pages(EventOut)})
+    def get(self, request: Request, rental_id: str) -> HttpResponse:
+        rental = read.get(self.principal(request), rental_id)
+        return self.page(request, read.events(rental), describe_event, order=("seq",))
+
+
+class Events(ApiView):
+    """What happened to all rentals of the organization, newest first."""
+
+    scopes = {"GET": "rentals:read"}
+    lists = True
+
+    @extend_schema(responses={200: pages(EventOut)})
+    def get(self, request: Request) -> HttpResponse:
+        return self.page(request, visible(RentalEvent, self.principal(request)), describe_event)
+
+
+class ChargeOut(Shown):
+    """One unbroken rated window inside one clock hour."""
+
+    id = serializers.CharField()
+    rental = serializers.CharField()
+    seq = serializers.IntegerField()
+    kind = serializers.CharField()
+    # "from" is a word of the language: the field is set below.
+    to = serializers.CharField()
+    seconds = serializers.IntegerField()
+    gpus = serializers.IntegerField()
+    price_per_hour = serializers.CharField()
+    amount = serializers.CharField()
+    currency = serializers.CharField()
+    transaction = serializers.CharField()
+
+
+ChargeOut._declared_fields["from"] = serializers.CharField()
+
+
+class Charges(ApiView):
+    """The usage lines of a rental, oldest first."""
+
+    scopes = {"GET": "billing:read"}
+    lists = True
+
+    @extend_schema(responses={200: pages(ChargeOut)})
+    def get(self, request: Request, rental_id: str) -> HttpResponse:
+        rental = read.get(self.principal(request), rental_id)
+        return self.page_of(
+            request,
+            read.charges(rental),
+            lambda charge: describe_charge(charge, rental.currency),
+            key=lambda charge: f"{charge.seq:012d}",
+        )
+
+
+class Observation(Shown):
+    at = serializers.CharField()
+    kind = serializers.CharField()
+
+
+class EvidenceOut(Shown):
+    """The observations that justify the seconds of a charge."""
+
+    charge = serializers.CharField()
+    rental = serializers.CharField()
+    to = serializers.CharField()
+    seconds = serializers.IntegerField()
+    instance = serializers.CharField()
+    interval = serializers.CharField()
+    pod_uid = serializers.CharField()
+    opened_at = serializers.CharField()
+    closed_at = serializers.CharField(allow_null=True)
+    close_reason = serializers.CharField(allow_null=True)
+    proof = serializers.DictField()
+    observations = Observation(many=True)
+
+
+EvidenceOut._declared_fields["from"] = serializers.CharField()
+
+
+class ChargeEvidence(ApiView):
+    """Why these seconds were charged."""
+
+    scopes = {"GET": "billing:read"}
+
+    @extend_schema(responses={200: EvidenceOut})
+    def get(self, request: Request, charge_id: str) -> HttpResponse:
+        self.filters(request, {})
+        charge, evidence = read.evidence(self.principal(request), charge_id)
+        return self.show(describe_evidence(charge, evidence))
+
+
+urls = [
+    path("rentals/<str:rental_id>/events", RentalEvents.as_view()),
+    path("rentals/<str:rental_id>/charges", Charges.as_view()),
+    path("events", Events.as_view()),
+    path("charges/<str:charge_id>/evidence", ChargeEvidence.as_view()),
+]
