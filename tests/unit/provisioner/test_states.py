@@ -42,9 +42,9 @@ def test_gone_is_final_and_reached_only_through_stopping() -> None:
 
 
 def test_the_named_sets_are_consistent() -> None:
-    assert TERMINAL == {S.GONE}
-    assert HOLDS_CARDS == set(S) - TERMINAL
-    assert MAY_HAVE_POD == HOLDS_CARDS - {S.RESERVED}
+    assert {S.GONE} == TERMINAL
+    assert set(S) - TERMINAL == HOLDS_CARDS
+    assert HOLDS_CARDS - {S.RESERVED} == MAY_HAVE_POD
     assert METERED <= SERVING <= HOLDS_CARDS
     assert COMING_UP | SERVING | {S.STOPPING} | TERMINAL == set(S)
     assert not COMING_UP & SERVING
