@@ -61,6 +61,11 @@ class Operation:
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
 
+    @staticmethod
+    def shape(path: str) -> str:
+        """``/api/v1/rentals/{rental_id}`` -> ``rentals/{}``."""
+        return re.sub(r"\{[^}]*\}", "{}", path.removeprefix("/api/v1/"))
+
     def at(self, identifier: str) -> str:
         return self.path.replace("{}", identifier)
 
@@ -76,7 +81,7 @@ def operations() -> list[Operation]:
                 found.append(
                     Operation(
                         method=method.upper(),
-                        path=re.sub(r"\{[^}]*\}", "{}", path.removeprefix("/api/v1/")),
+                        path=Operation.shape(path),
                         scope=described.get("x-scope"),
                         public=not described.get("security"),
                         listed="cursor" in names,

@@ -15,6 +15,7 @@ from kernel.clock import now
 from marketplace.accounts import join, keys
 from marketplace.accounts.access import ROLE_SCOPES, SCOPES, Principal, principal_of
 from marketplace.models import Membership, Organization, User
+from tests.area.marketplace_accounts import described
 
 PASSWORD = "correct horse battery"
 
@@ -33,15 +34,17 @@ class Api:
             sent.setdefault("Authorization", f"Bearer {self.key}")
         if method == "POST":
             sent.setdefault("Idempotency-Key", uuid.uuid4().hex)
+        address = path if path.startswith("/") else f"/api/v1/{path}"
         response: Any = self.client.generic(
             method,
-            path if path.startswith("/") else f"/api/v1/{path}",
+            address,
             body if isinstance(body, str) else json.dumps(body) if body is not None else "",
             content_type="application/json",
             headers={name: value for name, value in sent.items() if value},
         )
         is_json = "json" in response.get("Content-Type", "") and response.content
         response.data = json.loads(response.content) if is_json else None
+        described.check(method, address.partition("?")[0], response.status_code, response.data)
         return response
 
     def get(self, path: str, **headers: str) -> Any:

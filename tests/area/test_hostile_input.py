@@ -1,0 +1,224 @@
+"""Every field of every body and every parameter, given what nobody should send: never a 5xx."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from kernel.ids import public
+from marketplace.http import ratelimit
+from marketplace.models import AuditEntry, IdempotencyKey, Provider
+from tests.area.marketplace_accounts import people
+from tests.area.marketplace_accounts.described import described
+from tests.area.marketplace_accounts.people import Api
+from tests.area.test_every_operation import BODIES, Operation, operations
+from tests.market import SSH_KEY, Supply, add_credit, make_supply, order
+
+pytestmark = pytest.mark.django_db
+
+HOSTILE: list[Any] = [
+    None,
+    True,
+    0,
+    -1,
+    2**31,
+    2**63,
+    10**400,
+    1.5,
+    1e308,
+    "",
+    " ",
+    "x",
+    "x" * 70_000,
+    "\u202e\u0007\u2028",
+    "\U0001f600",
+    "' OR 1=1 --",
+    "{{7*7}}<script>",
+    "../../etc/passwd",
+    "9" * 400,
+    "0.0000001",
+    "2036-13-45T99:99:99Z",
+    "9999-12-31T23:59:59.999999-12:00",
+    "0001-01-01T00:00:00+12:00",
+    [],
+    [[]],
+    [None],
+    ["x"] * 1000,
+    {},
+    {"x": {"x": {"x": []}}},
+    {"": ""},
+    {"x" * 300: "y"},
+]
+
+
+@pytest.fixture(autouse=True)
+def fresh_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ratelimit, "requests", ratelimit.Buckets(burst=1e9))
+
+
+def bodies(supply: Supply) -> dict[str, Any]:
+    """Bodies that are right in every field, so that one wrong field is what is tested."""
+    token = {"token": "x", "password": people.PASSWORD}
+    return {
+        **BODIES,
+        "POST api-keys": {"name": "x", "scopes": ["account:read"], "expires_at": None},
+        "POST billing/payment-methods": {"return_url": "https://example.com/"},
+        "POST billing/topups": {"amount": "5", "return_url": "https://example.com/"},
+        "POST email-verification": token,
+        "POST email-verification/resend": {"email": "x@example.com"},
+        "POST password-reset": {"email": "x@example.com"},
+        "POST password-reset/confirm": token,
+        "POST projects": {"name": "x"},
+        "POST provider": {"contact_email": "x@example.com", "description": "x"},
+        "PATCH provider": {"contact_email": "x@example.com"},
+        "POST provider/datacenters": {"name": "x", "region": "eu", "country": "DE"},
+        "POST provider/clusters": {
+            "name": "x",
+            "datacenter": supply.datacenter.public_id,
+            "api_url": "https://127.0.0.1:6443",
+            "ca_pem": "x",
+            "token": "x",
+        },
+        "POST quotes": {"offer": supply.offer.public_id, "gpus": 1},
+        "POST rentals": order(supply.offer),
+        "POST session": {"email": "x@example.com", "password": "x"},
+        "POST signup": {
+            "email": "x@example.com",
+            "password": people.PASSWORD,
+            "organization": "x",
+            "accepted_terms_version": "x",
+        },
+        "POST ssh-keys": {"name": "x", "public_key": SSH_KEY},
+    }
+
+
+def caller_for(operation: Operation, supply: Supply) -> Api:
+    """Somebody with the right and, as a renter, with credit."""
+    if operation.scope == "staff":
+        return people.api_of(people.staff())
+    if operation.path.startswith("provider"):
+        return Api(people.anonymous().client, supply.owner.secret)
+    person = people.sign_up()
+    add_credit(people.acting(person).org.id, 1000_000_000)
+    return people.api_of(person)
+
+
+def target(operation: Operation, supply: Supply, caller: Api) -> str:
+    """The address with an object of the caller's own in it, where there is one."""
+    if operation.path.startswith("provider/offers"):
+        return operation.at(supply.offer.public_id)
+    if operation.path.startswith("provider/clusters/"):
+        return operation.at(f"clu_{'0' * 26}")
+    if operation.path.startswith("staff/providers"):
+        return operation.at(supply.provider.public_id)
+    if operation.path.startswith("staff/organizations"):
+        return operation.at(supply.owner.principal.org.public_id)
+    if operation.path.startswith("rentals/"):
+        made = caller.post("rentals", order(supply.offer))
+        assert made.status_code == 202, made.content
+        return operation.at(made.data["id"])
+    assert "{}" not in operation.path, f"give this test an object for {operation}"
+    return operation.path
+
+
+def properties(operation: Operation) -> list[str]:
+    schemas = described()["components"]["schemas"]
+    for path, methods in described()["paths"].items():
+        if Operation.shape(path) == operation.path and operation.method.lower() in methods:
+            content = methods[operation.method.lower()]["requestBody"]["content"]
+            name = content["application/json"]["schema"]["$ref"].rpartition("/")[2]
+            return sorted(schemas[name]["properties"])
+    raise AssertionError(f"{operation} is not described")
+
+
+@pytest.mark.parametrize(
+    "operation", [operation for operation in operations() if operation.takes_body], ids=str
+)
+def test_one_hostile_field_never_breaks_an_operation(operation: Operation) -> None:
+    supply = make_supply(8)
+    right = bodies(supply)
+    assert str(operation) in right, f"give this test a right body for {operation}"
+    caller = caller_for(operation, supply)
+    address = target(operation, supply, caller)
+    Provider.objects.update(allowed_networks=["127.0.0.0/8"], allowed_ports=[6443])
+    fields = properties(operation)
+    assert fields
+    for field in fields:
+        for value in HOSTILE:
+            body = {**right[str(operation)], field: value}
+            answer = caller.call(operation.method, address, body)
+            shown = f"{field}={str(value)[:60]!r}: {answer.content[:300]!r}"
+            assert answer.status_code < 500, shown
+            if answer.status_code >= 400:
+                assert answer["Content-Type"] == "application/problem+json", shown
+
+
+def parameters(operation: Operation) -> list[str]:
+    for path, methods in described()["paths"].items():
+        if Operation.shape(path) == operation.path and operation.method.lower() in methods:
+            return [
+                parameter["name"]
+                for parameter in methods[operation.method.lower()].get("parameters", [])
+                if parameter["in"] == "query"
+            ]
+    return []
+
+
+@pytest.mark.parametrize(
+    "operation", [found for found in operations() if parameters(found)], ids=str
+)
+def test_one_hostile_parameter_never_breaks_a_list(operation: Operation) -> None:
+    supply = make_supply(2)
+    caller = caller_for(operation, supply)
+    if operation.path == "offers/{}":
+        address = operation.at(supply.offer.public_id)
+    elif operation.path.startswith("provider/clusters/"):
+        address = operation.at(public("cluster", supply.cluster.id))
+    else:
+        address = target(operation, supply, caller)
+    values = {str(value) for value in HOSTILE if not isinstance(value, list | dict)}
+    for name in parameters(operation):
+        for value in [*sorted(values - {"x" * 70_000}), "\x00", "a,b", "WyJ4Il0", "%F0"]:
+            query = urlencode({name: value})
+            answer = caller.get(f"{address}?{query}")
+            shown = f"{query[:80]}: {answer.content[:300]!r}"
+            assert answer.status_code < 500, shown
+            assert answer.status_code in {200, 400, 404}, shown
+
+
+KEYED = [found for found in operations() if found.method == "POST" and not found.public]
+
+
+@pytest.mark.parametrize("operation", KEYED, ids=str)
+def test_one_key_has_one_effect_and_one_answer(operation: Operation) -> None:
+    supply = make_supply(8)
+    caller = caller_for(operation, supply)
+    address = target(operation, supply, caller)
+    body = bodies(supply).get(str(operation), {})
+    missing = caller.post(address, body, Idempotency_Key="")
+    assert (missing.status_code, missing.data["type"]) == (400, "/problems/malformed")
+    kept, audited = IdempotencyKey.objects.count(), AuditEntry.objects.count()
+    first = caller.post(address, body, Idempotency_Key="once")
+    if first.status_code >= 300:
+        assert str(operation) in REFUSED, first.content
+        assert (IdempotencyKey.objects.count(), AuditEntry.objects.count()) == (kept, audited)
+        return
+    effects = AuditEntry.objects.count()
+    again = caller.post(address, body, Idempotency_Key="once")
+    assert again["Idempotency-Replayed"] == "true"
+    secret = {"secret": None, "shown_once": True} if "secret" in first.data else {}
+    assert again.data == {**first.data, **secret}
+    assert secret or again.content == first.content
+    assert AuditEntry.objects.count() == effects
+    other = caller.post(address, {**body, "other": 1}, Idempotency_Key="once")
+    assert other.status_code == 422
+
+
+# Right in form, and refused for what the test's market is: applied already, no such CA, no credit.
+REFUSED = {
+    "POST provider",
+    "POST provider/clusters",
+    "POST staff/organizations/{}/close-period",
+}
