@@ -26,9 +26,9 @@ MAX_WAIT: Final = 60
 # A look costs one indexed read. Four a second feel immediate; more would load the database for
 # nobody's benefit, fewer would be seen.
 _LOOK_EVERY: Final = 0.25
-# A waiting request keeps a thread. Beyond this many the others answer at once with what is, so
-# that waiters never take the whole process.
-_waiting = threading.BoundedSemaphore(24)
+# A waiting request keeps one of a web process's threads (16 as we start it). Beyond half of them
+# the others answer at once with what is, so that waiters never take the whole process.
+_waiting = threading.BoundedSemaphore(8)
 
 
 def rentals(acting: Principal) -> QuerySet[Rental]:

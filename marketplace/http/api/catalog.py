@@ -14,13 +14,21 @@ from kernel.errors import InvalidRequest
 from marketplace.accounts.access import Principal
 from marketplace.catalog import quote as quotes
 from marketplace.catalog import registry, search, templates
-from marketplace.catalog.query import FILTERS, MAX_GPUS, OfferQuery, parse_requirement
+from marketplace.catalog.query import (
+    FILTERS,
+    MAX_GPUS,
+    OfferQuery,
+    invalid_filter,
+    parse_requirement,
+    unknown_filter,
+)
 from marketplace.http.api.base import ApiView, Body
 from marketplace.http.api.fields import Later, Shown
 from marketplace.http.api.paging import parse_limit
 from marketplace.http.api.schema import paged as pages
 
 MAX_DISK_GIB = 1_000_000
+PAGING = ("cursor", "limit")
 
 
 class Accelerator(Shown):
@@ -151,6 +159,9 @@ _FILTER_TEXT = {
 }
 
 
+_KNOWN = (*FILTERS, *PAGING)
+
+
 class Offers(ApiView):
     """What can be rented. A filter is never dropped: unknown or malformed ones are refused."""
 
@@ -168,7 +179,12 @@ class Offers(ApiView):
     )
     def get(self, request: Request) -> HttpResponse:
         given = {name: list(values) for name, values in request.query_params.lists()}
-        for name in ("cursor", "limit"):
+        for name, values in given.items():
+            if name not in _KNOWN:
+                raise unknown_filter(name, _KNOWN)
+            if name in PAGING and len(values) != 1:
+                raise invalid_filter(name, "give it once")
+        for name in PAGING:
             given.pop(name, None)
         query = search.parse(given)
         page = search.search(

@@ -428,6 +428,21 @@ def test_waiting_for_a_state_answers_when_it_is_there_or_can_never_be(world):
     assert world.renter.call("GET", f"{world.path}?wait_state=running&timeout=61")[0] == 400
 
 
+def test_waiters_never_take_the_whole_process(world):
+    taken = 0
+    while read._waiting.acquire(blocking=False):
+        taken += 1
+    try:
+        paused: list[float] = []
+        found = read.wait_for(
+            world.renter.principal, world.path.rsplit("/", 1)[-1], "running", 60,
+            pause=paused.append,
+        )  # fmt: skip
+    finally:
+        read._waiting.release(taken)
+    assert (taken, found.state, paused) == (8, "provisioning", [])
+
+
 def test_every_reason_and_move_of_an_instance_has_its_place_here():
     assert set(INSTANCE_REASONS) <= set(REASONS)
     shown = following._SHOWN_AS

@@ -126,6 +126,8 @@ def test_filters(supplies):
         ("min_reliability=2", "invalid_filter", "min_reliability", None),
         ("interconnect=string", "invalid_filter", "interconnect", None),
         ("order=cheap", "invalid_filter", "order", None),
+        ("limt=5", "unknown_filter", "limt", "limit"),
+        ("limit=5&limit=6", "invalid_filter", "limit", None),
         ("limit=0", "invalid_filter", "limit", None),
         ("limit=201", "invalid_filter", "limit", None),
         ("cursor=AAAA", "invalid_cursor", None, None),
