@@ -82,53 +82,83 @@ def violations(pod: dict[str, Any], ordered: PodSpec) -> list[str]:
         if not kept:
             found.append(text)
 
-    rule("labels name instance, rental, tenant, generation",
-         all(meta["labels"].get(f"gpuyard.io/{key}") for key in
-             ("instance", "rental", "tenant", "generation")))
+    rule(
+        "labels name instance, rental, tenant, generation",
+        all(
+            meta["labels"].get(f"gpuyard.io/{key}")
+            for key in ("instance", "rental", "tenant", "generation")
+        ),
+    )
     rule("no annotations", "annotations" not in meta)
     rule("no service-account token", body["automountServiceAccountToken"] is False)
     rule("no service links", body["enableServiceLinks"] is False)
     rule("no host namespaces", not {"hostPID", "hostIPC", "hostNetwork"} & set(body))
     rule("bound by affinity, never by nodeName", "nodeName" not in body)
     terms = body["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][
-        "nodeSelectorTerms"]
+        "nodeSelectorTerms"
+    ]
     fields = [f for term in terms for f in term["matchFields"]]
-    rule("exactly the reserved node",
-         fields == [{"key": "metadata.name", "operator": "In", "values": [ordered.node]}])
+    rule(
+        "exactly the reserved node",
+        fields == [{"key": "metadata.name", "operator": "In", "values": [ordered.node]}],
+    )
     rule("restarts counted by us", body["restartPolicy"] == "Always")
     rule("seccomp", body["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"})
-    rule("volumes are memory only",
-         all(set(v) == {"name", "emptyDir"} and v["emptyDir"]["medium"] == "Memory"
-             for v in body["volumes"]))
+    rule(
+        "volumes are memory only",
+        all(
+            set(v) == {"name", "emptyDir"} and v["emptyDir"]["medium"] == "Memory"
+            for v in body["volumes"]
+        ),
+    )
     half = f"{ordered.ram_mib // 2}Mi"
     rule("shm is half the memory", [v["emptyDir"]["sizeLimit"] for v in body["volumes"]] == [half])
-    rule("shm is mounted", body["containers"][0]["volumeMounts"] ==
-         [{"name": "shm", "mountPath": "/dev/shm"}])
+    rule(
+        "shm is mounted",
+        body["containers"][0]["volumeMounts"] == [{"name": "shm", "mountPath": "/dev/shm"}],
+    )
     tolerated = {(t.get("key"), t.get("effect")) for t in body["tolerations"]}
-    rule("tolerates the pool and silent nodes only", tolerated == {
-        ("gpuyard.io/pool", "NoSchedule"),
-        ("node.kubernetes.io/not-ready", "NoExecute"),
-        ("node.kubernetes.io/unreachable", "NoExecute")})
-    rule("silence is bounded", all("tolerationSeconds" in t for t in body["tolerations"]
-                                   if t["effect"] == "NoExecute"))
-    rule("one container and one check",
-         [c["name"] for c in body["containers"]] == ["main"]
-         and [c["name"] for c in body["initContainers"]] == ["gpuyard-check"])
+    rule(
+        "tolerates the pool and silent nodes only",
+        tolerated
+        == {
+            ("gpuyard.io/pool", "NoSchedule"),
+            ("node.kubernetes.io/not-ready", "NoExecute"),
+            ("node.kubernetes.io/unreachable", "NoExecute"),
+        },
+    )
+    rule(
+        "silence is bounded",
+        all("tolerationSeconds" in t for t in body["tolerations"] if t["effect"] == "NoExecute"),
+    )
+    rule(
+        "one container and one check",
+        [c["name"] for c in body["containers"]] == ["main"]
+        and [c["name"] for c in body["initContainers"]] == ["gpuyard-check"],
+    )
     for c in containers:
         limits, requests = c["resources"]["limits"], c["resources"]["requests"]
         rule("requests equal limits", limits == requests)
-        rule("all resources are limited", set(limits) == {
-            ordered.resource, "cpu", "memory", "ephemeral-storage"})
+        rule(
+            "all resources are limited",
+            set(limits) == {ordered.resource, "cpu", "memory", "ephemeral-storage"},
+        )
         rule("the ordered cards", limits[ordered.resource] == str(ordered.gpus))
         rule("image by digest", c["image"].count("@sha256:") == 1)
         rule("not privileged", c["securityContext"]["privileged"] is False)
         rule("capabilities dropped", c["securityContext"]["capabilities"]["drop"] == ["ALL"])
-        rule("only harmless capabilities", not
-             {"SYS_ADMIN", "NET_ADMIN", "NET_RAW", "SYS_PTRACE", "MKNOD", "SYS_MODULE"}
-             & set(c["securityContext"]["capabilities"]["add"]))
-        rule("environment from the secret only", all(
-            set(e) == {"name", "valueFrom"} and set(e["valueFrom"]) == {"secretKeyRef"}
-            for e in c.get("env", [])))
+        rule(
+            "only harmless capabilities",
+            not {"SYS_ADMIN", "NET_ADMIN", "NET_RAW", "SYS_PTRACE", "MKNOD", "SYS_MODULE"}
+            & set(c["securityContext"]["capabilities"]["add"]),
+        )
+        rule(
+            "environment from the secret only",
+            all(
+                set(e) == {"name", "valueFrom"} and set(e["valueFrom"]) == {"secretKeyRef"}
+                for e in c.get("env", [])
+            ),
+        )
         rule("no secret as a whole", "envFrom" not in c)
         rule("no host ports", all("hostPort" not in p for p in c.get("ports", [])))
         rule("no host paths", all("hostPath" not in v for v in body["volumes"]))

@@ -32,12 +32,12 @@ END
 *) exit 1 ;;
 esac
 """
-XPU_SMI = '''\
+XPU_SMI = """\
 cat <<END
 Device Name, UUID, Memory Physical Size
 "Intel(R) Data Center GPU Max 1550", "00000000-0000-0029-0000-002f0bd58086", "131072.00 MiB"
 END
-'''
+"""
 
 
 def run(slug: str, tool: str, body: str, folder: Path) -> tuple[int, str]:
@@ -77,7 +77,7 @@ def test_the_report_proves_the_cards(slug, tool, body, count, tmp_path) -> None:
 
 
 def test_hostile_names_stay_inside_their_strings(tmp_path) -> None:
-    body = "echo 'GPU-1, \"},{\"uid\":\"x\\\\, 81559'\n"
+    body = 'echo \'GPU-1, "},{"uid":"x\\\\, 81559\'\n'
     code, message = run("nvidia-h100-80gb-sxm", "nvidia-smi", body, tmp_path)
     assert code == 0
     assert len(json.loads(message)["devices"]) == 1

@@ -116,9 +116,7 @@ def test_only_nodes_with_label_and_taint_are_sold() -> None:
 
 def test_other_taints_and_cordons_keep_us_off() -> None:
     cordoned = only(node_json(unschedulable=True))
-    tainted = only(
-        node_json(taints=[POOL_TAINT, {"key": "x", "value": "", "effect": "NoExecute"}])
-    )
+    tainted = only(node_json(taints=[POOL_TAINT, {"key": "x", "value": "", "effect": "NoExecute"}]))
     assert not cordoned.schedulable
     assert not tainted.schedulable
     soft = [POOL_TAINT, {"key": "x", "value": "", "effect": "PreferNoSchedule"}]
@@ -145,9 +143,7 @@ def test_a_model_under_two_resources_of_one_cluster_is_not_sold(monkeypatch) -> 
     nvidia = families()["nvidia.com/gpu"]
     doubled = {**families(), "example.com/gpu": replace(nvidia, resource="example.com/gpu")}
     monkeypatch.setattr(parse, "families", lambda: doubled)
-    found = parse.nodes(
-        [node_json(name="a"), node_json(name="b", devices={"example.com/gpu": 8})]
-    )
+    found = parse.nodes([node_json(name="a"), node_json(name="b", devices={"example.com/gpu": 8})])
     assert [s.unsold[0] for node in found for s in node.shares] == ["advertised_twice"] * 2
 
 
@@ -187,12 +183,16 @@ def test_the_registry_holds_every_vendor_and_no_model_twice() -> None:
         "nvidia", "amd", "huawei", "cambricon", "hygon", "intel", "mthreads", "metax", "iluvatar",
         "enflame", "kunlunxin", "birentech",
     }  # fmt: skip
-    assert {"nvidia-rtx-4090", "nvidia-h100-80gb-sxm", "amd-mi300x", "ascend-910b"} <= set(by_slug())
+    assert {"nvidia-rtx-4090", "nvidia-h100-80gb-sxm", "amd-mi300x", "ascend-910b"} <= set(
+        by_slug()
+    )
     for family in families().values():
         assert family.check.strip()
         for model in family.models:
             # A model's own name in its label must never mean another model of the family as well.
-            others = [m for m in family.models if m is not model and m.memory_mib == model.memory_mib]
+            others = [
+                m for m in family.models if m is not model and m.memory_mib == model.memory_mib
+            ]
             for pattern in model.match:
                 plain = pattern.pattern.replace("\\", "")
                 assert not [m.slug for m in others if m.is_named(plain)], plain
