@@ -9,6 +9,10 @@
   const shapes = {
     full: { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit" },
     day: { day: "numeric", month: "short", year: "numeric" },
+    exact: {
+      day: "numeric", month: "short", year: "numeric",
+      hour: "2-digit", minute: "2-digit", second: "2-digit",
+    },
     short: { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" },
     minute: { hour: "2-digit", minute: "2-digit" },
     clock: { hour: "2-digit", minute: "2-digit", second: "2-digit" },

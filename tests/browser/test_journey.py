@@ -194,7 +194,10 @@ def look_at_evidence(hand: Hand, page: Page) -> None:
     hand.click(page.locator("#rental-charges a.button").first)
     expect(page.get_by_role("heading", name=re.compile("What justifies"))).to_be_visible()
     expect(page.get_by_text("Proof that it worked")).to_be_visible()
-    assert page.locator("main table tbody tr").count() > 0, "observations of the cluster"
+    expect(page.locator("td", has_text="MiB")).to_have_count(2)  # one row per rented card
+    seen = page.locator("#observations tbody tr")
+    assert seen.count() > 0
+    assert seen.locator("time").count() == seen.count(), "each observation has its time"
 
 
 def balance_is_right(page: Page, world: World, charged: int) -> None:

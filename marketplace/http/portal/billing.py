@@ -209,7 +209,9 @@ def invoices_page(request: HttpRequest, principal: Principal) -> HttpResponse:
 @page(scope="billing:read")
 def invoice_page(request: HttpRequest, principal: Principal, invoice: str) -> HttpResponse:
     view = billing.invoice(org_ref=principal.org.id, invoice_id=_id("invoice", invoice))
-    return show(request, principal, "portal/invoice.html", {"invoice": view})
+    return show(
+        request, principal, "portal/invoice.html", {"invoice": view, "carried": -view.carried_micro}
+    )
 
 
 def _topup(view: TopUpView) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from marketplace.rentals.state import BILLABLE
 # While it moves a second is what people notice; a running rental changes by the meter only.
 _MOVING_S: Final = 1
 _RESTING_S: Final = 3
+_SHOWN: Final = 100  # micro-units: an estimate is shown to a hundredth of a cent
 _PLACES: Final = (
     ("head", "top"),
     ("stats", "main"),
@@ -99,7 +100,7 @@ def look(rental: Rental) -> Look:
 
 
 def _event(event: dict[str, Any]) -> dict[str, Any]:
-    return {**event, "label": words.word("rental", event["state"]).label}
+    return {**event, "label": words.step(event["state"], event["reason"])}
 
 
 def running_up(rental: Rental, charges: list[ChargeView], present: datetime) -> str | None:
@@ -112,4 +113,4 @@ def running_up(rental: Rental, charges: list[ChargeView], present: datetime) -> 
         return None
     since = max([rental.ready_at, rental.state_since, *(charge.to_at for charge in charges[-1:])])
     seconds = max(0, int((present - since).total_seconds()))
-    return format_micro(rental.price_micro_h * seconds // 3600)
+    return format_micro(rental.price_micro_h * seconds // 3600 // _SHOWN * _SHOWN)

@@ -129,10 +129,19 @@ def evidence(request: HttpRequest, principal: Principal, charge: str) -> HttpRes
     context = {
         "charge": describe_charge(line, "USD"),
         "evidence": shown,
-        "proof": [(clean(name), clean(value)) for name, value in sorted(proof.proof.items())],
-        "observations": shown["observations"],
+        "devices": _devices(proof.proof),
     }
     return show(request, principal, "portal/evidence.html", context)
+
+
+def _devices(proof: dict[str, Any]) -> list[dict[str, str]]:
+    """The cards that the machine reported before the meter opened, as clean text."""
+    listed = proof.get("devices")
+    return [
+        {name: clean(device.get(name, "")) for name in ("uid", "model", "memory_mib")}
+        for device in (listed if isinstance(listed, list) else [])
+        if isinstance(device, dict)
+    ]
 
 
 urls = [

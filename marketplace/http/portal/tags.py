@@ -45,12 +45,11 @@ def money(value: object, currency: str = "USD") -> str:
 
 @register.filter
 def cents(value: object, currency: str = "USD") -> str:
-    """Micro-units or a decimal string rounded down to whole cents: for balances at a glance."""
+    """Micro-units or a decimal string cut to whole cents: for balances at a glance."""
     if value is None or value == "":
         return MISSING
     amount = Decimal(value) / 1_000_000 if isinstance(value, int) else Decimal(str(value))
-    floored = amount.quantize(Decimal("0.01"), rounding="ROUND_FLOOR")
-    return money(str(floored), currency)
+    return money(str(amount.quantize(Decimal("0.01"), rounding="ROUND_DOWN")), currency)
 
 
 @register.filter
@@ -72,6 +71,7 @@ def _moment(value: object) -> datetime | None:
 
 _SHAPES = {
     "full": "%-d %b %Y, %H:%M UTC",
+    "exact": "%-d %b %Y, %H:%M:%S UTC",
     "short": "%-d %b, %H:%M UTC",
     "day": "%-d %b %Y",
     "minute": "%H:%M UTC",
@@ -183,6 +183,12 @@ def actor(name: object) -> words.Text:
 def fault(name: object) -> words.Text:
     """Whose fault, in words; empty when it is nobody's."""
     return words.FAULTS.get(str(name), "")
+
+
+@register.filter
+def observation(kind: object) -> words.Text:
+    """A kind of positive observation in words."""
+    return words.OBSERVATIONS.get(str(kind), str(kind))
 
 
 @register.filter

@@ -125,6 +125,11 @@ FAULTS: Final[dict[str, Text]] = {
     "unknown": _("Cause unknown, so not charged"),
 }
 
+OBSERVATIONS: Final[dict[str, Text]] = {
+    "list": _("full list of the cluster, everything in order"),
+    "watch": _("unbroken watch of the cluster"),
+}
+
 TRANSACTIONS: Final[dict[str, Text]] = {
     "topup": _("Top-up"),
     "usage": _("Usage"),
@@ -142,6 +147,15 @@ def word(kind: str, state: object) -> Word:
     text = str(state)
     known = KINDS[kind].get(text)
     return known or Word(text.replace("_", " ").capitalize(), "idle")
+
+
+# Steps that share a state with the one before and are worth a name of their own.
+STEPS: Final[dict[str, Text]] = {"placed": _("Cards reserved")}
+
+
+def step(state: str, reason: str) -> Text:
+    """The heading of a step in a timeline."""
+    return STEPS.get(reason) or word("rental", state).label
 
 
 @dataclass(frozen=True)
