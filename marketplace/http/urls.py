@@ -6,11 +6,21 @@ from __future__ import annotations
 from django.urls import include, path
 
 from marketplace.http import health, problems
-from marketplace.http.api import account, billing, catalog, description, provider, rentals, staff
+from marketplace.http.api import (
+    account,
+    billing,
+    catalog,
+    description,
+    entry,
+    provider,
+    rentals,
+    staff,
+)
 from marketplace.http.portal import urls as portal
 from marketplace.http.staff import pages as staff_pages
 
 _API = [
+    *entry.urls,
     *account.urls,
     *billing.urls,
     *catalog.urls,
