@@ -110,7 +110,6 @@ USE_TZ = True
 
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
-STATIC_ROOT = BASE_DIR / "static_root"
 WHITENOISE_USE_FINDERS = True  # served straight from the source tree: no collect step to forget
 
 CONTENT_SECURITY_POLICY = {
