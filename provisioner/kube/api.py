@@ -10,7 +10,8 @@ from typing import Protocol
 from kernel.errors import Refusal
 from kernel.sealed import CannotOpen
 from provisioner.clusters.register import binding_of, open_token
-from provisioner.kube.client import Client, Json, mapping, segment, sequence
+from provisioner.kube.client import Client, Json, mapping, sequence
+from provisioner.kube.compose import AUTHORIZATION, CORE, VERSION, Composed, compose
 from provisioner.kube.errors import Rejected
 from provisioner.models import Cluster
 
@@ -47,28 +48,24 @@ class KubernetesApi:
         self._client = client
 
     def create_pod(self, namespace: str, body: Json) -> Json:
-        return self._client.request("POST", _pods(namespace), body=body)
+        return self._send(compose(CORE.create_namespaced_pod, namespace, body))
 
     def get_pod(self, namespace: str, name: str) -> Json:
-        return self._client.request("GET", _pods(namespace, name))
+        return self._send(compose(CORE.read_namespaced_pod, name, namespace))
 
     def delete_pod(self, namespace: str, name: str, *, uid: str | None, grace: int) -> Json:
         """The pod as it was when the deletion was accepted."""
         options: Json = {"gracePeriodSeconds": grace}
         if uid is not None:
             options["preconditions"] = {"uid": uid}
-        return self._client.request("DELETE", _pods(namespace, name), body=options)
+        return self._send(compose(CORE.delete_namespaced_pod, name, namespace, body=options))
 
     def list_pods(self, namespace: str) -> tuple[list[Json], str]:
         """Our pods in one namespace, and the resourceVersion to watch from."""
+        asked = compose(CORE.list_namespaced_pod, namespace, label_selector=_OURS)
         found: list[Json] = []
         version = ""
-        for page in self._client.pages(
-            _pods(namespace),
-            query={"labelSelector": _OURS},
-            limit=_PODS_PER_PAGE,
-            seconds=LIST_SECONDS,
-        ):
+        for page in self._pages(asked, _PODS_PER_PAGE):
             found.extend(mapping(item) for item in sequence(page.get("items")))
             version = str(mapping(page.get("metadata")).get("resourceVersion", ""))
         return found, version
@@ -76,22 +73,24 @@ class KubernetesApi:
     def watch_pods(
         self, namespace: str, version: str, *, silence: float, seconds: float
     ) -> Iterator[Json]:
-        query = {
-            "labelSelector": _OURS,
-            "watch": "true",
-            "allowWatchBookmarks": "true",
-            "resourceVersion": version,
-            "timeoutSeconds": str(int(seconds)),
-        }
+        asked = compose(
+            CORE.list_namespaced_pod,
+            namespace,
+            label_selector=_OURS,
+            watch=True,
+            allow_watch_bookmarks=True,
+            resource_version=version,
+            timeout_seconds=int(seconds),
+        )
         return self._client.lines(
-            _pods(namespace), query=query, silence=silence, seconds=seconds + 5
+            asked.path, query=asked.query, silence=silence, seconds=seconds + 5
         )
 
     def create_secret(self, namespace: str, body: Json) -> None:
         """Create it, or leave the one that is there: names derive from the instance's id, and
         its content never changes."""
         try:
-            self._client.request("POST", _secrets(namespace), body=body)
+            self._send(compose(CORE.create_namespaced_secret, namespace, body))
         except Rejected as error:
             if error.code != "exists":
                 raise
@@ -99,29 +98,24 @@ class KubernetesApi:
     def delete_secret(self, namespace: str, name: str) -> None:
         """Returns when it is not there any more."""
         try:
-            self._client.request("DELETE", _secrets(namespace, name))
+            self._send(compose(CORE.delete_namespaced_secret, name, namespace))
         except Rejected as error:
             if error.code != "not_found":
                 raise
 
     def list_nodes(self) -> list[Json]:
-        found: list[Json] = []
-        for page in self._client.pages(
-            "/api/v1/nodes",
-            query={"labelSelector": "gpuyard.io/pool=rental"},
-            limit=_NODES_PER_PAGE,
-            seconds=LIST_SECONDS,
-        ):
-            found.extend(mapping(item) for item in sequence(page.get("items")))
-        return found
+        asked = compose(CORE.list_node, label_selector="gpuyard.io/pool=rental")
+        return [
+            mapping(item)
+            for page in self._pages(asked, _NODES_PER_PAGE)
+            for item in sequence(page.get("items"))
+        ]
 
     def server_version(self) -> str:
-        return str(self._client.request("GET", "/version").get("gitVersion", ""))[:40]
+        return str(self._send(compose(VERSION.get_code)).get("gitVersion", ""))[:40]
 
     def may_create_pods(self, namespace: str) -> bool:
         review = {
-            "apiVersion": "authorization.k8s.io/v1",
-            "kind": "SelfSubjectAccessReview",
             "spec": {
                 "resourceAttributes": {
                     "namespace": namespace,
@@ -130,20 +124,25 @@ class KubernetesApi:
                 }
             },
         }
-        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-        answer = self._client.request("POST", path, body=review)
+        answer = self._send(compose(AUTHORIZATION.create_self_subject_access_review, review))
         return mapping(answer.get("status")).get("allowed") is True
 
     def renew_token(self, *, seconds: int) -> tuple[str, str]:
         """(token, RFC 3339 expiry): a new token of our own account."""
-        path = "/api/v1/namespaces/gpuyard-system/serviceaccounts/gpuyard/token"
-        body = {
-            "apiVersion": "authentication.k8s.io/v1",
-            "kind": "TokenRequest",
-            "spec": {"expirationSeconds": seconds},
-        }
-        status = mapping(self._client.request("POST", path, body=body).get("status"))
+        asked = {"spec": {"audiences": [], "expirationSeconds": seconds}}
+        answer = self._send(
+            compose(
+                CORE.create_namespaced_service_account_token, "gpuyard", "gpuyard-system", asked
+            )
+        )
+        status = mapping(answer.get("status"))
         return str(status.get("token", "")), str(status.get("expirationTimestamp", ""))
+
+    def _send(self, asked: Composed) -> Json:
+        return self._client.request(asked.method, asked.path, query=asked.query, body=asked.body)
+
+    def _pages(self, asked: Composed, limit: int) -> Iterator[Json]:
+        return self._client.pages(asked.path, query=asked.query, limit=limit, seconds=LIST_SECONDS)
 
 
 class Connections:
@@ -186,13 +185,3 @@ class Connections:
 
 
 connect = Connections()
-
-
-def _pods(namespace: str, name: str | None = None) -> str:
-    path = f"/api/v1/namespaces/{segment(namespace)}/pods"
-    return path if name is None else f"{path}/{segment(name)}"
-
-
-def _secrets(namespace: str, name: str | None = None) -> str:
-    path = f"/api/v1/namespaces/{segment(namespace)}/secrets"
-    return path if name is None else f"{path}/{segment(name)}"

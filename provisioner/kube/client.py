@@ -1,4 +1,4 @@
-"""One call to one cluster: a deadline, a byte cap, no redirect, no retry, errors of our own.
+"""Sending one request: a deadline, a byte cap, no redirect, no retry, errors of our own.
 
 Built from exactly three fields (address, CA, token) and the provider's address binding. A client
 is safe to use from several threads.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import urllib3
 
@@ -140,11 +140,6 @@ class Client:
             decode_content=False,
             assert_same_host=False,
         )
-
-
-def segment(text: str) -> str:
-    """One part of a path, escaped."""
-    return quote(text, safe="")
 
 
 def mapping(value: object) -> Json:
