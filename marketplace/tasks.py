@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from marketplace.accounts import audit, idempotency
+from marketplace.accounts import audit, idempotency, tokens
 from marketplace.accounts import mail as mailing
 from marketplace.catalog import publish as publishing
 from marketplace.rentals import charge as charging
@@ -50,5 +50,6 @@ def publish() -> None:
 
 @shared_task(name="marketplace.forget")
 def forget() -> None:
-    """Drop idempotency keys past their thirty days."""
+    """Drop idempotency keys, e-mail proofs and sessions past their time."""
     idempotency.forget()
+    tokens.forget()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 from datetime import timedelta
 
+from django.contrib.sessions.backends.db import SessionStore
 from django.utils.crypto import salted_hmac
 
 from kernel.clock import AppNow, now
@@ -25,6 +26,8 @@ VALID_FOR = {
 }
 # One mail of a kind per address and minute: a form must not become a way to flood a mailbox.
 _SPACING = timedelta(minutes=1)
+# Long enough to answer "did you send me that mail?".
+_REMEMBERED = timedelta(days=30)
 
 
 def order_mail(user: User, purpose: EmailToken.Purpose) -> None:
@@ -70,6 +73,13 @@ def use(token: EmailToken) -> None:
     EmailToken.objects.filter(user=token.user_id, purpose=token.purpose, used_at=None).update(
         used_at=now(), sent_at=now()
     )
+
+
+def forget() -> int:
+    """Delete proofs and sessions that ended a month ago or expired; how many proofs."""
+    SessionStore.clear_expired()
+    deleted, _ = EmailToken.objects.filter(expires_at__lt=now() - _REMEMBERED).delete()
+    return deleted
 
 
 def _mac(token: EmailToken) -> str:

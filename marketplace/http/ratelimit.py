@@ -2,7 +2,9 @@
 
 Limit: each web process counts for itself, so N processes allow up to N times the rate, and a
 restart forgets. That protects a process from a runaway client, which is its purpose; spending is
-bounded by money, quotas and the spend limit, which live in the database.
+bounded by money, quotas and the spend limit, which live in the database. Strangers are told apart
+by the address of the connection: behind a proxy that is the proxy's, so they share one bucket there
+until a setting says whose forwarded addresses to trust.
 """
 
 from __future__ import annotations

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.contrib.sessions.models import Session
 from django.core import mail
 from django.db import connection
 from django.test import Client
 
 from billing import facade as billing
 from marketplace.accounts import mail as mailing
+from marketplace.accounts import tokens
 from marketplace.models import ApiKey, EmailToken, Membership, Organization, User
 from tests.area.marketplace_accounts import people
 from tests.area.marketplace_accounts.people import PASSWORD, Api
@@ -199,6 +201,17 @@ def test_mails_are_spaced_and_a_refused_one_is_sent_later(
     EmailToken.objects.update(send_after="2026-01-01T00:00:00Z")
     assert mailing.deliver() == 2
     assert mailing.deliver() == 0
+
+
+def test_old_proofs_and_sessions_are_forgotten(anyone: Api) -> None:
+    people.sign_up(EMAIL)
+    EmailToken.objects.update(expires_at="2026-01-01T00:00:00Z")
+    people.sign_up("new@example.com")
+    anyone.post("session", {"email": EMAIL, "password": PASSWORD})
+    Session.objects.update(expire_date="2026-01-01T00:00:00Z")
+    assert tokens.forget() == 1
+    assert [token.user.email for token in EmailToken.objects.all()] == ["new@example.com"]
+    assert Session.objects.count() == 0
 
 
 def test_too_many_wrong_passwords_lock_the_name(anyone: Api) -> None:
