@@ -40,7 +40,7 @@ from tests.area.provisioner.yard import (
     states,
 )
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 
 def loop(cluster: MemoryCluster) -> None:
@@ -208,7 +208,7 @@ def full_list_of_orphans(cluster: MemoryCluster) -> None:
 
 
 def test_a_stranger_with_our_label_is_reported_and_left_alone(cluster) -> None:
-    yard, view = started(cluster)
+    _, view = started(cluster)
     pod = cluster.pods[view.namespace, view.pod_name]
     stranger = copy.deepcopy(pod)
     stranger["metadata"] |= {"name": "gy-other", "uid": "uid-other"}
@@ -340,7 +340,7 @@ def test_a_pod_that_vanishes_was_lost_by_its_host(cluster) -> None:
 
 
 def test_another_pod_under_the_name_is_not_ours(cluster) -> None:
-    yard, view = started(cluster)
+    _, view = started(cluster)
     cluster.pods[view.namespace, view.pod_name]["metadata"]["uid"] = "uid-imposter"
     full_list(cluster)
     assert row_of(view).reason == "host_lost"
@@ -428,7 +428,7 @@ def test_two_movers_of_one_picture_leave_one_event(cluster) -> None:
 
 
 def test_events_reach_their_reader_once_and_in_order(cluster) -> None:
-    yard, view = started(cluster)
+    _, view = started(cluster)
     assert facade.behind(limit=10) == [(view.id, view.rental_ref)]
     with transaction.atomic():
         first = facade.take_events(instance_id=view.id)
@@ -444,6 +444,7 @@ def test_events_reach_their_reader_once_and_in_order(cluster) -> None:
     assert facade.behind(limit=10) == [(view.id, view.rental_ref)]
 
 
+@pytest.mark.django_db(transaction=True)
 def test_a_dead_cluster_does_not_hold_up_another(cluster) -> None:
     dead, alive = make_yard(cards=8, namespaces=8, name="dead"), make_yard(cards=8, name="alive")
     hung = [rent(dead) for _ in range(6)]
@@ -488,5 +489,5 @@ def _run_and_close(connect) -> None:
 
 
 def test_holds_carry_the_rental_for_auditors(cluster) -> None:
-    yard, view = started(cluster)
+    _, view = started(cluster)
     assert set(Hold.objects.values_list("rental_ref", flat=True)) == {view.rental_ref}

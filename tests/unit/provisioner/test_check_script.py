@@ -20,11 +20,9 @@ GPU-6d2f0a1e-1111-2222-3333-444455556666, NVIDIA H100 80GB HBM3, 81559
 """
 NPU_SMI = """\
 case "$*" in
-"info -m") cat <<END
-	NPU ID                         Chip ID                        Chip Logic ID                  Chip Name
-	0                              0                              0                              Ascend 910B3
-	0                              1                              -                              Mcu
-END
+"info -m")
+    printf '\tNPU ID\tChip ID\tChip Logic ID\tChip Name\n'
+    printf '\t0\t0\t0\tAscend 910B3\n\t0\t1\t-\tMcu\n'
 ;;
 "info -t board -i 0 -c 0") printf '\\tSerial Number : 1023ABC\\n\\tChip Name : 910B3\\n' ;;
 "info -t board -i 0") printf '\\tSerial Number                  : 1023ABC\\n' ;;

@@ -378,18 +378,17 @@ def test_pages_are_followed_and_bounded(serve, monkeypatch) -> None:
 
 
 def test_a_watch_yields_events_and_ends_when_it_falls_silent(serve) -> None:
-    def events(sock: ssl.SSLSocket, _: bytes) -> None:
+    def send_events(sock: ssl.SSLSocket, _: bytes) -> None:
         sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
         for part in (b'{"type":"ADDED"}\n{"ty', b'pe":"DELETED"}\n'):
             sock.sendall(f"{len(part):x}\r\n".encode() + part + b"\r\n")
         sock.recv(1)
 
-    client, _ = serve(events)
-    seen = []
+    client, _ = serve(send_events)
+    events = client.lines("/watch", query={}, silence=0.5, seconds=10)
+    assert [next(events)["type"], next(events)["type"]] == ["ADDED", "DELETED"]
     with pytest.raises(UnknownOutcome):
-        for event in client.lines("/watch", query={}, silence=0.5, seconds=10):
-            seen.append(event["type"])
-    assert seen == ["ADDED", "DELETED"]
+        next(events)
 
 
 def test_an_endless_line_of_a_watch_is_cut(serve, monkeypatch) -> None:
