@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, Request
 
 from devstack.people import PASSWORD
 from tests.browser.test_journey import complaints_of
@@ -54,3 +54,23 @@ def test_pages_fit_and_are_quiet(
         assert complaints == []
     finally:
         context.close()
+
+
+def test_the_catalogue_is_light(browser: Browser, world: World) -> None:
+    """With style, script and icons no more than 150 kB on the wire for a first visit."""
+    context = browser.new_context()
+    try:
+        page = context.new_page()
+        sizes: dict[str, int] = {}
+        page.on("requestfinished", lambda request: sizes.update({request.url: _weight(request)}))
+        page.goto(world.stack.base_url)
+        page.wait_for_load_state("networkidle")
+        assert any(url.endswith("htmx-2.min.js") for url in sizes), "everything was counted"
+        assert sum(sizes.values()) < 150_000, sizes
+    finally:
+        context.close()
+
+
+def _weight(request: Request) -> int:
+    counted = request.sizes()
+    return counted["responseBodySize"] + counted["responseHeadersSize"]
