@@ -82,8 +82,11 @@ def _store_node(cluster: Cluster, facts: NodeFacts, node: Node | None, at: datet
     seats = _seats(shares.values())
     for share_facts in facts.shares:
         share = shares.pop(share_facts.resource, None)
-        if share_facts.unsold is not None:
-            if share is not None:
+        if share_facts.unsold is not None or facts.unsold is not None:
+            # Not for sale: no new seats, but those that are held stay and are watched.
+            if share is not None and _differs(
+                share, share_facts, share.group, seats, sellable=False
+            ):
                 _resize(share, share_facts.healthy, sellable=False)
             continue
         group = _group(cluster, share_facts, at)
@@ -94,8 +97,10 @@ def _store_node(cluster: Cluster, facts: NodeFacts, node: Node | None, at: datet
         if _differs(share, share_facts, group, seats, sellable=not reason):
             _regroup(share, group)
             _resize(share, share_facts.healthy, sellable=not reason)
-    for share in shares.values():
-        _resize(share, 0, sellable=False)
+    for share in shares.values():  # the resource is not offered any more
+        gone = ShareFacts(share.resource_name, 0, 0)
+        if _differs(share, gone, share.group, seats, sellable=False):
+            _resize(share, 0, sellable=False)
 
 
 def _why_unsold(facts: NodeFacts) -> tuple[str, str]:
