@@ -174,12 +174,6 @@ def past_tone(state: object) -> str:
 
 
 @register.filter
-def actor(name: object) -> words.Text:
-    """Who moved it, in words."""
-    return words.ACTORS.get(str(name), str(name))
-
-
-@register.filter
 def fault(name: object) -> words.Text:
     """Whose fault, in words; empty when it is nobody's."""
     return words.FAULTS.get(str(name), "")

@@ -109,14 +109,6 @@ KINDS: Final[dict[str, dict[str, Word]]] = {
     "provider": PROVIDER,
 }
 
-ACTORS: Final[dict[str, Text]] = {
-    "renter": _("you"),
-    "platform": _("gpuyard"),
-    "host": _("the host"),
-    "funds": _("your balance"),
-    "admin": _("gpuyard staff"),
-}
-
 FAULTS: Final[dict[str, Text]] = {
     "renter": _("Cause on your side"),
     "host": _("The host's fault"),
@@ -133,12 +125,8 @@ OBSERVATIONS: Final[dict[str, Text]] = {
 TRANSACTIONS: Final[dict[str, Text]] = {
     "topup": _("Top-up"),
     "usage": _("Usage"),
-    "hold": _("Held for a rental"),
-    "release": _("Hold returned"),
     "invoice": _("Invoice"),
-    "payment": _("Payment"),
-    "adjustment": _("Adjustment"),
-    "refund": _("Refund"),
+    "invoice_void": _("Invoice cancelled"),
 }
 
 
