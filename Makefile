@@ -19,5 +19,8 @@ check:
 clean:
 	@exec $(PYTHON) -m devstack.clean
 
-torture bench simulate year mutants screenshots:
+screenshots:
+	$(RUN) -m devstack.screenshots
+
+torture bench simulate year mutants:
 	@echo "make $@: this campaign does not exist yet" >&2; exit 2
