@@ -132,7 +132,7 @@ def _cuda(text: str) -> str:
 
 
 def cuda_x100(version: str) -> int:
-    """"12.4" -> 1240, the sortable form that inventory stores."""
+    """ "12.4" -> 1240, the sortable form that inventory stores."""
     major, minor = version.split(".")
     return int(major) * 100 + int(minor) * 10
 

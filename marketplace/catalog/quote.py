@@ -200,4 +200,3 @@ def describe(quote: Quote) -> dict[str, Any]:
         "expires_at": rfc3339(quote.expires_at),
         "version": quote.version,
     }
-

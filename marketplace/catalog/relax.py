@@ -85,9 +85,7 @@ class _Question:
         found = fitting(query, needs=self.needs)
         found = found.filter(group__largest_block__gte=query.asked_gpus)
         if query.gpus is None or query.gpus < self.query.asked_gpus:
-            return found.exclude(
-                id__in=self.tried, group__largest_block__gte=self.query.asked_gpus
-            )
+            return found.exclude(id__in=self.tried, group__largest_block__gte=self.query.asked_gpus)
         return found.exclude(id__in=self.tried)
 
 

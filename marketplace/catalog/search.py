@@ -198,4 +198,3 @@ def _after(query: OfferQuery, cursor: str) -> Q:
 def _question(query: OfferQuery) -> str:
     """A digest of filters and order: a cursor is good for the question it came from."""
     return hashlib.sha256(repr(query).encode()).hexdigest()[:16]
-

@@ -140,7 +140,9 @@ def _finish(rental: Rental, event: EventView) -> None:
         _show(rental, states.FAILED, event)
 
 
-_NOTHING_LEFT: Final = "The machine is gone from its cluster; nothing is left and nothing charged."
+_NOTHING_LEFT: Final = (
+    "The machine is gone from its cluster; nothing is left and nothing more is charged."
+)
 
 
 def _show(

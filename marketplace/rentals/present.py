@@ -142,8 +142,5 @@ def describe_evidence(charge: ChargeView, evidence: Evidence) -> dict[str, Any]:
         "closed_at": rfc3339(evidence.closed_at),
         "close_reason": evidence.close_reason,
         "proof": evidence.proof,
-        "observations": [
-            {"at": rfc3339(at), "kind": kind} for at, kind in evidence.observations
-        ],
+        "observations": [{"at": rfc3339(at), "kind": kind} for at, kind in evidence.observations],
     }
-

@@ -88,9 +88,7 @@ class _Choice:
         )
 
 
-def rent(
-    *, acting: Principal, order: RentOrder, claim: Claim | None, render: Render
-) -> Rendered:
+def rent(*, acting: Principal, order: RentOrder, claim: Claim | None, render: Render) -> Rendered:
     """Rent, once per claim; the rendered rental.
 
     Raises Refusal: those of :func:`prepare`, email_unverified, account_frozen, offer_taken,
@@ -109,9 +107,7 @@ def rent(
         return replay
 
 
-def _rent(
-    acting: Principal, order: RentOrder, claim: Claim | None, render: Render
-) -> Rendered:
+def _rent(acting: Principal, order: RentOrder, claim: Claim | None, render: Render) -> Rendered:
     acting.require_verified()
     acting.require_unfrozen()
     prepared = prepare(acting, order)

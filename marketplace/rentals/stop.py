@@ -22,9 +22,7 @@ from provisioner import facade as provisioner
 from provisioner.contracts import Fault
 
 
-def terminate(
-    *, acting: Principal, rental_id: str, expected_version: int | None = None
-) -> Rental:
+def terminate(*, acting: Principal, rental_id: str, expected_version: int | None = None) -> Rental:
     """End for good; joins the caller's transaction. Repeating it changes nothing.
 
     Raises NotFound, Refusal version_conflict.
