@@ -193,6 +193,7 @@ GPUYARD_FEE_BPS: int
 STRIPE_API_KEY: str
 STRIPE_API_BASE: str
 STRIPE_WEBHOOK_SECRET: str
+CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any]
 
 
 def apply(env: Environment) -> dict[str, Any]:

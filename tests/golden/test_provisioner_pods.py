@@ -72,6 +72,11 @@ def test_pods_are_as_pinned(name: str) -> None:
     assert file.read_text() == text
 
 
+def mib(amount: str) -> int:
+    """ "3Gi" or "3072Mi": servers write amounts in the largest unit that fits."""
+    return int(amount[:-2]) * {"Mi": 1, "Gi": 1024, "Ti": 1024**2}[amount[-2:]]
+
+
 def violations(pod: dict[str, Any], ordered: PodSpec) -> list[str]:
     """Every rule for a tenant's pod, written from the rules and not from the builder."""
     found = []
@@ -111,8 +116,10 @@ def violations(pod: dict[str, Any], ordered: PodSpec) -> list[str]:
             for v in body["volumes"]
         ),
     )
-    half = f"{ordered.ram_mib // 2}Mi"
-    rule("shm is half the memory", [v["emptyDir"]["sizeLimit"] for v in body["volumes"]] == [half])
+    rule(
+        "shm is half the memory",
+        [mib(v["emptyDir"]["sizeLimit"]) for v in body["volumes"]] == [ordered.ram_mib // 2],
+    )
     rule(
         "shm is mounted",
         body["containers"][0]["volumeMounts"] == [{"name": "shm", "mountPath": "/dev/shm"}],

@@ -65,9 +65,7 @@ def test_sixty_four_renters_want_the_last_card():
                 body = order(supply.offer, requirement=..., quote=quote["id"])
             calls.append(rent_call(renter, body))
         answers = at_once(calls)
-        kinds = Counter(
-            (status, body.get("type", "rental")) for status, body in answers
-        )
+        kinds = Counter((status, body.get("type", "rental")) for status, body in answers)
         refusal = "/problems/offer_taken" if quoted else "/problems/no_capacity"
         assert kinds == {(202, "rental"): 1, (409, refusal): CONTENDERS - 1}, kinds
         for status, body in answers:
@@ -95,9 +93,7 @@ def test_no_card_stays_free_while_somebody_is_refused():
     statuses = Counter(status for status, _ in answers)
     assert set(statuses) == {202, 409}, statuses
     free = Slot.objects.filter(share__group=supply.group, state="free")
-    refused = [
-        gpus for gpus, (status, _) in zip(sizes, answers, strict=True) if status == 409
-    ]
+    refused = [gpus for gpus, (status, _) in zip(sizes, answers, strict=True) if status == 409]
     largest = max(
         (free.filter(share=share).count() for share in supply.group.shares.all()), default=0
     )

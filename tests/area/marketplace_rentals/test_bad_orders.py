@@ -113,9 +113,7 @@ BAD = [
     ("changes", "status", "slug", "field"),
     [pytest.param(*row[1:], id=row[0]) for row in BAD],
 )
-def test_a_bad_order_is_refused_and_nothing_is_stored(
-    supply, renter, changes, status, slug, field
-):
+def test_a_bad_order_is_refused_and_nothing_is_stored(supply, renter, changes, status, slug, field):
     before = stored()
     found, problem = renter.call("POST", "/rentals", order(supply.offer, **changes))
     assert (found, problem["type"]) == (status, f"/problems/{slug}"), problem

@@ -291,9 +291,7 @@ def test_a_blind_gap_is_shown_and_not_charged(world):
     lost, back = NOON + timedelta(minutes=10), NOON + timedelta(minutes=25)
     world.seen(lost)
     closing = meter.closing_at_last_proof(world.instance)
-    world.step(
-        S.UNREACHABLE, "cluster_unreachable", lost + timedelta(minutes=1), closing=closing
-    )
+    world.step(S.UNREACHABLE, "cluster_unreachable", lost + timedelta(minutes=1), closing=closing)
     following.follow()
     assert world.show()["state"] == "unreachable"
     assert world.renter.call("GET", "/billing/balance")[1]["funds_end_at"] is None
@@ -388,9 +386,7 @@ def test_what_cannot_be_changed_is_said(world, body):
 
 def test_actions_not_possible_name_those_that_are(world):
     for action in ("stop", "start", "restart", "retry", "extend"):
-        status, problem = world.renter.call(
-            "POST", f"{world.path}/actions", {"action": action}
-        )
+        status, problem = world.renter.call("POST", f"{world.path}/actions", {"action": action})
         assert (status, problem["type"]) == (409, "/problems/invalid_transition")
         assert (problem["state"], problem["actions"]) == ("provisioning", ["terminate"])
     assert world.renter.call("POST", f"{world.path}/actions", {"action": "fly"})[0] == 422

@@ -28,9 +28,7 @@ from provisioner.contracts import Chargeable
 WORDS = Vocabulary({"nvidia-l4", "ascend-910b"}, {"nvidia", "huawei"}, {"nvlink"})
 
 
-@given(
-    price=st.integers(1, 10**9), gpus=st.integers(1, 4096), fee=st.integers(0, 10_000)
-)
+@given(price=st.integers(1, 10**9), gpus=st.integers(1, 4096), fee=st.integers(0, 10_000))
 def test_renter_price_is_share_plus_fee(price, gpus, fee):
     made = order_price(per_gpu_micro_h=price, gpus=gpus, fee_bps=fee, owned=False)
     assert made.total_micro_h == price * gpus
@@ -68,11 +66,13 @@ def test_any_query_string_is_understood_or_refused_by_name(params):
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-        lambda inner: st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["accelerator", "gpus", "max_price", "min_cuda", "region", "x"]),
-            inner,
-            max_size=4,
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["accelerator", "gpus", "max_price", "min_cuda", "region", "x"]),
+                inner,
+                max_size=4,
+            )
         ),
     )
 )
