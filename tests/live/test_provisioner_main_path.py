@@ -21,6 +21,7 @@ from provisioner.reconcile import instance_loop, tokens
 from provisioner.reconcile.steps import spec_of
 from provisioner.streams.watcher import Watcher
 from tests.area.provisioner.test_clusters import ca_pem
+from tests.area.provisioner.yard import sure
 from tests.golden.test_provisioner_pods import violations
 from tests.live.pods import find
 from tests.live.provider import (
@@ -106,9 +107,8 @@ def test_the_meter_agrees_with_an_independent_watch(kube_owned, sim, watcher) ->
     witness.stop()
     interval = ReadyInterval.objects.get(instance_id=view.id)
     assert interval.final
-    assert abs(interval.opened_at - seen.ready_at) < timedelta(seconds=1)
-    assert abs(interval.good_until - seen.deletion_at) < timedelta(seconds=1)
-    assert interval.opened_at >= seen.ready_at - timedelta(seconds=1)
+    assert abs(interval.opened_at - sure(seen.ready_at)) < timedelta(seconds=1)
+    assert abs(sure(interval.good_until) - sure(seen.deletion_at)) < timedelta(seconds=1)
 
 
 @pytest.fixture
@@ -223,7 +223,7 @@ def test_a_token_renews_itself_and_goes_on_working(kube_owned) -> None:
     tokens.run()
     after = Cluster.objects.get(pk=cluster.id)
     assert after.token_version == before.token_version + 1
-    life = after.token_expires_at - after.token_renew_at
+    life = sure(after.token_expires_at) - sure(after.token_renew_at)
     assert life > timedelta(days=19)
     look()
     assert facade.clusters(ids=[cluster.id])[0].state == ClusterState.READY

@@ -32,7 +32,7 @@ from provisioner.models import (
 )
 from provisioner.reconcile import instance_loop, node_loop, observe, orphans, tokens
 from tests.area.provisioner.cluster import MemoryCluster
-from tests.area.provisioner.yard import at_time, conserved, end, make_yard, plan, rent, row_of
+from tests.area.provisioner.yard import at_time, conserved, end, make_yard, plan, rent, row_of, sure
 from tests.unit.provisioner.test_nodes import POOL_TAINT, node_json
 
 pytestmark = pytest.mark.django_db
@@ -365,7 +365,7 @@ def test_every_failure_has_a_state_and_a_sentence(cluster, error, state, word) -
     assert (found.state, found.reason) == (state, error.code)
     assert word in found.detail
     row = Cluster.objects.get(pk=key)
-    assert row.retry_at > clock.now()
+    assert sure(row.retry_at) > clock.now()
     assert observe.run(cluster.connect) == 0, "the breaker is open"
 
 
@@ -420,7 +420,7 @@ def test_a_token_is_renewed_at_a_third_of_its_life(cluster, set_clock) -> None:
     tokens.run(cluster.connect)
     row = Cluster.objects.get(pk=key)
     assert open_token(row) == "renewed-1"
-    assert row.token_renew_at == row.token_expires_at - timedelta(days=20)
+    assert row.token_renew_at == sure(row.token_expires_at) - timedelta(days=20)
     cluster.token = ("renewed-2", "2026-12-20T10:00:00Z")
     set_clock("2026-11-11T09:00:00Z")
     due()

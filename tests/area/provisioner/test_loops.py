@@ -6,6 +6,7 @@ import copy
 import threading
 import time
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import connections, transaction
@@ -38,6 +39,7 @@ from tests.area.provisioner.yard import (
     rent,
     row_of,
     states,
+    sure,
 )
 
 pytestmark = pytest.mark.django_db
@@ -115,8 +117,8 @@ def test_slots_rest_five_seconds_after_absence(cluster) -> None:
     loop(cluster)
     cluster.finish_deletions()
     loop(cluster)
-    slot = Slot.objects.filter(state="dirty").first()
-    assert slot.free_at - slot.last_to == release.DIRTY_FOR == timedelta(seconds=5)
+    slot = sure(Slot.objects.filter(state="dirty").first())
+    assert sure(slot.free_at) - sure(slot.last_to) == release.DIRTY_FOR == timedelta(seconds=5)
     assert release.recycle() == 0
     Slot.objects.filter(state="dirty").update(free_at=clock.now())
     assert release.recycle() == 2
@@ -380,10 +382,10 @@ def test_a_lost_claim_writes_nothing(cluster) -> None:
     (slow,) = claim_instances(limit=1, busy=[])
     Instance.objects.update(claim_until=clock.now() - timedelta(seconds=1))
     (quick,) = claim_instances(limit=1, busy=[])
-    given = {"to": InstanceState.CREATING, "reason": "creating", "at": clock.now()}
+    given: dict[str, Any] = {"to": InstanceState.CREATING, "reason": "creating", "at": clock.now()}
     assert not move(slow, claim=slow.claim_token, **given)
     assert move(quick, claim=quick.claim_token, **given)
-    release_instance(slow, token=slow.claim_token, due_at=None)
+    release_instance(slow, token=sure(slow.claim_token), due_at=None)
     assert Instance.objects.get(pk=view.id).claim_token == quick.claim_token
     conserved(yard)
 
@@ -400,7 +402,7 @@ def test_a_wish_that_changes_during_work_wins(cluster) -> None:
         at=clock.now(),
         claim=row.claim_token,
     )
-    release_instance(row, token=row.claim_token, due_at=None)
+    release_instance(row, token=sure(row.claim_token), due_at=None)
     assert Instance.objects.get(pk=view.id).due_at is not None, "the end is still to be done"
     loop(cluster)
     assert row_of(view).state == "gone"
@@ -421,7 +423,7 @@ def test_two_movers_of_one_picture_leave_one_event(cluster) -> None:
     yard, view = started(cluster)
     one, two = row_of(view), row_of(view)
     at = clock.now()
-    given = {"to": InstanceState.DEGRADED, "reason": "not_ready", "at": at}
+    given: dict[str, Any] = {"to": InstanceState.DEGRADED, "reason": "not_ready", "at": at}
     assert move(one, closing=Closing(at, at), **given)
     assert not move(two, closing=Closing(at, at), **given)
     conserved(yard)

@@ -18,7 +18,7 @@ from provisioner.kube.errors import Unsure
 from provisioner.models import Cluster, ClusterLoop, Instance, Observation, ReadyInterval
 from provisioner.reconcile import instance_loop, observe
 from tests.area.provisioner.cluster import MemoryCluster
-from tests.area.provisioner.yard import at_time, end, make_yard, rent, row_of, states
+from tests.area.provisioner.yard import at_time, end, make_yard, rent, row_of, states, sure
 
 pytestmark = pytest.mark.django_db
 
@@ -41,7 +41,7 @@ class Day:
         at_time(moment.isoformat())
         return moment
 
-    def list(self, seconds: float) -> None:
+    def full_list(self, seconds: float) -> None:
         """A full list at that time."""
         self.at(seconds)
         ClusterLoop.objects.update(due_at=START)
@@ -106,7 +106,7 @@ def seconds(windows: list[Chargeable]) -> list[tuple[int, int]]:
 
 
 def test_the_meter_opens_at_the_observation(day) -> None:
-    day.list(3.4)
+    day.full_list(3.4)
     assert day.state() == "ready"
     assert day.intervals() == [(3.4, None, None)]
     assert Observation.objects.count() == 1
@@ -114,16 +114,16 @@ def test_the_meter_opens_at_the_observation(day) -> None:
 
 def test_one_row_per_list_however_many_pods(day) -> None:
     for number in range(1, 6):
-        day.list(5 * number)
+        day.full_list(5 * number)
     assert Observation.objects.count() == 5
     assert row_of(day.view).event_seq == 3, "an unchanged pod leaves no trace"
 
 
 def test_a_failure_found_by_a_list_closes_at_the_last_positive_one(day) -> None:
-    day.list(5)
-    day.list(10)
+    day.full_list(5)
+    day.full_list(10)
     day.ready(False)
-    day.list(15)
+    day.full_list(15)
     assert day.state() == "degraded"
     assert day.intervals() == [(5, 10, 10)]
 
@@ -132,8 +132,8 @@ def test_a_failure_seen_on_an_unbroken_watch_closes_at_its_arrival(day) -> None:
     from provisioner.kube.watch import Seen
     from provisioner.streams.watcher import apply_seen
 
-    day.list(5)
-    day.list(10)
+    day.full_list(5)
+    day.full_list(10)
     day.ready(False)
     day.at(12.25)
     pod = day.cluster.pods[day.cluster.only_key()]
@@ -147,39 +147,39 @@ def test_a_failure_seen_on_an_unbroken_watch_closes_at_its_arrival(day) -> None:
 
 
 def test_a_gap_under_a_minute_with_an_unchanged_pod_is_bridged(day) -> None:
-    day.list(5)
-    day.list(64)
+    day.full_list(5)
+    day.full_list(64)
     assert day.state() == "ready"
     assert day.intervals() == [(5, None, None)]
 
 
 @pytest.mark.parametrize("change", [{"restarts": 1}, {"ready_since": "2026-11-01T10:00:30Z"}])
 def test_a_gap_with_a_changed_pod_is_not_bridged(day, change) -> None:
-    day.list(5)
-    day.list(10)
+    day.full_list(5)
+    day.full_list(10)
     day.ready(True, **change)
-    day.list(40)
+    day.full_list(40)
     assert day.state() == "ready"
     assert day.intervals() == [(5, 10, 10), (40, None, None)]
 
 
 def test_a_longer_gap_is_not_charged_whoever_was_blind(day) -> None:
     """Nobody looked for 61 s, not even the sweep for silent clusters."""
-    day.list(5)
-    day.list(66)
+    day.full_list(5)
+    day.full_list(66)
     assert day.state() == "ready"
     assert day.intervals() == [(5, 5, 5), (66, None, None)]
     assert states(day.view)[-2:] == ["unreachable", "ready"]
 
 
 def test_silence_makes_unreachable_and_closes_back_dated(day) -> None:
-    day.list(5)
+    day.full_list(5)
     day.cluster.fail("list_pods", lambda: Unsure("timeout", "silent"), times=100)
-    day.list(30)
+    day.full_list(30)
     assert day.state() == "ready"
-    day.list(65)
+    day.full_list(65)
     assert day.state() == "ready", "sixty seconds are still fresh"
-    day.list(65.1)
+    day.full_list(65.1)
     assert day.state() == "unreachable"
     assert day.intervals() == [(5, 5, 5)]
     found = facade.clusters(ids=[day.yard.cluster.pk])[0]
@@ -189,25 +189,25 @@ def test_silence_makes_unreachable_and_closes_back_dated(day) -> None:
 def test_recovery_needs_the_same_pod(day) -> None:
     test_silence_makes_unreachable_and_closes_back_dated(day)
     day.cluster._faults.clear()
-    day.list(200)
+    day.full_list(200)
     assert day.state() == "ready"
     assert day.intervals() == [(5, 5, 5), (200, None, None)]
     assert facade.clusters(ids=[day.yard.cluster.pk])[0].state.value == "ready"
 
 
 def test_a_lost_pod_closes_where_it_was_last_proven(day) -> None:
-    day.list(5)
-    day.list(10)
+    day.full_list(5)
+    day.full_list(10)
     day.cluster.pods.clear()
-    day.list(15)
+    day.full_list(15)
     assert day.intervals() == [(5, 10, 10)]
     assert row_of(day.view).end_reason == "host_lost"
 
 
 def test_an_overtaken_list_changes_nothing(day) -> None:
     """A slow list that was sent before a newer one is no news."""
-    day.list(5)
-    day.list(10)
+    day.full_list(5)
+    day.full_list(10)
     empty = observe.Listing({}, frozenset([day.view.namespace]), START, 0.1)
     observe.apply_list(day.yard.cluster.pk, empty, at=clock.now())
     assert day.state() == "ready"
@@ -218,8 +218,8 @@ def test_a_list_does_not_judge_pods_created_after_it_was_sent(day) -> None:
     day.at(20)
     young = rent(make_more(day), 1)
     day.loop()
-    day.list(25)
-    sent = row_of(young).pod_created_at - timedelta(seconds=1)
+    day.full_list(25)
+    sent = sure(row_of(young).pod_created_at) - timedelta(seconds=1)
     Cluster.objects.update(last_positive_at=START)
     listing = observe.Listing({}, frozenset([young.namespace]), sent, 0.1)
     observe.apply_list(day.yard.cluster.pk, listing, at=clock.now())
@@ -237,8 +237,8 @@ def make_more(day: Day):
 
 
 def test_a_stop_closes_at_the_request_and_the_deletions_answer_proves_it(day) -> None:
-    day.list(5)
-    day.list(10)
+    day.full_list(5)
+    day.full_list(10)
     day.at(13.7)
     end(day.view)
     assert day.intervals() == [(5, 13.7, 10)]
@@ -251,8 +251,8 @@ def test_a_stop_closes_at_the_request_and_the_deletions_answer_proves_it(day) ->
 
 
 def test_a_stop_whose_pod_had_changed_is_charged_up_to_the_last_proof(day) -> None:
-    day.list(5)
-    day.list(10)
+    day.full_list(5)
+    day.full_list(10)
     day.at(13.7)
     end(day.view)
     day.ready(True, restarts=3)
@@ -262,15 +262,15 @@ def test_a_stop_whose_pod_had_changed_is_charged_up_to_the_last_proof(day) -> No
 
 
 def test_a_stop_of_an_unreachable_cluster_settles_after_a_minute(day) -> None:
-    day.list(5)
-    day.list(10)
+    day.full_list(5)
+    day.full_list(10)
     day.at(13.7)
     end(day.view)
     day.cluster.fail("delete_pod", lambda: Unsure("timeout", "silent"), times=100)
     day.cluster.fail("list_pods", lambda: Unsure("timeout", "silent"), times=100)
     day.loop()
     assert charge() == []
-    day.list(75)
+    day.full_list(75)
     assert seconds(charge()) == [(5, 10)]
 
 
@@ -279,20 +279,20 @@ def test_a_stop_of_an_unreachable_cluster_settles_after_a_minute(day) -> None:
 
 def test_hours_are_charged_when_proven_beyond_their_end(day) -> None:
     for at in (5, 60, 120):
-        day.list(at)
+        day.full_list(at)
     for at in range(170, 3600, 50):
-        day.list(at)
+        day.full_list(at)
     assert charge() == []
-    day.list(3601)
+    day.full_list(3601)
     assert seconds(charge()) == [(5, 3600)]
     assert charge() == []
     assert not facade.is_settled(rental_ref=day.view.rental_ref)
-    day.list(3650)
+    day.full_list(3650)
     assert charge() == []
 
 
 def test_an_interval_over_hours_is_cut_at_their_boundaries(day) -> None:
-    day.list(0.2)
+    day.full_list(0.2)
     ReadyInterval.objects.update(opened_at=START + timedelta(minutes=50, seconds=0.5))
     ReadyInterval.objects.update(charged_to=START + timedelta(minutes=50, seconds=1))
     closed = START + timedelta(hours=2, minutes=5, seconds=7.9)
@@ -305,7 +305,7 @@ def test_an_interval_over_hours_is_cut_at_their_boundaries(day) -> None:
 
 
 def test_less_than_a_whole_second_is_settled_without_a_window(day) -> None:
-    day.list(5.2)
+    day.full_list(5.2)
     closed = START + timedelta(seconds=5.9)
     ReadyInterval.objects.update(closed_at=closed, good_until=closed, final=True)
     assert charge() == []
@@ -313,10 +313,10 @@ def test_less_than_a_whole_second_is_settled_without_a_window(day) -> None:
 
 
 def test_a_charge_that_rolls_back_is_chargeable_again(day) -> None:
-    day.list(5)
-    day.list(10)
+    day.full_list(5)
+    day.full_list(10)
     day.ready(False)
-    day.list(15)
+    day.full_list(15)
     with transaction.atomic():
         found = facade.chargeable(limit=10)
         facade.ack_charged(charged=[(found[0].interval_id, found[0].to_at)])
@@ -325,10 +325,10 @@ def test_a_charge_that_rolls_back_is_chargeable_again(day) -> None:
 
 
 def test_an_acknowledgement_never_goes_back(day) -> None:
-    day.list(5)
-    day.list(10)
+    day.full_list(5)
+    day.full_list(10)
     day.ready(False)
-    day.list(15)
+    day.full_list(15)
     charge()
     row = ReadyInterval.objects.get()
     facade.ack_charged(charged=[(row.pk, START)])
@@ -349,12 +349,12 @@ def test_random_days_charge_each_proven_second_once(cluster, set_clock) -> None:
                 day.ready(dice.random() < 0.5, restarts=dice.randrange(3))
             if event > 0.9:
                 day.cluster.fail("list_pods", lambda: Unsure("timeout", "x"))
-            day.list(now)
+            day.full_list(now)
             taken += charge()
         day.at(now + 1)
         end(day.view)
         day.loop()
-        day.list(now + 70)
+        day.full_list(now + 70)
         taken += charge()
         assert facade.is_settled(rental_ref=day.view.rental_ref)
         _check(taken, day.view.rental_ref)
@@ -372,9 +372,9 @@ def _check(taken: list[Chargeable], rental: UUID) -> None:
     rows = list(ReadyInterval.objects.filter(rental_ref=rental).order_by("opened_at"))
     assert rows
     for before, after in pairwise(rows):
-        assert before.closed_at <= after.opened_at
+        assert sure(before.closed_at) <= after.opened_at
     for row in rows:
-        expected = clock.floor_second(row.good_until) - clock.ceil_second(row.opened_at)
+        expected = clock.floor_second(sure(row.good_until)) - clock.ceil_second(row.opened_at)
         windows = by_interval.get(row.pk, [])
         charged = sum((w.to_at - w.from_at for w in windows), timedelta())
         assert charged == max(expected, timedelta())
@@ -387,7 +387,7 @@ def _check(taken: list[Chargeable], rental: UUID) -> None:
 
 def test_every_charged_second_has_its_evidence(day) -> None:
     for at in (5, 10, 15):
-        day.list(at)
+        day.full_list(at)
     day.at(17)
     end(day.view)
     day.loop()
@@ -403,7 +403,7 @@ def test_every_charged_second_has_its_evidence(day) -> None:
 
 
 def test_the_schema_keeps_one_open_interval(day) -> None:
-    day.list(5)
+    day.full_list(5)
     row = row_of(day.view)
     with pytest.raises(IntegrityError), transaction.atomic():
         meter.open_interval(row, at=clock.now(), pod_uid="x", proof={})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 from django.db import connection, transaction
@@ -28,6 +28,14 @@ from provisioner.models import (
 
 IMAGE = "docker.io/library/ubuntu@sha256:" + "1" * 64
 ORDER = PodOrder(image=IMAGE, command=("sleep", "infinity"))
+
+Value = TypeVar("Value")
+
+
+def sure(value: Value | None) -> Value:
+    """``value``, which the test knows to be there."""
+    assert value is not None
+    return value
 
 
 @dataclass

@@ -26,6 +26,22 @@ def known(state: S = S.CREATING, **more: Any) -> Known:
     return Known(state=state, state_since=T0, model=H100, **{**given, **more})
 
 
+def go(decision: decide.Decision) -> Go:
+    assert isinstance(decision, Go), decision
+    return decision
+
+
+def over(decision: decide.Decision) -> End:
+    assert isinstance(decision, End), decision
+    return decision
+
+
+def memory(decision: decide.Decision) -> dict[str, Any]:
+    """What a decision that did not end it remembers."""
+    assert not isinstance(decision, End), decision
+    return decision.seen or {}
+
+
 def ready_known(**more: Any) -> Known:
     return known(S.READY, seen=decide.remembered(running_pod()), **more)
 
@@ -77,9 +93,9 @@ def test_the_phases_follow_the_containers() -> None:
     pulling = pod(check={"waiting": {"reason": "PodInitializing"}})
     checking = pod(check={"running": {}})
     starting = pod(check=checked(report()))
-    assert decide.present(known(), pulling, T0).to == S.PULLING
-    assert decide.present(known(S.PULLING), checking, T0).to == S.STARTING
-    assert decide.present(known(S.PULLING), starting, T0).to == S.STARTING
+    assert go(decide.present(known(), pulling, T0)).to == S.PULLING
+    assert go(decide.present(known(S.PULLING), checking, T0)).to == S.STARTING
+    assert go(decide.present(known(S.PULLING), starting, T0)).to == S.STARTING
     # A restarted check does not lead back.
     assert isinstance(decide.present(known(S.STARTING), pulling, T0), Stay)
 
@@ -149,9 +165,9 @@ def test_trouble_ends_an_instance_only_when_it_lasts(sight, reason, patience) ->
 
 def test_trouble_that_passed_counts_from_the_start_again() -> None:
     sight = TROUBLES[0][0]
-    row = replace(known(), seen=decide.present(known(), sight, T0).seen or {})
+    row = replace(known(), seen=memory(decide.present(known(), sight, T0)))
     calm = decide.present(row, pod(check={"running": {}}), T0 + timedelta(seconds=20))
-    row = replace(row, seen=calm.seen or {})
+    row = replace(row, seen=memory(calm))
     again = decide.present(row, sight, T0 + timedelta(seconds=40))
     assert not isinstance(again, End)
 
@@ -160,9 +176,9 @@ def test_a_back_off_without_a_reason_keeps_the_reason_seen_before() -> None:
     """Kubelets up to 1.28 say why only between back-offs."""
     said = pod(check={"waiting": {"reason": "ErrImagePull", "message": "not found"}})
     silent = pod(check={"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling"}})
-    row = replace(known(S.PULLING), seen=decide.present(known(S.PULLING), said, T0).seen or {})
+    row = replace(known(S.PULLING), seen=memory(decide.present(known(S.PULLING), said, T0)))
     middle = decide.present(row, silent, T0 + timedelta(seconds=5))
-    row = replace(row, seen=middle.seen or row.seen)
+    row = replace(row, seen=memory(middle) or row.seen)
     late = decide.present(row, silent, T0 + trouble.REFUSED)
     assert isinstance(late, End)
     assert late.reason == "image_not_found"
@@ -181,8 +197,8 @@ def test_every_phase_ends_at_its_deadline(state: S) -> None:
 
 def test_a_pod_refused_by_the_kubelet_is_the_hosts_fault() -> None:
     failed = pod(phase="Failed", reason="UnexpectedAdmissionError")
-    assert decide.present(known(S.CREATING), failed, T0).reason == "host_rejected"
-    assert decide.present(ready_known(), failed, T0).reason == "host_lost"
+    assert over(decide.present(known(S.CREATING), failed, T0)).reason == "host_rejected"
+    assert over(decide.present(ready_known(), failed, T0)).reason == "host_lost"
 
 
 # --- serving ------------------------------------------------------------------------------------
@@ -225,8 +241,8 @@ def test_a_node_that_lost_cards_degrades_and_does_not_recover_by_itself() -> Non
 
 
 def test_a_pod_that_somebody_else_deletes_is_lost() -> None:
-    assert decide.present(ready_known(), running_pod(deleting=True), T0).reason == "host_lost"
-    assert decide.absent(ready_known()).reason == "host_lost"
+    assert over(decide.present(ready_known(), running_pod(deleting=True), T0)).reason == "host_lost"
+    assert over(decide.absent(ready_known())).reason == "host_lost"
 
 
 def test_an_older_picture_is_recognized() -> None:

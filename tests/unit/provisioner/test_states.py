@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from django.db.models import CheckConstraint
 
 from provisioner.contracts import InstanceState as S
 from provisioner.instances.reasons import REASONS
@@ -61,6 +62,7 @@ def test_every_state_on_the_way_up_has_a_deadline() -> None:
 
 def test_the_database_knows_the_same_states() -> None:
     constraint = next(c for c in Instance._meta.constraints if c.name == "instance_state_known")
+    assert isinstance(constraint, CheckConstraint)
     assert set(dict(constraint.condition.children)["state__in"]) == {str(state) for state in S}
 
 
