@@ -22,5 +22,8 @@ clean:
 screenshots:
 	$(RUN) -m devstack.screenshots
 
-torture bench simulate year mutants:
+torture bench:
+	$(RUN) -m devstack.campaign $@
+
+simulate year mutants:
 	@echo "make $@: this campaign does not exist yet" >&2; exit 2

@@ -1,0 +1,60 @@
+"""Long campaigns as commands of their own: `make bench`, `make torture`.
+
+bench     every benchmark of bench/ against a fresh, migrated PostgreSQL with durable writes; each
+          ends with a line of JSON that names figure, floor and ratio
+torture   the races and the fault tests with many rounds: N=50 by default
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from devstack.broker import Broker
+from devstack.console import fail, say
+from devstack.postgres import Postgres
+from devstack.state import State
+
+ROOT = Path(__file__).resolve().parents[1]
+ROUNDS = "50"
+# 64 requests at once and their settling take some seconds a round on a busy machine.
+TIMEOUT_S = 3000
+
+
+def main(name: str) -> int:
+    """The highest exit status of what ran."""
+    campaigns = {"bench": _bench, "torture": _torture}
+    if name not in campaigns:
+        raise fail(f"no campaign {name!r}; there are {', '.join(campaigns)}")
+    with (
+        State.temporary(name) as state,
+        Postgres(state, fsync=name == "bench") as postgres,
+        Broker(state) as broker,
+    ):
+        env = {**os.environ, "DATABASE_URL": postgres.url, "BROKER_URL": broker.url}
+        return campaigns[name](env)
+
+
+def _bench(env: dict[str, str]) -> int:
+    _run([sys.executable, "manage.py", "migrate", "--verbosity", "0"], env)
+    worst = 0
+    for script in sorted((ROOT / "bench").glob("*.py")):
+        say(f"bench {script.stem}")
+        worst = max(worst, _run([sys.executable, str(script)], env))
+    return worst
+
+
+def _torture(env: dict[str, str]) -> int:
+    env["ROUNDS"] = env.get("N", ROUNDS)
+    suites = ["tests/races", "tests/faults"]
+    return _run([sys.executable, "-m", "pytest", "-q", "--timeout", str(TIMEOUT_S), *suites], env)
+
+
+def _run(command: list[str], env: dict[str, str]) -> int:
+    return subprocess.run(command, env=env, cwd=ROOT, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else ""))
