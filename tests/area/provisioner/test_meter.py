@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -11,14 +12,27 @@ import pytest
 from django.db import IntegrityError, transaction
 
 from kernel import clock
+from kernel.ids import public
 from provisioner import facade
 from provisioner.contracts import Chargeable, InstanceView
 from provisioner.instances import meter
 from provisioner.kube.errors import Unsure
+from provisioner.kube.pods import facts
+from provisioner.kube.watch import Seen
 from provisioner.models import Cluster, ClusterLoop, Instance, Observation, ReadyInterval
 from provisioner.reconcile import instance_loop, observe
+from provisioner.streams.watcher import apply_seen
 from tests.area.provisioner.cluster import MemoryCluster
-from tests.area.provisioner.yard import at_time, end, make_yard, rent, row_of, states, sure
+from tests.area.provisioner.yard import (
+    add_node,
+    at_time,
+    end,
+    make_yard,
+    rent,
+    row_of,
+    states,
+    sure,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -129,9 +143,6 @@ def test_a_failure_found_by_a_list_closes_at_the_last_positive_one(day) -> None:
 
 
 def test_a_failure_seen_on_an_unbroken_watch_closes_at_its_arrival(day) -> None:
-    from provisioner.kube.watch import Seen
-    from provisioner.streams.watcher import apply_seen
-
     day.full_list(5)
     day.full_list(10)
     day.ready(False)
@@ -204,6 +215,29 @@ def test_a_lost_pod_closes_where_it_was_last_proven(day) -> None:
     assert row_of(day.view).end_reason == "host_lost"
 
 
+def test_a_list_that_ends_a_long_gap_does_not_bridge_it_by_itself(day) -> None:
+    """Also when nobody looked for silent clusters in between."""
+    day.full_list(5)
+    pod = facts(day.cluster.pods[day.cluster.only_key()])
+    sent_at = day.at(66)
+    shown = {public("instance", day.view.id): sure(pod)}
+    listing = observe.Listing(shown, frozenset([day.view.namespace]), sent_at, 0.1)
+    observe.apply_list(day.yard.cluster.pk, listing, at=clock.now())
+    assert day.intervals() == [(5, 5, 5), (66, None, None)]
+
+
+def test_an_older_picture_does_not_undo_a_newer_one(day) -> None:
+    """A list is read while the watch is already further."""
+    old = copy.deepcopy(day.cluster.pods[day.cluster.only_key()])
+    old["status"]["conditions"][0]["status"] = "False"
+    day.ready(True, ready_since="2026-11-01T10:00:04Z")
+    day.full_list(5)
+    day.at(6)
+    apply_seen(day.yard.cluster.pk, Seen("MODIFIED", old))
+    assert day.state() == "ready"
+    assert day.intervals() == [(5, None, None)]
+
+
 def test_an_overtaken_list_changes_nothing(day) -> None:
     """A slow list that was sent before a newer one is no news."""
     day.full_list(5)
@@ -227,8 +261,6 @@ def test_a_list_does_not_judge_pods_created_after_it_was_sent(day) -> None:
 
 
 def make_more(day: Day):
-    from tests.area.provisioner.yard import add_node
-
     add_node(day.yard, "more", 2)
     return day.yard
 
