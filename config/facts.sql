@@ -36,7 +36,7 @@ SELECT i.id AS op_id, i.rental_ref AS rental_id,
          ELSE 'pending'
        END AS state,
        i.generation,
-       i.state_since AS updated_ts
+       greatest(i.state_since, i.worked_at) AS updated_ts
 FROM provisioner_instance i;
 
 CREATE OR REPLACE VIEW facts.audit AS
