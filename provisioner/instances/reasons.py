@@ -41,6 +41,7 @@ REASONS: dict[str, Reason] = {
     "host_lost": Reason(Fault.HOST, "The machine disappeared from its host."),
     "stopped_by_user": Reason(Fault.NONE, "Stopped on request of the renter."),
     "terminated_by_user": Reason(Fault.NONE, "Ended on request of the renter."),
+    "outbid": Reason(Fault.NONE, "Ended because the cards were needed at the full price."),
     "maintenance": Reason(Fault.HOST, "Ended for maintenance of the host."),
     "funds": Reason(Fault.FUNDS, "Ended because the balance was used up."),
     "funds_grace_over": Reason(Fault.FUNDS, "Ended because the time to pay was over."),

@@ -26,8 +26,10 @@ log = structlog.get_logger(__name__)
 # A ready cluster stays on sale this long after its last full list although a call failed: two
 # periods of the list and its retries. Longer sells cards nobody can start.
 GRACE = timedelta(seconds=15)
-# First and longest pause after failures. A minute keeps a returning cluster's delay short.
-PAUSE, LONGEST_PAUSE = 1.0, 60.0
+# First and longest pause after failures. A longer one would let a cluster that was away for half a
+# minute miss the sixty seconds within which its meters go on; a shorter one costs every run a
+# connect timeout.
+PAUSE, LONGEST_PAUSE = 1.0, 15.0
 
 
 def failed(cluster_id: UUID, error: VendorError, *, at: datetime) -> timedelta:

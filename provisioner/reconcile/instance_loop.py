@@ -42,8 +42,9 @@ Connect = Callable[[Cluster], ClusterApi]
 RUN_SECONDS = 10.0
 # Looks at a pod on its way up while no watch tells: quick at first, then at ease.
 POLL_FIRST, POLL_LONGEST = 1.0, 15.0
-# Between looks at a pod that was told to go. The watch usually tells before.
-POLL_GONE = 0.5
+# Between looks at a pod that was told to go: a quarter of the time it has taken so far, because
+# programs may use their whole grace. The watch usually tells before.
+POLL_GONE_FIRST, POLL_GONE_LONGEST = 0.5, 10.0
 RETRY_FIRST, RETRY_LONGEST = 0.5, 30.0
 
 
@@ -169,7 +170,9 @@ def _deleted(step: Step, result: Result, at: datetime) -> None:
             )
         if row.pod_uid is None:
             note(row, claim=step.token, pod_uid=result.pod.uid)
-        release_instance(row, token=step.token, due_at=at + timedelta(seconds=POLL_GONE))
+        waited = (at - (row.end_requested_at or at)).total_seconds() / 4
+        pause = min(POLL_GONE_LONGEST, max(POLL_GONE_FIRST, waited))
+        release_instance(row, token=step.token, due_at=at + timedelta(seconds=pause))
         return
     # Absent. A create that was sent may still take effect: look again after its time.
     if row.pod_uid is None and row.create_until is not None and step.sent_at <= row.create_until:
