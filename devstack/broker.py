@@ -24,11 +24,12 @@ from devstack.state import State
 class Broker:
     """One broker in `state`. `url` is a redis:// URL with its password.
 
-    With BROKER_URL in the environment nothing is started and `url` is that.
+    With BROKER_URL in the environment nothing is started and `url` is that, unless the caller needs
+    a broker of its `own`.
     """
 
-    def __init__(self, state: State, *, persistent: bool = False) -> None:
-        self.url = os.environ.get("BROKER_URL", "")
+    def __init__(self, state: State, *, persistent: bool = False, own: bool = False) -> None:
+        self.url = "" if own else os.environ.get("BROKER_URL", "")
         self._state = state
         self._persistent = persistent
         self._supervisor = Supervisor(state)

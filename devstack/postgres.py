@@ -57,11 +57,12 @@ class Postgres:
     """One database server in `state`; `fsync=False` for data that nobody misses after a crash.
 
     `url` owns the database, `facts_url` reads facts; both are plain postgresql:// URLs that psql
-    takes. With DATABASE_URL in the environment nothing is started and both are that URL.
+    takes. With DATABASE_URL in the environment nothing is started and both are that URL, unless the
+    caller needs a server of its `own`, empty and shared with nobody.
     """
 
-    def __init__(self, state: State, *, fsync: bool = True) -> None:
-        self.url = os.environ.get("DATABASE_URL", "")
+    def __init__(self, state: State, *, fsync: bool = True, own: bool = False) -> None:
+        self.url = "" if own else os.environ.get("DATABASE_URL", "")
         self.facts_url = self.url
         self._state = state
         self._fsync = fsync

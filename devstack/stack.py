@@ -47,15 +47,19 @@ class Cluster:
 
 
 class Stack:
-    """Start with `start`, look at `base_url`, `env` and `clusters`, end with `stop`."""
+    """Start with `start`, look at `base_url`, `env` and `clusters`, end with `stop`.
+
+    In a temporary state its database and broker are its own whatever the environment names: it
+    begins empty and meets no other stack there.
+    """
 
     def __init__(
         self, state: State, *, clusters: Sequence[str] = CLUSTERS, durable: bool = True
     ) -> None:
         self.state = state
         self.supervisor = Supervisor(state)
-        self.postgres = Postgres(state, fsync=durable)
-        self.broker = Broker(state)
+        self.postgres = Postgres(state, fsync=durable, own=state.is_temporary)
+        self.broker = Broker(state, own=state.is_temporary)
         self.cluster_names = tuple(clusters)
         self.clusters: dict[str, Cluster] = {}
         self.env: dict[str, str] = {}

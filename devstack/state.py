@@ -36,7 +36,7 @@ class State:
     def __init__(self, path: Path, lock_fd: int, *, temporary: bool) -> None:
         self.path = path
         self.lock_fd = lock_fd
-        self._temporary = temporary
+        self.is_temporary = temporary
 
     @classmethod
     def acquire(cls, path: Path) -> State:
@@ -78,7 +78,7 @@ class State:
 
     def close(self) -> None:
         """Stop owning it. A temporary directory is removed, a named one stays."""
-        if self._temporary:
+        if self.is_temporary:
             self._empty()
             shutil.rmtree(self.path)
         os.close(self.lock_fd)
