@@ -155,6 +155,14 @@ def principal_of(user: User) -> Principal:
     )
 
 
+def role_of(principal: Principal) -> str | None:
+    """The person's role in the organization acted for; None where there is none."""
+    if principal.organization is None:
+        return None
+    mine = Membership.objects.filter(user=principal.user, organization=principal.organization)
+    return mine.values_list("role", flat=True).first()
+
+
 def _by(path: str) -> Callable[[Principal], Q]:
     return lambda principal: Q(**{path: principal.organization})
 

@@ -47,6 +47,11 @@ def deliver() -> int:
     return sent
 
 
+def unsent() -> int:
+    """Mails that are ordered, still of use, and not sent."""
+    return EmailToken.objects.filter(sent_at=None, used_at=None).count()
+
+
 def _take() -> list[EmailToken]:
     with transaction.atomic(durable=True):
         present = now()

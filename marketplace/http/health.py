@@ -14,7 +14,6 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Count
 from django.db.utils import DatabaseError, InterfaceError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_safe
@@ -26,7 +25,8 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from kernel.clock import now
-from marketplace.models import AuditEntry, EmailToken, Rental
+from marketplace.accounts import audit, mail
+from marketplace.rentals import read
 from provisioner import facade as provisioner
 from provisioner.contracts import ClusterState
 
@@ -128,22 +128,22 @@ class _Facts:
 
     def collect(self) -> Iterable[Metric]:
         rentals = GaugeMetricFamily("gpuyard_rentals", "Rentals by state", labels=["state"])
-        for row in Rental.objects.values("state").annotate(count=Count("id")).order_by("state"):
-            rentals.add_metric([row["state"]], row["count"])
+        for state, count in read.by_state().items():
+            rentals.add_metric([state], count)
         yield rentals
         clusters = GaugeMetricFamily("gpuyard_clusters", "Clusters by state", labels=["state"])
-        for state, count in Counter(c.state.value for c in provisioner.clusters()).items():
-            clusters.add_metric([state], count)
+        for found, number in Counter(c.state.value for c in provisioner.clusters()).items():
+            clusters.add_metric([found], number)
         yield clusters
         yield GaugeMetricFamily(
             "gpuyard_audit_unsealed",
             "Audit rows not chained yet",
-            AuditEntry.objects.filter(seal=None).count(),
+            audit.unsealed(),
         )
         yield GaugeMetricFamily(
             "gpuyard_mail_unsent",
             "E-mails ordered and not sent",
-            EmailToken.objects.filter(sent_at=None, used_at=None).count(),
+            mail.unsent(),
         )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from django.db.models import QuerySet
+
 from billing import facade as billing
 from billing.contracts import InvoiceView
 from kernel.clock import now
@@ -18,6 +20,17 @@ from provisioner import facade as provisioner
 
 MAX_FEE_BPS = 5000  # half of the price; more is a slip of the finger
 _MANY = 32  # networks or ports: a binding names a VPN, not the internet
+
+
+def providers() -> QuerySet[Provider]:
+    """All providers with their organizations, for staff."""
+    return Provider.objects.select_related("organization")
+
+
+def organizations(*, email: str = "") -> QuerySet[Organization]:
+    """All organizations, or those that the person with this address belongs to, for staff."""
+    rows = Organization.objects.all()
+    return rows.filter(memberships__user__email=email.lower()) if email else rows
 
 
 def approve(

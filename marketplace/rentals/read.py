@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from django.db import connection
-from django.db.models import QuerySet
+from django.db.models import Count, QuerySet
 
 from billing import facade as billing
 from billing.contracts import ChargeView
@@ -70,6 +70,12 @@ def wait_for(
         return rental
     finally:
         _waiting.release()
+
+
+def by_state() -> dict[str, int]:
+    """How many rentals of all organizations are in each state, for operators."""
+    rows = Rental.objects.order_by("state").values_list("state").annotate(count=Count("id"))
+    return dict(rows)
 
 
 def events(rental: Rental) -> QuerySet[RentalEvent]:

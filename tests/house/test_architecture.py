@@ -128,6 +128,18 @@ def test_nothing_in_the_product_knows_that_it_is_tested_or_shown() -> None:
     assert wrong == []
 
 
+def test_http_and_tasks_never_touch_tables() -> None:
+    """They translate and make a domain call; which rows are meant is the domain's business."""
+    doors = [*(ROOT / "marketplace" / "http").rglob("*.py"), *ROOT.glob("*/tasks.py")]
+    wrong = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in doors
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr == "objects"
+    ]
+    assert wrong == []
+
+
 def test_web_process_does_not_import_kubernetes_or_stripe() -> None:
     """They cost a second each at start, and nothing that answers a request may speak to them."""
     program = (

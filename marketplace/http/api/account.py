@@ -11,7 +11,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 
 from marketplace.accounts import keys, organizations, ssh_keys
-from marketplace.accounts.access import SCOPES, Principal, get_visible, visible
+from marketplace.accounts.access import SCOPES, Principal, get_visible, role_of, visible
 from marketplace.http import ratelimit
 from marketplace.http.api.base import ApiView, Body
 from marketplace.http.api.fields import IdOut, MoneyOut, NameIn, PublicShown, Shown, shown
@@ -58,14 +58,10 @@ class MeOut(Shown):
 def describe_me(principal: Principal) -> Any:
     """Identity, organization, rights and limits, JSON-ready."""
     organization = principal.organization
-    role = None
-    if organization is not None:
-        found = Membership.objects.filter(user=principal.user, organization=organization).first()
-        role = found.role if found else None
     value = {
         "user": principal.user,
         "organization": organization,
-        "role": role,
+        "role": role_of(principal),
         "api_key": principal.key.public_id if principal.key else None,
         "scopes": sorted(principal.scopes),
         "limits": {
@@ -228,7 +224,7 @@ class Members(ApiView):
 
     @extend_schema(responses={200: paged(MemberOut)})
     def get(self, request: Request) -> HttpResponse:
-        rows = visible(Membership.objects.select_related("user"), self.principal(request))
+        rows = visible(Membership, self.principal(request)).select_related("user")
         return self.page(request, rows, shown(MemberOut), order=("id",))
 
 

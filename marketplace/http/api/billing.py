@@ -290,7 +290,7 @@ class Usage(ApiView):
             request, {"project": parse_id("project"), "rental": parse_id("rental")}
         )
         cursor, limit = self.paging(request)
-        rows = visible(Rental.objects.select_related("project"), self.principal(request))
+        rows = visible(Rental, self.principal(request)).select_related("project")
         if "project" in wanted:
             rows = rows.filter(project_id__in=[wanted["project"]])
         if "rental" in wanted:

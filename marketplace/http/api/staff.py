@@ -39,7 +39,7 @@ class Providers(ApiView):
     )
     def get(self, request: Request) -> HttpResponse:
         wanted = self.filters(request, {"state": one_of(Provider.State.values)})
-        rows = Provider.objects.select_related("organization").filter(**wanted)
+        rows = review.providers().filter(**wanted)
         return self.page(request, rows, shown(StaffProviderOut))
 
 
@@ -106,11 +106,9 @@ class Organizations(ApiView):
         wanted = self.filters(
             request, {"email": str.lower, "state": one_of(Organization.State.values)}
         )
-        rows = Organization.objects.all()
+        rows = review.organizations(email=wanted.get("email", ""))
         if "state" in wanted:
             rows = rows.filter(state=wanted["state"])
-        if "email" in wanted:
-            rows = rows.filter(memberships__user__email=wanted["email"])
         return self.page(request, rows, shown(StaffOrganizationOut))
 
 
@@ -169,7 +167,7 @@ class OrganizationInvoices(ApiView):
 
     @extend_schema(responses={200: paged(InvoiceOut)})
     def get(self, request: Request, id: str) -> HttpResponse:
-        organization = find(Organization.objects.all(), id)
+        organization = find(review.organizations(), id)
         rows = billing.invoices(org_ref=organization.id)
         return self.page_of(
             request, rows, shown(InvoiceOut), key=lambda view: str(view.id), descending=True

@@ -145,7 +145,7 @@ def set_price(request: HttpRequest, principal: Principal, offer: str) -> HttpRes
 
 
 def _price(principal: Principal, offer_id: str, price_micro_h: int) -> Offer:
-    offer = get_visible(Offer.objects.select_related("provider"), principal, offer_id)
+    offer = get_visible(Offer, principal, offer_id)
     approved = offer.provider.state == Provider.State.APPROVED
     opens = offer.state == Offer.State.DRAFT and approved
     return publish.set_offer(

@@ -27,7 +27,7 @@ from marketplace.http.portal.base import (
     status_of,
 )
 from marketplace.http.staff.forms import ApproveForm, LimitForm
-from marketplace.models import Organization, Provider
+from marketplace.models import Provider
 from marketplace.providers import review
 
 _PAGE = 25
@@ -59,14 +59,14 @@ def providers(request: HttpRequest, principal: Principal) -> HttpResponse:
 
 
 def _providers(state: str | None = None) -> list[Provider]:
-    rows = Provider.objects.select_related("organization").order_by("-id")
+    rows = review.providers().order_by("-id")
     return list((rows.filter(state=state) if state else rows)[:_PAGE])
 
 
 @page(scope=STAFF)
 def provider_page(request: HttpRequest, principal: Principal, provider: str) -> HttpResponse:
     """One provider; POST approves it and binds its API servers' networks and ports."""
-    found = find(Provider.objects.select_related("organization"), provider)
+    found = find(review.providers(), provider)
     form = ApproveForm(posted(request), initial=_binding(found))
     refusal = None
     if request.method == "POST" and form.is_valid():
@@ -104,10 +104,8 @@ def _binding(provider: Provider) -> dict[str, Any]:
 @page(scope=STAFF)
 def organizations(request: HttpRequest, principal: Principal) -> HttpResponse:
     """All organizations, newest first; an address finds those of a person."""
-    rows = Organization.objects.all()
-    email = request.GET.get("email", "").strip().lower()
-    if email:
-        rows = rows.filter(memberships__user__email=email)
+    email = request.GET.get("email", "").strip()
+    rows = review.organizations(email=email)
     found, following = keyset_page(
         rows, order=("-id",), cursor=request.GET.get("cursor"), limit=_PAGE
     )
@@ -155,7 +153,7 @@ def _organization(
     form: LimitForm,
     refusal: Refusal | None,
 ) -> HttpResponse:
-    found = find(Organization.objects.all(), organization)
+    found = find(review.organizations(), organization)
     context = {
         "tab": "organizations",
         "found": found,
