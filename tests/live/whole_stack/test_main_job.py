@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
@@ -79,8 +80,11 @@ def test_a_killed_worker_in_a_stop_converges(world: World, moment: str) -> None:
 
 
 def test_sixty_four_renters_for_the_last_card(world: World) -> None:
-    """One rental, 63 clear refusals with alternatives or relaxations, no server error."""
-    for _ in range(3):
+    """One rental, 63 clear refusals with alternatives or relaxations, no server error.
+
+    ROUNDS in the environment raises the number of rounds.
+    """
+    for _ in range(int(os.environ.get("ROUNDS", "3"))):
         world.leave_one_card("nvidia-a100-80gb-pcie")
         answers = world.race("nvidia-a100-80gb-pcie", renters=64)
         won = [answer for answer in answers if isinstance(answer, dict)]
