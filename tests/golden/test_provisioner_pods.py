@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from provisioner.inventory.accelerators import by_slug
 from provisioner.kube import manifests
+from provisioner.kube.compose import CORE, compose
 from provisioner.kube.manifests import PodSpec
 
 FILES = Path(__file__).with_name("provisioner")
@@ -239,14 +241,20 @@ def test_secrets_hold_the_values_and_the_pod_does_not() -> None:
     assert pull["metadata"]["name"] == "gy-01h455vb4pex5vsknk084sn02q-pull"
 
 
-def test_the_official_models_know_every_field() -> None:
-    """The generated client refuses unknown keys: a misspelt field would be dropped in silence by
-    an API server."""
-    from kubernetes.client import ApiClient, V1Pod, V1Secret
-
-    plain = ApiClient().sanitize_for_serialization
+def test_what_is_sent_is_what_is_pinned() -> None:
+    """The official client composes the request: nothing is lost, added or renamed on the way, and
+    a misspelt field, which an API server would drop in silence, is refused."""
     for case in CASES.values():
         body = manifests.pod(case)
-        assert plain(V1Pod.from_dict(body)) == body
+        asked = compose(CORE.create_namespaced_pod, "gpuyard-r-01", body)
+        assert (asked.method, asked.path) == ("POST", "/api/v1/namespaces/gpuyard-r-01/pods")
+        assert asked.body == body
     secret = manifests.env_secret(spec(), {"A": "b"})
-    assert plain(V1Secret.from_dict(secret)) == secret
+    assert compose(CORE.create_namespaced_secret, "gpuyard-r-01", secret).body == secret
+    with pytest.raises(ValidationError):
+        compose(CORE.create_namespaced_pod, "gpuyard-r-01", {**body, "spek": {}})
+
+
+def test_what_others_wrote_cannot_leave_its_place_in_the_path() -> None:
+    asked = compose(CORE.read_namespaced_pod, "../../secrets/x", "gpuyard-r-01")
+    assert asked.path == "/api/v1/namespaces/gpuyard-r-01/pods/..%2F..%2Fsecrets%2Fx"
