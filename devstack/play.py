@@ -108,6 +108,7 @@ def play_rental(
     charges = api.get(f"/rentals/{rental['id']}/charges")["items"]
     evidence = api.get(f"/charges/{charges[0]['id']}/evidence")
     check(evidence["pod_uid"] == pod.uid, "the charge points to the observations of this pod")
+    _check_interval(pod, evidence)
     say(f"  charged {rental['spent']} {rental['currency']}")
     return Played(rental, pod, usage, took)
 
@@ -208,6 +209,20 @@ def _usage(stack: Stack, rental_id: str) -> list[Json]:
         )
         names = [column.name for column in cursor.description or ()]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def _check_interval(pod: Sighting, evidence: Json) -> None:
+    """The interval behind the charge, not yet rounded to whole seconds, against the witness."""
+    end = pod.deletion_at or pod.gone_at
+    assert pod.ready_at
+    assert end
+    opened = datetime.fromisoformat(evidence["opened_at"]) - pod.ready_at
+    closed = datetime.fromisoformat(evidence["closed_at"]) - end
+    check(
+        max(abs(opened.total_seconds()), abs(closed.total_seconds())) <= 1,
+        f"its ready interval is that of the watch: {opened.total_seconds():+.3f} s at the start, "
+        f"{closed.total_seconds():+.3f} s at the end",
+    )
 
 
 def _check_usage(pod: Sighting, usage: list[Json], gpus: int) -> None:
