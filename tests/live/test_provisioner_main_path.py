@@ -175,7 +175,8 @@ def test_an_image_that_is_not_there_is_said_so(kube_owned, sim) -> None:
     sim.order("pull_error")
     unseen = "docker.io/library/unseen@sha256:" + "e" * 64  # no node has it from another test
     view = rent(cluster, order=PodOrder(image=unseen))
-    reaches(view, "gone", seconds=60)
+    # The product looks through lists as well; the loop alone would meet the refusal a minute later.
+    reaches(view, "gone", seconds=120, listing=True)
     assert now(view).reason == "image_not_found"
     assert facade.instance_events(rental_ref=view.rental_ref)[-1].fault == Fault.RENTER
 
