@@ -135,6 +135,10 @@ class GroupView:
     disk_mib_per_gpu: int
 
 
+# Hosts reboot within ten minutes; the node controller itself needs one to say that a node is lost.
+DEFAULT_GRACE = 600
+
+
 @dataclass(frozen=True)
 class PodOrder:
     """What runs in the pod. Secret values are sealed before they are stored."""
@@ -146,6 +150,7 @@ class PodOrder:
     ports: tuple[int, ...] = ()
     ssh_public_keys: tuple[str, ...] = ()
     termination_grace: int = 10
+    grace_seconds: int = DEFAULT_GRACE  # trouble of the host lasting longer ends the instance
     pull_secret: dict[str, str] | None = None  # registry, username, password
 
 
@@ -193,6 +198,7 @@ class InstanceView:
     tenant_ref: UUID
     cluster_id: UUID
     group_id: UUID
+    node_id: UUID
     node: str
     namespace: str
     pod_name: str

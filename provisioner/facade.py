@@ -162,6 +162,12 @@ def request_end(*, rental_ref: UUID, reason: str, fault: Fault) -> None:
     release.request_end(rental_ref=rental_ref, reason=reason, fault=fault)
 
 
+def request_restart(*, rental_ref: UUID, reason: str, fault: Fault) -> UUID | None:
+    """In a transaction. The meter stops now; another instance takes over the same cards when the
+    present one is gone. The other's id, or None when nothing runs that could be restarted."""
+    return release.request_restart(rental_ref=rental_ref, reason=reason, fault=fault)
+
+
 def instance(*, rental_ref: UUID) -> InstanceView | None:
     """The latest instance of a rental."""
     return events.instance(rental_ref=rental_ref)

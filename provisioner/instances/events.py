@@ -33,6 +33,7 @@ def view(row: Instance) -> InstanceView:
         tenant_ref=row.tenant_ref,
         cluster_id=row.cluster_id,
         group_id=row.share.group_id,
+        node_id=row.share.node_id,
         node=row.share.node.name,
         namespace=row.namespace.name,
         pod_name=row.pod_name,

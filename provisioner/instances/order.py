@@ -19,6 +19,7 @@ MAX_ENV_BYTES = 256 * 1024  # a Secret holds 1 MiB; a quarter leaves room for it
 MAX_COMMAND_BYTES = 32 * 1024
 MAX_GRACE = 600
 MAX_PORTS = 32
+MAX_TROUBLE = 3600
 
 
 def check_order(order: PodOrder) -> None:
@@ -46,6 +47,8 @@ def check_order(order: PodOrder) -> None:
         found["ports"] = ["between 1 and 65535"]
     if not 0 <= order.termination_grace <= MAX_GRACE:
         found["termination_grace"] = [f"between 0 and {MAX_GRACE} seconds"]
+    if not 60 <= order.grace_seconds <= MAX_TROUBLE:
+        found["grace_seconds"] = [f"between 60 and {MAX_TROUBLE} seconds"]
     if order.pull_secret is not None and set(order.pull_secret) != {
         "registry",
         "username",

@@ -22,9 +22,6 @@ POOL_KEY, POOL_VALUE = "gpuyard.io/pool", "rental"  # node label and taint; the 
 MAIN, CHECK = "main", "gpuyard-check"
 _SHM = "/dev/shm"  # noqa: S108  (the place of shared memory in a container, not ours)
 
-# Kubernetes would delete bare pods of a node 300 s after it fell silent. An hour lets a rebooting
-# switch pass; the meter is off meanwhile, and the renter can end the rental at any time.
-NODE_GRACE_SECONDS = 3600
 # What package managers and services in a container need. NET_RAW (spoofing) and MKNOD are gone.
 CAPABILITIES = (
     "AUDIT_WRITE",
@@ -88,6 +85,7 @@ class PodSpec:
     env_names: tuple[str, ...]
     has_pull_secret: bool
     termination_grace: int
+    grace_seconds: int
     server_version: str | None
 
 
@@ -100,7 +98,7 @@ def pod(spec: PodSpec) -> Json:
         "terminationGracePeriodSeconds": spec.termination_grace,
         "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
         "affinity": _on_node(spec.node),
-        "tolerations": _tolerations(),
+        "tolerations": _tolerations(spec.grace_seconds),
         "initContainers": [_check_container(spec)],
         "containers": [_main_container(spec)],
         "volumes": [
@@ -227,14 +225,16 @@ def _on_node(node: str) -> Json:
     }
 
 
-def _tolerations() -> list[Json]:
+def _tolerations(grace: int) -> list[Json]:
+    """Our taint, and a silent node for as long as we wait for it ourselves: left to its default
+    Kubernetes would delete our bare pods after 300 s."""
     pool = {"key": POOL_KEY, "operator": "Equal", "value": POOL_VALUE, "effect": "NoSchedule"}
     waits: list[Json] = [
         {
             "key": f"node.kubernetes.io/{state}",
             "operator": "Exists",
             "effect": "NoExecute",
-            "tolerationSeconds": NODE_GRACE_SECONDS,
+            "tolerationSeconds": grace,
         }
         for state in ("not-ready", "unreachable")
     ]

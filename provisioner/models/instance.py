@@ -45,6 +45,8 @@ class Instance(models.Model):
     end_reason = models.CharField(max_length=40, default="")
     end_fault = models.CharField(max_length=10, default="")
     end_requested_at = models.DateTimeField(null=True)
+    # A restart: the instance that takes over the very same cards when this one is gone.
+    successor_id = models.UUIDField(null=True)
 
     # The state, and its gapless event counter with the reader's position.
     state = models.CharField(max_length=12, default=InstanceState.RESERVED.value)

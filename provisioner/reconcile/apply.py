@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import structlog
 
-from provisioner.contracts import InstanceState
+from provisioner.contracts import DEFAULT_GRACE, InstanceState
 from provisioner.instances import meter, release
 from provisioner.instances.meter import Closing
 from provisioner.instances.move import move, note
-from provisioner.instances.state import METERED
+from provisioner.instances.state import TROUBLED, metered
 from provisioner.inventory.accelerators import by_slug
 from provisioner.kube.pods import PodFacts
 from provisioner.models import Instance
@@ -35,7 +35,14 @@ def known(row: Instance) -> Known:
         pod_uid=row.pod_uid,
         seen=row.seen,
         short=row.share.short,
+        node_ready=row.share.node.ready,
+        grace=grace(row),
     )
+
+
+def grace(row: Instance) -> timedelta:
+    """How long trouble of the host or ours may last before the instance is given up."""
+    return timedelta(seconds=int(row.order.get("grace_seconds", DEFAULT_GRACE)))
 
 
 def observed(
@@ -51,7 +58,7 @@ def observed(
     if decide.is_older(row.seen, pod):
         return False
     moved = carry_out(row, decide.present(known(row), pod, at), at=at, blind=blind, claim=claim)
-    if moved and row.state == InstanceState.DEGRADED and pod.ready:
+    if moved and row.state == InstanceState.DEGRADED and pod.ready and pod.main.running:
         # A container that was restarted between two looks ends one proven stretch and begins
         # another; waiting for the next look would only lose seconds.
         carry_out(row, decide.present(known(row), pod, at), at=at, blind=False, claim=claim)
@@ -66,8 +73,8 @@ def carry_out(
         if decision.seen is not None:
             note(row, claim=claim, seen=decision.seen)
         return False
-    closing = _closing(row, at=at, blind=blind)
     if isinstance(decision, End):
+        closing = _closing(row, at=at, blind=blind)
         return release.end(
             row,
             reason=decision.reason,
@@ -78,16 +85,21 @@ def carry_out(
             text=decision.text,
             evidence=decision.evidence,
         )
-    return _go(row, decision, at=at, closing=closing, claim=claim)
+    return _go(row, decision, at=at, blind=blind, claim=claim)
 
 
-def _go(row: Instance, decision: Go, *, at: datetime, closing: Closing, claim: UUID | None) -> bool:
-    ready = decision.to in METERED
+def _go(row: Instance, decision: Go, *, at: datetime, blind: bool, claim: UUID | None) -> bool:
+    was = metered(InstanceState(row.state), row.reason)
+    will = metered(decision.to, decision.reason)
+    # From one metered state to another the meter goes on, unless nobody watched meanwhile.
+    closing = _closing(row, at=at, blind=blind) if was and (blind or not will) else None
     changes: dict[str, Any] = {"seen": decision.seen}
-    if ready:
+    if will:
         changes["due_at"] = None  # from here on observations alone move it
         if row.ready_at is None:
             changes["ready_at"] = at
+    elif decision.to in TROUBLED:
+        changes["due_at"] = at + grace(row)
     return move(
         row,
         to=decision.to,
@@ -97,13 +109,13 @@ def _go(row: Instance, decision: Go, *, at: datetime, closing: Closing, claim: U
         text=decision.text,
         evidence=decision.evidence,
         closing=closing,
-        proof=decision.evidence if ready else None,
+        proof=decision.evidence if will else None,
         **changes,
     )
 
 
 def _closing(row: Instance, *, at: datetime, blind: bool) -> Closing:
-    if blind and row.state in METERED:
+    if blind and metered(InstanceState(row.state), row.reason):
         return meter.closing_at_last_proof(row)
     return Closing(at=at, good_until=at)
 

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from provisioner.contracts import Fault, InstanceState
+from provisioner.instances.state import TROUBLED, metered
 from provisioner.inventory.accelerators import Model
 from provisioner.kube.pods import PodFacts, as_evidence, proof
 from provisioner.reconcile import trouble
@@ -30,6 +31,13 @@ DEADLINES: dict[InstanceState, tuple[timedelta, str]] = {
     S.PULLING: (PULL_DEADLINE, "image_pull_timeout"),
     S.STARTING: (START_DEADLINE, "start_timeout"),
 }
+# A program that keeps ending for this long will not heal, and its cards cost the renter money.
+# Shorter ends what a slow dependency would mend.
+CRASH_LOOP = timedelta(minutes=30)
+# A program that ran this long before it ended again is not in a loop.
+CALM = timedelta(minutes=10)
+# What a kubelet reports for containers that it lost sight of, as after a reboot of its host.
+_NOBODY_KNOWS = frozenset({"ContainerStatusUnknown", "Unknown"})
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,8 @@ class Known:
     pod_uid: str | None
     seen: dict[str, Any]
     short: bool  # the node offers fewer devices than are held
+    node_ready: bool  # as the last inventory saw it
+    grace: timedelta  # how long it may be in trouble by no fault of the renter
 
 
 @dataclass(frozen=True)
@@ -88,6 +98,16 @@ def overdue(known: Known, at: datetime) -> Decision:
     return Stay()
 
 
+def given_up(known: Known, at: datetime) -> Decision:
+    """In trouble that is not the renter's for longer than its grace: it will not come back."""
+    if known.state not in TROUBLED or metered(known.state, known.reason):
+        return Stay()
+    if at - known.state_since < known.grace:
+        return Stay()
+    reason = known.reason if known.reason == "gpu_lost" else "host_lost"
+    return End(reason, evidence={"since": known.state_since.isoformat(), "was": known.reason})
+
+
 def present(known: Known, pod: PodFacts, at: datetime) -> Decision:
     """What a pod's present condition means for its instance."""
     if pod.deleting:
@@ -96,7 +116,7 @@ def present(known: Known, pod: PodFacts, at: datetime) -> Decision:
         return _ended(known, pod)
     if known.state in DEADLINES:
         return _coming_up(known, pod, at)
-    return _serving(known, pod)
+    return _serving(known, pod, at)
 
 
 def remembered(pod: PodFacts) -> dict[str, Any]:
@@ -132,7 +152,7 @@ def _coming_up(known: Known, pod: PodFacts, at: datetime) -> Decision:
         if mismatch is not None:
             return mismatch
     if checked and pod.ready and pod.main.running:
-        return _ready(known, pod, "ready")
+        return _ready(known, pod, "ready", remembered(pod))
     found = trouble.of(pod, str(known.seen.get("trouble", "")))
     seen = remembered(pod)
     if found is not None:
@@ -162,27 +182,61 @@ def _backwards(old: InstanceState, new: InstanceState) -> bool:
     return old == S.STARTING and new == S.PULLING
 
 
-def _serving(known: Known, pod: PodFacts) -> Decision:
+def _serving(known: Known, pod: PodFacts, at: datetime) -> Decision:
     seen = remembered(pod)
-    if known.short and known.state in (S.READY, S.UNREACHABLE):
-        return Go(S.DEGRADED, "gpu_lost", seen, {"pod_uid": pod.uid})
+    if known.short:
+        return _degraded(known, "gpu_lost", seen, {"pod_uid": pod.uid})
     healthy = pod.ready and pod.main.running
-    if known.state == S.READY:
-        if healthy and unchanged(known.seen, pod):
-            return Stay(None if seen == known.seen else seen)
-        return Go(S.DEGRADED, _why_not_ready(pod), seen, _evidence(pod))
-    if healthy and not known.short:
+    if healthy and known.state != S.READY:
         mismatch = _mismatch(known, pod)
-        return mismatch or _ready(known, pod, "recovered")
-    if known.state == S.UNREACHABLE:
-        return Go(S.DEGRADED, _why_not_ready(pod), seen, _evidence(pod))
-    return Stay(None if seen == known.seen else seen)
+        return mismatch or _ready(known, pod, "recovered", seen | _crashing(known.seen))
+    if healthy and unchanged(known.seen, pod):
+        seen |= _crashing(known.seen)
+        return Stay(None if seen == known.seen else seen)
+    reason = _why_not_ready(known, pod)
+    if reason != "container_exited":
+        return _degraded(known, reason, seen, _evidence(pod))
+    mismatch = _mismatch(known, pod)
+    if mismatch is not None:
+        return mismatch
+    since = _crashing_since(known, at)
+    if at - since >= CRASH_LOOP and not healthy:
+        return End("container_exited", evidence=_evidence(pod))
+    seen |= {"trouble": "container_exited", "trouble_since": since.isoformat()}
+    devices = as_evidence(proof(pod.check.message) or [])
+    return _degraded(known, reason, seen, {**_evidence(pod), **devices})
 
 
-def _why_not_ready(pod: PodFacts) -> str:
-    if pod.main.running:
-        return "not_ready"
-    return "container_exited" if pod.main.id else "node_not_ready"
+def _degraded(
+    known: Known, reason: str, seen: dict[str, Any], evidence: dict[str, Any]
+) -> Decision:
+    """Say so once; another cause takes over when there is one."""
+    if known.state == S.DEGRADED and known.reason == reason:
+        return Stay(None if seen == known.seen else seen)
+    return Go(S.DEGRADED, reason, seen, evidence)
+
+
+def _why_not_ready(known: Known, pod: PodFacts) -> str:
+    """Whose doing it is. On a healthy host a program ends by itself or because its renter ended
+    it; a host that reboots reports containers that ended for a reason it does not know."""
+    if not known.node_ready:
+        return "node_not_ready"
+    ended = pod.main.exit_code is not None or pod.main.waiting == "CrashLoopBackOff"
+    again = pod.main.running and pod.main.restarts != known.seen.get("restarts")
+    if ended and pod.main.ended not in _NOBODY_KNOWS and (not pod.main.running or again):
+        return "container_exited"
+    return "not_ready" if pod.main.running or ended else "node_not_ready"
+
+
+def _crashing(seen: dict[str, Any]) -> dict[str, Any]:
+    return {key: seen[key] for key in ("trouble", "trouble_since") if key in seen}
+
+
+def _crashing_since(known: Known, at: datetime) -> datetime:
+    """Since when the program keeps ending: a run of CALM in between begins the count anew."""
+    if known.state == S.READY and at - known.state_since >= CALM:
+        return at
+    return _since(known.seen, "container_exited", at)
 
 
 def _evidence(pod: PodFacts) -> dict[str, Any]:
@@ -192,9 +246,9 @@ def _evidence(pod: PodFacts) -> dict[str, Any]:
     return found
 
 
-def _ready(known: Known, pod: PodFacts, reason: str) -> Decision:
+def _ready(known: Known, pod: PodFacts, reason: str, seen: dict[str, Any]) -> Decision:
     devices = proof(pod.check.message) or []
-    return Go(S.READY, reason, remembered(pod), {"pod_uid": pod.uid, **as_evidence(devices)})
+    return Go(S.READY, reason, seen, {"pod_uid": pod.uid, **as_evidence(devices)})
 
 
 def _mismatch(known: Known, pod: PodFacts) -> End | None:

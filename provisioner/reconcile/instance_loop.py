@@ -23,13 +23,13 @@ from kernel.sealed import CannotOpen
 from provisioner.contracts import InstanceState
 from provisioner.instances import meter, release
 from provisioner.instances.move import move, note
-from provisioner.instances.state import COMING_UP
+from provisioner.instances.state import COMING_UP, TROUBLED, metered
 from provisioner.kube.api import ClusterApi, connect
 from provisioner.kube.errors import code_of, is_unhealthy
 from provisioner.models import Cluster, Instance
 from provisioner.reconcile import apply, decide, health
 from provisioner.reconcile.claim import claim_instances, release_instance
-from provisioner.reconcile.decide import End, Stay
+from provisioner.reconcile.decide import End
 from provisioner.reconcile.pool import PER_CLUSTER, Calls
 from provisioner.reconcile.steps import Result, Step, next_step
 
@@ -78,7 +78,8 @@ def _begin(row: Instance, calls: Calls[Step, Result], connect: Connect) -> None:
         raise ValueError("only claimed instances are worked at")
     at = clock.now()
     if row.desired == Instance.Desired.RUN:
-        late = decide.overdue(apply.known(row), at) if row.pod_uid is None else Stay()
+        known = apply.known(row)
+        late = decide.overdue(known, at) if row.pod_uid is None else decide.given_up(known, at)
         if isinstance(late, End):
             apply.carry_out(row, late, at=at, blind=True, claim=token)
             release_instance(row, token=token, due_at=at)
@@ -152,7 +153,10 @@ def _next_look(row: Instance, at: datetime) -> datetime | None:
     """When to look again unless a watch or a list tells before; None once it serves."""
     if row.desired == Instance.Desired.END:
         return at
-    if InstanceState(row.state) not in COMING_UP:
+    state = InstanceState(row.state)
+    if state in TROUBLED and not metered(state, row.reason):
+        return max(row.state_since + apply.grace(row), at + timedelta(seconds=RETRY_LONGEST))
+    if state not in COMING_UP:
         return None
     age = (at - row.created_at).total_seconds()
     return at + timedelta(seconds=min(POLL_LONGEST, max(POLL_FIRST, age / 4)))

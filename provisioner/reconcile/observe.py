@@ -190,5 +190,6 @@ def _lose(cluster: Cluster, *, at: datetime) -> None:
             reason="cluster_unreachable",
             at=at,
             closing=Closing(at=good, good_until=good),
+            due_at=at + apply.grace(row),
             evidence={"last_positive_at": str(cluster.last_positive_at), "cluster": cluster.reason},
         )

@@ -14,6 +14,8 @@ from django.conf import settings
 
 from kernel import clock, sealed
 from kernel.ids import public
+from provisioner.contracts import DEFAULT_GRACE
+from provisioner.instances.naming import SECRETS
 from provisioner.inventory.accelerators import by_slug
 from provisioner.kube import manifests
 from provisioner.kube.api import ClusterApi
@@ -157,6 +159,7 @@ def spec_of(row: Instance) -> PodSpec:
         env_names=tuple(order["env_names"]),
         has_pull_secret=bool(order["has_pull_secret"]),
         termination_grace=int(order["termination_grace"]),
+        grace_seconds=int(order.get("grace_seconds", DEFAULT_GRACE)),
         server_version=row.cluster.server_version,
     )
 
@@ -166,6 +169,6 @@ def open_secrets(row: Instance) -> Secrets:
     if row.secrets_sealed is None:
         return Secrets()
     key: bytes = settings.GPUYARD_SEALING_KEY
-    plain = sealed.unseal(bytes(row.secrets_sealed), key=key, owner=str(row.pk), field="secrets")
+    plain = sealed.unseal(bytes(row.secrets_sealed), key=key, owner=str(row.pk), field=SECRETS)
     data = json.loads(plain)
     return Secrets({**data["env"], **data["secret_env"]}, data["pull_secret"])
