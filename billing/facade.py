@@ -7,7 +7,7 @@ Nothing behind this door talks to Stripe: intents are rows, executed later by a 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from billing.contracts import (
@@ -56,9 +56,16 @@ def balance(*, org_ref: UUID) -> BalanceView:
 def hold(*, org_ref: UUID, rental_ref: UUID, terms: PriceTerms) -> HoldView:
     """In a transaction, as its last lock: hold the first hour of a rental.
 
-    Refusal("insufficient_funds", needed, available, topup_url) past the floor. Idempotent.
+    Refusal("insufficient_funds", needed, available, topup_url) past the floor. Idempotent; after
+    ``end_rental`` it holds anew, at the price fixed first.
     """
     return _hold.hold(org_ref=org_ref, rental_ref=rental_ref, terms=terms)
+
+
+def check_affordable(*, org_ref: UUID, price_micro_h: int) -> None:
+    """In a transaction: Refusal("insufficient_funds") when an hour at this price could not be
+    held now. Nothing is held."""
+    _hold.check_affordable(org_ref=org_ref, price_micro_h=price_micro_h)
 
 
 def meter_started(*, rental_ref: UUID, at: datetime) -> None:
@@ -72,7 +79,8 @@ def meter_stopped(*, rental_ref: UUID) -> None:
 
 
 def end_rental(*, rental_ref: UUID) -> None:
-    """In a transaction, after the last window: return the rest of the hold. Idempotent."""
+    """In a transaction, after the last window: return the rest of the hold. Idempotent; nothing
+    for a rental that never held."""
     _hold.end_rental(rental_ref=rental_ref)
 
 
@@ -88,6 +96,11 @@ def post_usage(*, windows: Sequence[UsageWindow]) -> int:
 def exhausted(*, limit: int) -> list[UUID]:
     """Running rentals that nothing pays any more, soonest first; refills those it can."""
     return _sweep.exhausted(limit=limit)
+
+
+def running_out(*, within: timedelta, limit: int) -> dict[UUID, datetime]:
+    """Running rentals whose money ends within that time, and when; refills those it can."""
+    return _sweep.running_out(within=within, limit=limit)
 
 
 def start_topup(

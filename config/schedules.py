@@ -30,6 +30,8 @@ BEAT: dict[str, dict[str, Any]] = {
     "follow": _every("marketplace.follow", 2),
     # Hours are settled at their end; the loop finds nothing to do in between.
     "charge": _every("marketplace.charge", 15),
+    # Woken when cards come back and when a host failed; who waits notices five seconds.
+    "place": _every("marketplace.place", 5),
     # paid_until is exact to the second; five seconds late is ours to pay.
     "funds": _every("marketplace.funds", 5),
     # Audit rows are chained within 5 s.

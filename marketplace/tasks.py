@@ -9,6 +9,8 @@ from marketplace.accounts import mail as mailing
 from marketplace.catalog import publish as publishing
 from marketplace.rentals import charge as charging
 from marketplace.rentals import follow as following
+from marketplace.rentals import notice as noticing
+from marketplace.rentals import place as placing
 
 
 @shared_task(name="marketplace.follow")
@@ -26,8 +28,15 @@ def charge() -> None:
 
 @shared_task(name="marketplace.funds")
 def funds() -> None:
-    """End what the held money does not pay any more."""
+    """Stop what the held money does not pay any more; notices of what is about to happen."""
     charging.funds()
+    noticing.announce()
+
+
+@shared_task(name="marketplace.place")
+def place() -> None:
+    """Cards for rentals that wait for them."""
+    placing.place()
 
 
 @shared_task(name="marketplace.seal_audit")

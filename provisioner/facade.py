@@ -156,10 +156,11 @@ def reserve(
     )
 
 
-def request_end(*, rental_ref: UUID, reason: str, fault: Fault) -> None:
+def request_end(*, rental_ref: UUID, reason: str, fault: Fault) -> UUID | None:
     """In a transaction. Idempotent: the meter stops now, the pod goes, the cards come back when
-    its absence was observed."""
-    release.request_end(rental_ref=rental_ref, reason=reason, fault=fault)
+    its absence was observed. The instance that ends, None when none was left; a restart that was
+    under way is called off."""
+    return release.request_end(rental_ref=rental_ref, reason=reason, fault=fault)
 
 
 def request_restart(*, rental_ref: UUID, reason: str, fault: Fault) -> UUID | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
+from kernel.wake import wake
 from provisioner.instances import release
 from provisioner.inventory import summary
 from provisioner.reconcile import instance_loop, node_loop, observe, orphans, tokens
@@ -30,8 +31,10 @@ def inventory() -> None:
 @shared_task(name="provisioner.summaries")
 def summaries() -> None:
     """Rested slots are free again; summaries follow."""
-    release.recycle()
+    returned = release.recycle()
     summary.refresh()
+    if returned:
+        wake("marketplace.place")  # somebody may wait for these cards
 
 
 @shared_task(name="provisioner.orphans")

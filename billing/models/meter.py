@@ -43,6 +43,7 @@ class RentalMeter(models.Model):
     charged_until = models.DateTimeField(null=True)
     next_seq = models.IntegerField(default=1)
 
+    round = models.PositiveIntegerField(db_default=1)  # raised when it holds again after an end
     held_micro = models.BigIntegerField(default=0)
     running_since = models.DateTimeField(null=True)
     paid_until = models.DateTimeField(null=True)

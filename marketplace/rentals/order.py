@@ -51,6 +51,8 @@ class RentOrder:
     max_hours: Decimal | None = None
     no_limit: bool = False
     disk_gib: int | None = None
+    queue_seconds: int | None = None
+    failover: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,10 @@ class Prepared:
     ssh_keys: tuple[str, ...]
     ssh: bool
     expires_at: datetime | None
+    max_seconds: int | None  # an end that counts from the moment it has cards
     disk_gib: int | None
+    queue_seconds: int | None
+    failover: bool
 
 
 def prepare(acting: Principal, order: RentOrder) -> Prepared:
@@ -108,7 +113,10 @@ def prepare(acting: Principal, order: RentOrder) -> Prepared:
         ssh_keys=keys,
         ssh=order.ssh,
         expires_at=_end(order),
+        max_seconds=None if order.max_hours is None else int(order.max_hours * 3600),
         disk_gib=order.disk_gib,
+        queue_seconds=order.queue_seconds,
+        failover=order.failover,
     )
 
 

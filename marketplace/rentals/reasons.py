@@ -36,7 +36,13 @@ _ROWS = (
     Reason("image_auth", RENTER, NO, "The registry refused the download. Check its credentials."),
     Reason("image_pull_timeout", HOST, OTHER_HOST, "The image was not downloaded in time."),
     Reason("bad_command", RENTER, NO, "The command could not be started. Check it and the image."),
-    Reason("container_exited", RENTER, SAME_HOST, "The program ended. Look at its last output."),
+    Reason(
+        "container_exited",
+        RENTER,
+        SAME_HOST,
+        "The program ended; the cards are well and stay yours, so the meter goes on. Look at its "
+        "last output, restart it, or stop.",
+    ),
     Reason("config_error", RENTER, NO, "The container could not be made from this order."),
     Reason("starting", NONE, NO, "The container is up; checks are running and this is free."),
     Reason("start_timeout", HOST, OTHER_HOST, "It did not become ready in time. It was free."),
@@ -68,6 +74,7 @@ _ROWS = (
     Reason("retried", NONE, NO, "Tried again as you asked."),
     Reason("outbid", NONE, LATER, "The cards were needed at the full price."),
     Reason("maintenance", HOST, OTHER_HOST, "The host is taken down for maintenance."),
+    Reason("notice_withdrawn", NONE, NO, "The reason for the notice is gone; it runs on."),
     Reason("funds", FUNDS, LATER, "The balance is used up. The meter stopped; top up to rent."),
     Reason("budget", FUNDS, LATER, "The budget is used up."),
     Reason("end_date", NONE, NO, "The end date that you set has come."),

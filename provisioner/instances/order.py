@@ -17,9 +17,8 @@ _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 DENIED_ENV = ("LD_", "NVIDIA_", "KUBERNETES_")
 MAX_ENV_BYTES = 256 * 1024  # a Secret holds 1 MiB; a quarter leaves room for its encoding
 MAX_COMMAND_BYTES = 32 * 1024
-MAX_GRACE = 600
 MAX_PORTS = 32
-MAX_TROUBLE = 3600
+_SECONDS = {"termination_grace": (0, 600), "grace_seconds": (60, 3600)}
 
 
 def check_order(order: PodOrder) -> None:
@@ -27,14 +26,7 @@ def check_order(order: PodOrder) -> None:
     found: dict[str, list[str]] = {}
     if not _IMAGE.fullmatch(order.image):
         found["image"] = ["name it by digest: repository@sha256:…"]
-    env = {**order.env, **order.secret_env}
-    problems = [problem for name in env if (problem := _env_problem(name))]
-    if set(order.env) & set(order.secret_env):
-        problems.append("a name is given both in clear and as a secret")
-    if sum(len(k) + len(v.encode()) for k, v in env.items()) > MAX_ENV_BYTES:
-        problems.append(f"at most {MAX_ENV_BYTES // 1024} KiB in all")
-    if any("\x00" in value for value in env.values()):
-        problems.append("values must not hold a zero byte")
+    problems = _env_problems(order)
     if problems:
         found["env"] = problems
     if sum(len(part.encode()) for part in order.command) > MAX_COMMAND_BYTES or any(
@@ -45,10 +37,9 @@ def check_order(order: PodOrder) -> None:
         found["ports"] = [f"at most {MAX_PORTS}, each once"]
     if any(not 1 <= port <= 65535 for port in order.ports):
         found["ports"] = ["between 1 and 65535"]
-    if not 0 <= order.termination_grace <= MAX_GRACE:
-        found["termination_grace"] = [f"between 0 and {MAX_GRACE} seconds"]
-    if not 60 <= order.grace_seconds <= MAX_TROUBLE:
-        found["grace_seconds"] = [f"between 60 and {MAX_TROUBLE} seconds"]
+    for name, (low, high) in _SECONDS.items():
+        if not low <= getattr(order, name) <= high:
+            found[name] = [f"between {low} and {high} seconds"]
     if order.pull_secret is not None and set(order.pull_secret) != {
         "registry",
         "username",
@@ -57,6 +48,18 @@ def check_order(order: PodOrder) -> None:
         found["pull_secret"] = ["registry, username and password"]
     if found:
         raise InvalidRequest(found)
+
+
+def _env_problems(order: PodOrder) -> list[str]:
+    env = {**order.env, **order.secret_env}
+    problems = [problem for name in env if (problem := _env_problem(name))]
+    if set(order.env) & set(order.secret_env):
+        problems.append("a name is given both in clear and as a secret")
+    if sum(len(k) + len(v.encode()) for k, v in env.items()) > MAX_ENV_BYTES:
+        problems.append(f"at most {MAX_ENV_BYTES // 1024} KiB in all")
+    if any("\x00" in value for value in env.values()):
+        problems.append("values must not hold a zero byte")
+    return problems
 
 
 def _env_problem(name: str) -> str:

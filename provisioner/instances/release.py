@@ -28,7 +28,7 @@ DIRTY_FOR = timedelta(seconds=5)
 OCCUPIED_FOR = timedelta(minutes=10)
 
 
-def request_end(*, rental_ref: UUID, reason: str, fault: Fault) -> None:
+def request_end(*, rental_ref: UUID, reason: str, fault: Fault) -> UUID | None:
     """The rental's live instance shall end. In a transaction; repeating it changes nothing.
 
     Seconds up to now are charged as far as they are proven: up to the last full list at once, up
@@ -36,11 +36,12 @@ def request_end(*, rental_ref: UUID, reason: str, fault: Fault) -> None:
     """
     row = live(rental_ref)
     if row is None:
-        return
+        return None
     if row.desired == Instance.Desired.END:
         Instance.objects.filter(pk=row.pk).update(successor_id=None)  # no restart any more
-        return
-    end(row, reason=reason, fault=fault, at=clock.now(), renters_wish=True)
+    else:
+        end(row, reason=reason, fault=fault, at=clock.now(), renters_wish=True)
+    return row.pk
 
 
 def live(rental_ref: UUID) -> Instance | None:

@@ -188,23 +188,25 @@ def _serving(known: Known, pod: PodFacts, at: datetime) -> Decision:
         return _degraded(known, "gpu_lost", seen, {"pod_uid": pod.uid})
     healthy = pod.ready and pod.main.running
     if healthy and known.state != S.READY:
-        mismatch = _mismatch(known, pod)
-        return mismatch or _ready(known, pod, "recovered", seen | _crashing(known.seen))
+        return _mismatch(known, pod) or _ready(known, pod, "recovered", seen | _crashing(known))
     if healthy and unchanged(known.seen, pod):
-        seen |= _crashing(known.seen)
+        seen |= _crashing(known)
         return Stay(None if seen == known.seen else seen)
     reason = _why_not_ready(known, pod)
-    if reason != "container_exited":
-        return _degraded(known, reason, seen, _evidence(pod))
-    mismatch = _mismatch(known, pod)
-    if mismatch is not None:
-        return mismatch
+    if reason == "container_exited":
+        return _mismatch(known, pod) or _crashed(known, pod, at)
+    return _degraded(known, reason, seen, _evidence(pod))
+
+
+def _crashed(known: Known, pod: PodFacts, at: datetime) -> Decision:
+    """The program ended on healthy cards: the meter goes on, so the proof goes with it."""
     since = _crashing_since(known, at)
-    if at - since >= CRASH_LOOP and not healthy:
+    if at - since >= CRASH_LOOP and not pod.ready:
         return End("container_exited", evidence=_evidence(pod))
-    seen |= {"trouble": "container_exited", "trouble_since": since.isoformat()}
+    trouble_now = {"trouble": "container_exited", "trouble_since": since.isoformat()}
     devices = as_evidence(proof(pod.check.message) or [])
-    return _degraded(known, reason, seen, {**_evidence(pod), **devices})
+    seen = remembered(pod) | trouble_now
+    return _degraded(known, "container_exited", seen, {**_evidence(pod), **devices})
 
 
 def _degraded(
@@ -228,8 +230,8 @@ def _why_not_ready(known: Known, pod: PodFacts) -> str:
     return "not_ready" if pod.main.running or ended else "node_not_ready"
 
 
-def _crashing(seen: dict[str, Any]) -> dict[str, Any]:
-    return {key: seen[key] for key in ("trouble", "trouble_since") if key in seen}
+def _crashing(known: Known) -> dict[str, Any]:
+    return {key: known.seen[key] for key in ("trouble", "trouble_since") if key in known.seen}
 
 
 def _crashing_since(known: Known, at: datetime) -> datetime:

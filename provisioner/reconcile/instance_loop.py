@@ -29,7 +29,7 @@ from provisioner.kube.errors import code_of, is_unhealthy
 from provisioner.models import Cluster, Instance
 from provisioner.reconcile import apply, decide, health
 from provisioner.reconcile.claim import claim_instances, release_instance
-from provisioner.reconcile.decide import End
+from provisioner.reconcile.decide import End, Stay
 from provisioner.reconcile.pool import PER_CLUSTER, Calls
 from provisioner.reconcile.steps import Result, Step, next_step
 
@@ -79,7 +79,7 @@ def _begin(row: Instance, calls: Calls[Step, Result], connect: Connect) -> None:
     at = clock.now()
     if row.desired == Instance.Desired.RUN:
         known = apply.known(row)
-        late = decide.overdue(known, at) if row.pod_uid is None else decide.given_up(known, at)
+        late = decide.overdue(known, at) if row.pod_uid is None else _given_up(known, at)
         if isinstance(late, End):
             apply.carry_out(row, late, at=at, blind=True, claim=token)
             release_instance(row, token=token, due_at=at)
@@ -101,6 +101,12 @@ def _begin(row: Instance, calls: Calls[Step, Result], connect: Connect) -> None:
         _failed(step, error, at)
         return
     calls.submit(step, row.cluster_id, lambda: step.call(api))
+
+
+def _given_up(known: decide.Known, at: datetime) -> decide.Decision:
+    late = decide.given_up(known, at)
+    # Only asked when something is about to be given up.
+    return Stay() if isinstance(late, End) and health.we_are_blind(at=at) else late
 
 
 def _announce_create(row: Instance, token: UUID, at: datetime) -> bool:

@@ -51,10 +51,23 @@ class FakeCluster:
 
     def run(self, at: datetime, cards: int, model: str = "NVIDIA-H100-80GB-HBM3") -> None:
         """The check found ``cards``; the main container runs and is ready since ``at``."""
-        pod = self.only()
+        self.run_pod(self.only(), at, cards, model)
+
+    def run_pod(
+        self, pod: Json, at: datetime, cards: int, model: str = "NVIDIA-H100-80GB-HBM3"
+    ) -> None:
+        """The same for one of several."""
         pod["spec"]["nodeName"] = "node-1"
         self._status(
             pod, "Running", check=self._passed(cards, model), main={"running": {}}, ready=at
+        )
+
+    def crash(self) -> None:
+        """The program in the only pod ended; the kubelet will start it again."""
+        pod = self.only()
+        ended = {"terminated": {"exitCode": 137, "reason": "Error"}}
+        self._status(
+            pod, "Running", check=pod["status"]["initContainerStatuses"][0]["state"], main=ended
         )
 
     def _passed(self, cards: int, model: str = "NVIDIA-H100-80GB-HBM3") -> Json:

@@ -22,6 +22,7 @@ from marketplace.http.api.fields import Flag, Later, NameIn, Shown, one_of
 from marketplace.http.api.schema import paged as pages
 from marketplace.models import Project
 from marketplace.rentals import edit, read, start, stop
+from marketplace.rentals.act import Asked, act
 from marketplace.rentals.order import RentOrder
 from marketplace.rentals.present import describe, describe_many
 from marketplace.rentals.state import LEGAL, STATES
@@ -39,6 +40,12 @@ class Text(serializers.CharField):
         if not isinstance(data, str):
             raise serializers.ValidationError("must be a text")
         return str(super().to_internal_value(data))
+
+
+class QueueIn(Body):
+    """Wait for cards for so long at most when none are free: a minute to a week."""
+
+    deadline_seconds = serializers.IntegerField(min_value=60, max_value=7 * 24 * 3600)
 
 
 class RentIn(Body):
@@ -68,8 +75,8 @@ class RentIn(Body):
     registry_credentials = Later()
     volumes = Later()
     idle_stop_minutes = Later()
-    queue = Later()
-    failover = Later()
+    queue = QueueIn(required=False, allow_null=True)
+    failover = Flag(required=False)
 
 
 class Continuing(Shown):
@@ -116,6 +123,11 @@ class RentalOut(Shown):
     spent = serializers.CharField()
     continuing_charges = Continuing()
     funds_end_at = serializers.CharField(allow_null=True)
+    restart_forecast = serializers.DictField(allow_null=True)
+    queue = serializers.DictField(allow_null=True)
+    lock = serializers.BooleanField()
+    failover = serializers.BooleanField()
+    interrupt_at = serializers.CharField(allow_null=True)
     pull_progress = serializers.FloatField(allow_null=True)
     ssh = serializers.BooleanField()
     ssh_keys = serializers.ListField(child=serializers.CharField())
@@ -198,7 +210,14 @@ def _order(data: Mapping[str, Any]) -> RentOrder:
         max_hours=data.get("max_hours"),
         no_limit=data.get("no_limit", False),
         disk_gib=data.get("disk_gib"),
+        queue_seconds=_queue(data),
+        failover=data.get("failover", False),
     )
+
+
+def _queue(data: Mapping[str, Any]) -> int | None:
+    given = data.get("queue")
+    return None if given is None else int(given["deadline_seconds"])
 
 
 class ChangeIn(Body):
@@ -208,7 +227,7 @@ class ChangeIn(Body):
     ssh_keys = Later()
     ports = Later()
     idle_stop_minutes = Later()
-    lock = Later()
+    lock = Flag(required=False)
 
 
 class OneRental(ApiView):
@@ -239,7 +258,7 @@ class OneRental(ApiView):
 
     @extend_schema(request=ChangeIn, responses={200: RentalOut})
     def patch(self, request: Request, rental_id: str) -> HttpResponse:
-        """Change name, labels or end date."""
+        """Change name, labels, end date or lock."""
         principal, data = self.principal(request), self.body(ChangeIn)
         expected = self.expected_version(request)
         return self.change(
@@ -249,6 +268,7 @@ class OneRental(ApiView):
                 name=data.get("name"),
                 labels=data.get("labels"),
                 expires_at=data.get("expires_at"),
+                lock=data.get("lock"),
                 expected_version=expected,
             ),
             lambda rental: (200, describe(rental)),
@@ -267,7 +287,12 @@ class OneRental(ApiView):
 
 
 class ActionIn(Body):
+    """The action; extend takes one of the ends, start and retry a queue."""
+
     action = serializers.ChoiceField(sorted(LEGAL))
+    expires_at = serializers.DateTimeField(required=False)
+    hours = serializers.DecimalField(required=False, max_digits=9, decimal_places=4)
+    queue = QueueIn(required=False, allow_null=True)
 
 
 class Actions(ApiView):
@@ -281,10 +306,15 @@ class Actions(ApiView):
         expected = self.expected_version(request)
         return self.act(
             request,
-            lambda: stop.act(
+            lambda: act(
                 acting=principal,
                 rental_id=rental_id,
-                action=data["action"],
+                asked=Asked(
+                    action=data["action"],
+                    expires_at=data.get("expires_at"),
+                    hours=data.get("hours"),
+                    queue_seconds=_queue(data),
+                ),
                 expected_version=expected,
             ),
             lambda rental: (202, describe(rental)),
