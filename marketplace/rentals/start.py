@@ -152,6 +152,8 @@ def _create(
             image=prepared.image,
             command=prepared.command,
             env=prepared.env,
+            secret_env=prepared.secret_env,
+            pull_secret=prepared.pull_secret,
             ports=prepared.ports,
             ssh_public_keys=prepared.ssh_keys,
         ),
@@ -173,6 +175,10 @@ def _create(
         quote=prepared.quote,
         template=prepared.template,
         image=prepared.image,
+        secrets=prepared.secrets,
+        registry_credential_ref=(
+            prepared.registry_credential.id if prepared.registry_credential else None
+        ),
         accelerator=offer.group.accelerator,
         gpus=choice.gpus,
         disk_gib=choice.disk_gib,
