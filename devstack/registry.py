@@ -156,7 +156,7 @@ class _Server(ThreadingHTTPServer):
         except OSError:
             return  # it did not trust us, or went away
         try:
-            self.RequestHandlerClass(wrapped, client_address, self)
+            super().finish_request(wrapped, client_address)
         finally:
             wrapped.close()
 

@@ -265,7 +265,7 @@ def _failed(answer: _Answer) -> Unanswered:
         return Unanswered(Failure.BUSY, "429, too many requests")
     if 300 <= status < 400:
         return Unanswered(Failure.BAD_ANSWER, f"{status}, a redirect, which is not followed")
-    if status >= 500:
+    if 500 <= status < 600:
         return Unanswered(Failure.UNREACHABLE, f"status {status}")
     return Unanswered(Failure.BAD_ANSWER, f"status {status}")
 
