@@ -8,16 +8,21 @@ the last thing looked at: whoever may not rent, or sent a body with mistakes, co
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from kernel.errors import InvalidRequest
 from marketplace.accounts import registry_credentials
 from marketplace.accounts.access import Principal, get_visible
+from marketplace.http import ratelimit
+from marketplace.http.problems import rate_limited
 from marketplace.images.reference import BadReference, parse
 from marketplace.images.resolve import digest_of
 from marketplace.models import RegistryCredential
 from marketplace.rentals.order import RentOrder, check
 
-_FIELD = "registry_credentials"
+_FIELD: Final = "registry_credentials"
+# Request tokens for one lookup, as much as a mail: strangers' servers are asked in our name.
+_COST: Final = 10.0
 
 
 def pin_order(acting: Principal, order: RentOrder) -> RentOrder:
@@ -33,7 +38,8 @@ def pin_order(acting: Principal, order: RentOrder) -> RentOrder:
 def pinned(acting: Principal, image: str, credential_id: str | None) -> str:
     """``name:tag@sha256:…`` for an image; one that has a digest is taken as it is, unasked.
 
-    Raises InvalidRequest with a reason for what the registry said, NotFound for credentials.
+    Raises InvalidRequest with a reason for what the registry said, NotFound for credentials,
+    Refusal address_forbidden, rate_limited, unavailable.
     """
     try:
         reference = parse(image)
@@ -41,6 +47,7 @@ def pinned(acting: Principal, image: str, credential_id: str | None) -> str:
         raise InvalidRequest({"image": [str(error)]}) from error
     if reference.digest is not None:
         return image
+    _throttle(acting)
     login = None
     if credential_id is not None:
         credential = get_visible(RegistryCredential, acting, credential_id)
@@ -48,3 +55,9 @@ def pinned(acting: Principal, image: str, credential_id: str | None) -> str:
         login = registry_credentials.login(credential)
     user = (login.username, login.password) if login else None
     return reference.pinned(digest_of(reference, user=user))
+
+
+def _throttle(acting: Principal) -> None:
+    wait = ratelimit.requests.take(str(acting.key.pk if acting.key else acting.user.pk), _COST)
+    if wait:
+        raise rate_limited(wait)

@@ -13,7 +13,7 @@ from devstack.registry import Registry
 from kernel import sealed
 from kernel.ids import parse
 from marketplace.catalog.templates import load_curated
-from marketplace.http import pinning
+from marketplace.http import pinning, ratelimit
 from marketplace.images.resolve import digest_of
 from marketplace.models import Rental
 from provisioner.models import Instance
@@ -267,6 +267,18 @@ def test_only_a_few_may_wait_for_registries_at_a_time(supply, renter, registry) 
     assert (status, problem["type"]) == (503, "/problems/unavailable")
     assert registry.seen == []
     assert renter.call("POST", "/rentals", body)[0] == 202
+
+
+def test_a_lookup_costs_ten_requests(renter, registry: Registry, monkeypatch) -> None:
+    """The bucket holds 25 tokens and fills too slowly to matter: two requests with a lookup."""
+    monkeypatch.setattr(ratelimit, "requests", ratelimit.Buckets(rate=0.001, burst=25))
+    registry.push("team/public", "1.0")
+    image = f"{registry.host}/team/public:1.0"
+    answers = [
+        renter.call("POST", "/templates", {"name": "x", "image": image})[0] for _ in range(3)
+    ]
+    assert answers == [201, 201, 429]
+    assert len(registry.seen) == 2 * 3
 
 
 def test_the_call_happens_outside_any_transaction(
