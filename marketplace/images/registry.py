@@ -51,7 +51,7 @@ _MANIFESTS: Final = ", ".join(
     )
 )
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
-_PARAMETER: Final = re.compile(r'([A-Za-z]+)=(?:"([^"]*)"|([^\s",]+))')
+_PARAMETER: Final = re.compile(r'([A-Za-z]{1,20})=(?:"([^"]*)"|([^\s",]+))')
 _Server = tuple[str, int]  # host and port
 _AGENT: Final = "gpuyard-images"
 # Names that strangers choose are resolved by threads of their own: a name server that hangs holds
