@@ -29,8 +29,6 @@ def pin_order(acting: Principal, order: RentOrder) -> RentOrder:
     """The order with its image by digest. Raises like :func:`pinned`, and for mistakes in it."""
     if order.image is None:
         return order
-    acting.require_verified()
-    acting.require_unfrozen()
     check(order)
     return replace(order, image=pinned(acting, order.image, order.registry_credentials))
 
@@ -39,7 +37,7 @@ def pinned(acting: Principal, image: str, credential_id: str | None) -> str:
     """``name:tag@sha256:…`` for an image; one that has a digest is taken as it is, unasked.
 
     Raises InvalidRequest with a reason for what the registry said, NotFound for credentials,
-    Refusal address_forbidden, rate_limited, unavailable.
+    Refusal email_unverified, account_frozen, address_forbidden, rate_limited, unavailable.
     """
     try:
         reference = parse(image)
@@ -47,6 +45,8 @@ def pinned(acting: Principal, image: str, credential_id: str | None) -> str:
         raise InvalidRequest({"image": [str(error)]}) from error
     if reference.digest is not None:
         return image
+    acting.require_verified()
+    acting.require_unfrozen()
     _throttle(acting)
     login = None
     if credential_id is not None:

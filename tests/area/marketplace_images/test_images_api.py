@@ -97,6 +97,7 @@ def test_other_mistakes_cost_no_call(supply, renter, registry: Registry) -> None
         assert renter.call("POST", "/rentals", body)[0] == 422
     unverified = make_renter(verified=False)
     assert unverified.call("POST", "/rentals", by_image(supply, image))[0] == 403
+    assert unverified.call("POST", "/templates", {"name": "x", "image": image})[0] == 403
     assert registry.seen == []
 
 
