@@ -21,7 +21,10 @@ WIDTHS = (360, 768, 1440)
 HEIGHT = 900
 
 PUBLIC = ("/", "/sign-up", "/sign-in", "/terms", "/styleguide")
-RENTER = ("/rentals", "/billing", "/billing/invoices", "/ssh-keys", "/api-keys", "/settings")
+RENTER = (
+    *("/rentals", "/billing", "/billing/invoices", "/ssh-keys", "/api-keys", "/settings"),
+    *("/secrets", "/templates", "/templates/new"),
+)
 BY_PERSONA = {
     "renter": RENTER,
     "postpaid": ("/billing/invoices",),

@@ -27,6 +27,7 @@ PREFIXES: dict[str, str] = {
     "ssh_key": "ssh",
     "template": "tpl",
     "secret": "sec",
+    "registry_credential": "rgc",
     "webhook": "whk",
     "event": "evt",
     "provider": "prv",

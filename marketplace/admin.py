@@ -14,7 +14,15 @@ from django.http import HttpRequest
 
 from marketplace import models
 
-_HIDDEN = {"password", "secret_hash", "answer", "request_hash"}
+_HIDDEN = {
+    "password",
+    "secret_hash",
+    "answer",
+    "request_hash",
+    "value_sealed",
+    "password_sealed",
+    "env_sealed",
+}
 
 
 if TYPE_CHECKING:
@@ -80,6 +88,8 @@ _register(models.Membership, ("user", "organization", "role"), filters=("role",)
 _register(models.Project, ("name", "organization", "created_at"))
 _register(models.ApiKey, ("name", "organization", "created_by", "expires_at", "revoked_at"))
 _register(models.SshKey, ("name", "organization", "fingerprint"), search=("fingerprint",))
+_register(models.Secret, ("name", "organization", "created_by", "updated_at"))
+_register(models.RegistryCredential, ("registry", "username", "organization", "updated_at"))
 _register(
     models.Provider, ("organization", "state", "ownership", "approved_at"), filters=("state",)
 )

@@ -9,6 +9,7 @@ import environ
 from csp.constants import NONE, SELF
 
 from config.settings.env import Environment
+from kernel.addresses import Network
 from kernel.sealed import parse_key
 
 BASE_DIR = Path(__file__).resolve().parents[2]
@@ -190,6 +191,7 @@ CELERY_BROKER_URL: str
 GPUYARD_SEALING_KEY: bytes
 GPUYARD_BASE_URL: str
 GPUYARD_FEE_BPS: int
+GPUYARD_REGISTRY_NETWORKS: tuple[Network, ...]
 STRIPE_API_KEY: str
 STRIPE_API_BASE: str
 STRIPE_WEBHOOK_SECRET: str
@@ -208,6 +210,7 @@ def apply(env: Environment) -> dict[str, Any]:
         "GPUYARD_SEALING_KEY": parse_key(env.sealing_key),
         "GPUYARD_BASE_URL": env.base_url,
         "GPUYARD_FEE_BPS": env.fee_bps,
+        "GPUYARD_REGISTRY_NETWORKS": env.registry_networks,
         "STRIPE_API_KEY": env.stripe_api_key,
         "STRIPE_API_BASE": env.stripe_api_base,
         "STRIPE_WEBHOOK_SECRET": env.stripe_webhook_secret,

@@ -6,9 +6,13 @@ that would be unsafe in production.
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 
 import environ
+from django.core.exceptions import ImproperlyConfigured
+
+from kernel.addresses import Network
 
 _env = environ.Env()
 
@@ -30,6 +34,7 @@ class Environment:
     stripe_webhook_secret: str
     ssh_gateway: str
     fee_bps: int
+    registry_networks: tuple[Network, ...]
     log_format: str
     process: str  # web, worker, beat, watcher or command
 
@@ -57,6 +62,16 @@ def read(*, defaults: dict[str, str] | None = None) -> Environment:
         stripe_webhook_secret=text("STRIPE_WEBHOOK_SECRET"),
         ssh_gateway=_env.str("GPUYARD_SSH_GATEWAY", default=""),
         fee_bps=_env.int("GPUYARD_FEE_BPS", default=1500),
+        registry_networks=_networks("GPUYARD_REGISTRY_NETWORKS"),
         log_format=_env.str("GPUYARD_LOG_FORMAT", default="json"),
         process=_env.str("GPUYARD_PROCESS", default="command"),
     )
+
+
+def _networks(name: str) -> tuple[Network, ...]:
+    """Networks as ``10.1.0.0/16,fd12::/48``; none without the variable."""
+    texts = [text.strip() for text in _env.str(name, default="").split(",")]
+    try:
+        return tuple(ipaddress.ip_network(text) for text in texts if text)
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name}: {error}") from error

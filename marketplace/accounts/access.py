@@ -25,8 +25,10 @@ from marketplace.models import (
     Project,
     Provider,
     Quote,
+    RegistryCredential,
     Rental,
     RentalEvent,
+    Secret,
     SshKey,
     Template,
     User,
@@ -37,9 +39,9 @@ M = TypeVar("M", bound=Model)
 STAFF = "staff"
 SCOPES: dict[str, str] = {
     "account:read": "see the organization, its people, keys, projects and audit log",
-    "account:write": "change keys, SSH keys and projects",
+    "account:write": "change keys, SSH keys, secrets and projects",
     "rentals:read": "see rentals and quotes",
-    "rentals:write": "rent, stop and change rentals",
+    "rentals:write": "rent, stop and change rentals; change templates",
     "billing:read": "see balance, transactions and invoices",
     "billing:write": "top up and save payment methods",
     "provider:read": "see clusters, offers and earnings",
@@ -192,8 +194,10 @@ _VISIBLE: dict[type[Model], Callable[[Principal], Q]] = {
     Project: _by("organization"),
     Provider: _by("organization"),
     Quote: _by("organization"),
+    RegistryCredential: _by("organization"),
     Rental: _by("organization"),
     RentalEvent: _by("rental__organization"),
+    Secret: _by("organization"),
     SshKey: _by("organization"),
     Template: _templates,
 }

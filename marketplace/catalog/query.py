@@ -125,7 +125,8 @@ def _country(text: str) -> str:
     return text.upper()
 
 
-def _cuda(text: str) -> str:
+def cuda_version(text: str) -> str:
+    """The text unchanged; raises BadValue unless it is a version such as 12.4."""
     if not re.fullmatch(r"[1-9][0-9]?\.[0-9]", text):
         raise BadValue("give a CUDA version such as 12.4")
     return text
@@ -157,7 +158,7 @@ def _parsers(words: Vocabulary) -> dict[str, Callable[[str], Any]]:
         "min_vcpus": size,
         "min_ram_gib": size,
         "min_disk_gib": size,
-        "min_cuda": _cuda,
+        "min_cuda": cuda_version,
         "region": word,
         "country": _country,
         "ownership": one_of(("owned", "partner")),

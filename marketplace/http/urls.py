@@ -14,7 +14,9 @@ from marketplace.http.api import (
     entry,
     provider,
     rentals,
+    secrets,
     staff,
+    templates,
 )
 from marketplace.http.portal import urls as portal
 from marketplace.http.staff import pages as staff_pages
@@ -24,6 +26,8 @@ _API = [
     *account.urls,
     *billing.urls,
     *catalog.urls,
+    *templates.urls,
+    *secrets.urls,
     *rentals.urls,
     *provider.urls,
     *staff.urls,

@@ -14,6 +14,7 @@ from marketplace.models.organization import (
 )
 from marketplace.models.provider import DataCenter, Provider
 from marketplace.models.rental import Quote, Rental, RentalEvent
+from marketplace.models.secret import RegistryCredential, Secret
 
 __all__ = [
     "ApiKey",
@@ -29,8 +30,10 @@ __all__ = [
     "Project",
     "Provider",
     "Quote",
+    "RegistryCredential",
     "Rental",
     "RentalEvent",
+    "Secret",
     "SshKey",
     "Template",
     "User",

@@ -77,6 +77,11 @@ class Rental(PublicObject):
         Template, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
     )
     image = models.CharField(max_length=400)
+    # Which stored secrets went into it, by variable: {"HF_TOKEN": "sec_…"}. Never a value.
+    secrets = models.JSONField(
+        default=dict, db_default=models.Value({}, models.JSONField()), blank=True
+    )
+    registry_credential_ref = models.UUIDField(null=True, blank=True)  # may be deleted since
     accelerator = models.CharField(max_length=60)
     gpus = models.PositiveIntegerField()
     disk_gib = models.PositiveIntegerField()

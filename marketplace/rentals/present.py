@@ -74,6 +74,12 @@ def _rental(rental: Rental, spent_micro: int, funds_end_at: datetime | None) -> 
         "ownership": offer.ownership,
         "template": rental.template.slug if rental.template else None,
         "image": rental.image,
+        "secrets": rental.secrets,
+        "registry_credentials": (
+            public("registry_credential", rental.registry_credential_ref)
+            if rental.registry_credential_ref
+            else None
+        ),
         "price": format_micro(rental.price_micro_h),
         "price_per_gpu_hour": format_micro(rental.price_micro_h // rental.gpus),
         "currency": rental.currency,

@@ -219,6 +219,8 @@ def _pod_order(prepared: Prepared, choice: _Choice) -> PodOrder:
         image=prepared.image,
         command=prepared.command,
         env=prepared.env,
+        secret_env=prepared.secret_env,
+        pull_secret=prepared.pull_secret,
         ports=prepared.ports,
         ssh_public_keys=prepared.ssh_keys,
         grace_seconds=grace_of(tier),
@@ -246,6 +248,10 @@ def _store(
         quote=prepared.quote,
         template=prepared.template,
         image=prepared.image,
+        secrets=prepared.secrets,
+        registry_credential_ref=(
+            prepared.registry_credential.id if prepared.registry_credential else None
+        ),
         accelerator=offer.group.accelerator,
         gpus=choice.gpus,
         disk_gib=choice.disk_gib,

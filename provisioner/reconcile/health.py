@@ -71,9 +71,8 @@ def ready(row: Cluster, *, at: datetime) -> None:
 def we_are_blind(*, at: datetime) -> bool:
     """Whether none of several clusters gave a fresh sign: then the fault is ours, not theirs."""
     watched = Cluster.objects.exclude(last_positive_at=None).filter(drain_requested_at=None)
-    last = list(
-        watched.order_by("-last_positive_at").values_list("last_positive_at", flat=True)[:2]
-    )
+    newest = watched.order_by("-last_positive_at").values_list("last_positive_at", flat=True)
+    last = [moment for moment in newest[:2] if moment is not None]
     return len(last) == 2 and at - last[0] > BLIND_AFTER
 
 

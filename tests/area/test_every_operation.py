@@ -38,13 +38,17 @@ METHODS = ("get", "post", "patch", "put", "delete")
 BODIES: dict[str, Any] = {
     "PATCH provider/clusters/{}": {"token": "another.token"},
     "PATCH provider/offers/{}": {"price_per_gpu_hour": "1.00"},
+    "PATCH registry-credentials/{}": {"password": "another"},
     "PATCH rentals/{}": {"name": "mine now"},
+    "PATCH secrets/{}": {"value": "another"},
+    "PATCH templates/{}": {"name": "mine now"},
     "POST rentals/{}/actions": {"action": "terminate"},
     "POST staff/organizations/{}/limit": {"credit_limit": "1"},
     "POST staff/providers/{}/approve": {"ownership": "partner"},
 }
 # Addresses whose objects are for everybody, or for staff whoever owns them: no foreign one exists.
-SHARED = ("offers/{}", "templates/{}", "staff/")
+SHARED = ("offers/{}", "staff/")
+PINNED_IMAGE = "ubuntu:24.04@sha256:" + "0" * 64
 
 
 @dataclass(frozen=True)
@@ -206,6 +210,15 @@ class Owned:
             # Invoices need a closed period; the door that looks them up is billing's own, tested
             # there with real ones. Here the id is of the right kind and nobody's.
             "billing/invoices": lambda: public("invoice", new_id()),
+            "secrets": lambda: self._post(renter, "/secrets", {"name": "A", "value": "x"})["id"],
+            "registry-credentials": lambda: self._post(
+                renter,
+                "/registry-credentials",
+                {"registry": "ghcr.io", "username": "x", "password": "x"},
+            )["id"],
+            "templates": lambda: self._post(
+                renter, "/templates", {"name": "x", "image": PINNED_IMAGE}
+            )["id"],
             "quotes": lambda: self._post(renter, "/quotes", quote)["id"],
             "rentals": lambda: self.rental,
             "charges": self.charge,

@@ -74,6 +74,18 @@ class NameIn(serializers.CharField):
         return text
 
 
+class Text(serializers.CharField):
+    """JSON text, kept as it is; numbers and booleans are not text."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(trim_whitespace=False, **options)
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            raise serializers.ValidationError("must be a text")
+        return str(super().to_internal_value(data))
+
+
 @extend_schema_field(
     {"type": "boolean", "enum": [False], "description": "Not available yet: leave it out"}
 )

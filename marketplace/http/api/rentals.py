@@ -14,12 +14,14 @@ from rest_framework import serializers
 from rest_framework.request import Request
 
 from marketplace.accounts.access import get_visible
+from marketplace.accounts.idempotency import stored
 from marketplace.catalog.query import whole
 from marketplace.http.api import history
 from marketplace.http.api.base import ApiView, Body
 from marketplace.http.api.catalog import MAX_DISK_GIB, requirement
-from marketplace.http.api.fields import Flag, Later, NameIn, Shown, one_of
+from marketplace.http.api.fields import Flag, Later, NameIn, Shown, Text, one_of
 from marketplace.http.api.schema import paged as pages
+from marketplace.http.pinning import pin_order
 from marketplace.models import Project
 from marketplace.rentals import edit, read, start, stop
 from marketplace.rentals.act import Asked, act
@@ -28,18 +30,6 @@ from marketplace.rentals.present import describe, describe_many
 from marketplace.rentals.state import LEGAL, STATES
 
 _TEXT = 32 * 1024
-
-
-class Text(serializers.CharField):
-    """JSON text, kept as it is; numbers and booleans are not text."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(trim_whitespace=False, **options)
-
-    def to_internal_value(self, data: Any) -> str:
-        if not isinstance(data, str):
-            raise serializers.ValidationError("must be a text")
-        return str(super().to_internal_value(data))
 
 
 class QueueIn(Body):
@@ -58,9 +48,13 @@ class RentIn(Body):
     project = Text(required=False, allow_null=True, max_length=64)
     labels = serializers.DictField(required=False, child=Text(allow_blank=True, max_length=128))
     template = Text(required=False, max_length=64)
-    image = Text(required=False, max_length=400)
+    image = Text(required=False, max_length=400, help_text="name:tag or name@sha256:…")
     command = serializers.ListField(required=False, child=Text(allow_blank=True, max_length=_TEXT))
     env = serializers.DictField(required=False, child=Text(allow_blank=True, max_length=_TEXT))
+    secrets = serializers.DictField(
+        required=False, child=Text(max_length=64), help_text='{"HF_TOKEN": "sec_…"}'
+    )
+    registry_credentials = Text(required=False, allow_null=True, max_length=64)
     ports = serializers.ListField(
         required=False, child=serializers.IntegerField(min_value=1, max_value=65535)
     )
@@ -71,8 +65,6 @@ class RentIn(Body):
         required=False, allow_null=True, max_digits=9, decimal_places=4
     )
     no_limit = Flag(required=False)
-    secrets = Later()
-    registry_credentials = Later()
     volumes = Later()
     idle_stop_minutes = Later()
     queue = QueueIn(required=False, allow_null=True)
@@ -116,7 +108,9 @@ class RentalOut(Shown):
     datacenter = serializers.CharField()
     ownership = serializers.CharField()
     template = serializers.CharField(allow_null=True)
-    image = serializers.CharField()
+    image = serializers.CharField(help_text="As given, and the digest that decides")
+    secrets = serializers.DictField(child=serializers.CharField(), help_text="Ids, by variable")
+    registry_credentials = serializers.CharField(allow_null=True)
     price = serializers.CharField(help_text="Per hour, for all GPUs")
     price_per_gpu_hour = serializers.CharField()
     currency = serializers.CharField()
@@ -182,9 +176,14 @@ class Rentals(ApiView):
 
     @extend_schema(request=RentIn, responses={202: RentalOut})
     def post(self, request: Request) -> HttpResponse:
-        """Rent. The answer comes once cards and money are reserved; the machine follows."""
+        """Rent. The answer comes once cards and money are reserved; the machine follows.
+
+        An image by tag is resolved to its digest first: that is what runs, here and in restarts.
+        """
         principal, claim = self.principal(request), self.claim(request)
         order = _order(self.body(RentIn))
+        if stored(claim) is None:
+            order = pin_order(principal, order)
         rendered = start.rent(
             acting=principal, order=order, claim=claim, render=lambda made: (202, describe(made))
         )
@@ -203,6 +202,8 @@ def _order(data: Mapping[str, Any]) -> RentOrder:
         image=data.get("image"),
         command=tuple(data["command"]) if "command" in data else None,
         env=data.get("env", {}),
+        secrets=data.get("secrets", {}),
+        registry_credentials=data.get("registry_credentials"),
         ports=tuple(data.get("ports", ())),
         ssh_keys=tuple(data.get("ssh_keys", ())),
         ssh=data.get("ssh", True),

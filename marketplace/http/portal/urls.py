@@ -10,7 +10,9 @@ from marketplace.http.portal import (
     provider,
     rent,
     rentals,
+    secrets,
     styleguide,
+    templates,
 )
 
 urlpatterns = [
@@ -19,6 +21,8 @@ urlpatterns = [
     *rentals.urls,
     *billing.urls,
     *keys.urls,
+    *secrets.urls,
+    *templates.urls,
     *provider.urls,
     *account.urls,
     *styleguide.urls,

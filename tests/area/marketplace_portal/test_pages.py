@@ -25,6 +25,9 @@ PRIVATE = [
     "/billing/invoices",
     "/api-keys",
     "/ssh-keys",
+    "/secrets",
+    "/templates",
+    "/templates/new",
     "/settings",
     "/provider",
 ]
@@ -38,6 +41,7 @@ FOREIGN: list[tuple[str, str]] = [
     ("card_setup", "/billing/cards/{id}"),
     ("invoice", "/billing/invoices/{id}"),
     ("offer", "/offers/{id}"),
+    ("template", "/templates/{id}"),
 ]
 
 
@@ -119,6 +123,10 @@ POSTED = {
     "/billing/{id}/return",
     "/api-keys/{id}/revoke",
     "/ssh-keys/{id}/delete",
+    "/secrets/{id}/delete",
+    "/registry-credentials",
+    "/registry-credentials/{id}/delete",
+    "/templates/{id}/delete",
     "/provider/apply",
     "/provider/offers/{id}/price",
     "/sign-out",
