@@ -34,6 +34,7 @@ PREFIXES: dict[str, str] = {
     "cluster": "clu",
     "node": "nod",
     "slot": "slt",
+    "brake": "brk",
     "charge": "chg",
     "invoice": "inv",
     "topup": "top",
