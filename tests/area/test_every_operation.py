@@ -40,6 +40,7 @@ BODIES: dict[str, Any] = {
     "PATCH provider/offers/{}": {"price_per_gpu_hour": "1.00"},
     "PATCH rentals/{}": {"name": "mine now"},
     "POST rentals/{}/actions": {"action": "terminate"},
+    "POST staff/brakes/{}/release": {"note": "looked at it"},
     "POST staff/organizations/{}/limit": {"credit_limit": "1"},
     "POST staff/providers/{}/approve": {"ownership": "partner"},
 }

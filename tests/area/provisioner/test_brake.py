@@ -7,7 +7,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 from structlog.testing import capture_logs
 
 from kernel import clock
@@ -32,6 +32,7 @@ from provisioner.reconcile import instance_loop, observe, orphans
 from provisioner.streams.watcher import apply_seen
 from tests.area.provisioner.cluster import MemoryCluster
 from tests.area.provisioner.yard import Yard, add_node, conserved, end, make_yard, rent, row_of
+from tests.restore import Backup
 
 pytestmark = pytest.mark.django_db
 
@@ -311,37 +312,6 @@ def test_a_release_needs_a_note_and_happens_once(fleet: Fleet) -> None:
 # --- after a restore ----------------------------------------------------------------------------
 
 
-class Backup:
-    """The provisioner's rows as they are now, to go back to while the cluster goes on."""
-
-    TABLES = (
-        "provisioner_instance",
-        "provisioner_instanceevent",
-        "provisioner_readyinterval",
-        "provisioner_hold",
-        "provisioner_slot",
-        "provisioner_nodeshare",
-        "provisioner_namespace",
-        "provisioner_cluster",
-        "provisioner_observation",
-    )
-
-    def __init__(self) -> None:
-        self.taken_at = clock.now()
-        with connection.cursor() as cursor:
-            for table in self.TABLES:
-                cursor.execute(f"CREATE TEMP TABLE backup_{table} AS TABLE {table}")
-
-    def restore(self) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
-            cursor.execute("SET session_replication_role = replica")
-            for table in self.TABLES:
-                cursor.execute(f"DELETE FROM {table}")
-                cursor.execute(f"INSERT INTO {table} SELECT * FROM backup_{table}")
-            cursor.execute("SET session_replication_role = DEFAULT")
-
-
 def rested(slots: int) -> None:
     """The rest of so many slots is over."""
     Slot.objects.exclude(free_at=None).update(free_at=clock.now())
@@ -356,7 +326,7 @@ def test_after_a_restore_nothing_is_deleted_ended_or_metered(cluster: MemoryClus
         cluster.finish_deletions()
     rested(1)
     starting = rent(fleet.yard, tenant=fleet.tenant)
-    backup = Backup()
+    backup = Backup("provisioner")
 
     # The hour that will be forgotten.
     fleet.loop()
