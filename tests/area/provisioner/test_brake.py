@@ -94,11 +94,19 @@ class Fleet:
 
 
 @pytest.fixture
-def fleet(cluster: MemoryCluster) -> Fleet:
+def fifty(cluster: MemoryCluster) -> Fleet:
     return Fleet(cluster, 50)
 
 
-def test_an_empty_list_with_200_ends_nobody(fleet: Fleet) -> None:
+@pytest.fixture
+def fleet(cluster: MemoryCluster) -> Fleet:
+    """Some more than the limit of ten."""
+    return Fleet(cluster, 14)
+
+
+def test_an_empty_list_with_200_ends_nobody(fifty: Fleet) -> None:
+    fleet = fifty
+    fleet.list()
     pods = dict(fleet.cluster.pods)
     proven = Cluster.objects.get().last_positive_at
     fleet.cluster.pods.clear()
@@ -136,10 +144,10 @@ def test_pods_that_are_really_gone_end_once_a_person_said_so(fleet: Fleet) -> No
     fleet.loop()
     assert fleet.ended() == 0
     fleet.release(fleet.brake())
-    assert Instance.objects.filter(due_at__lte=clock.now()).count() == 50
+    assert Instance.objects.filter(due_at__lte=clock.now()).count() == 14
     fleet.run()
     fleet.loop()
-    assert fleet.count("gone") == 50
+    assert fleet.count("gone") == 14
     assert not Brake.objects.filter(released_at=None).exists()
     conserved(fleet.yard)
 
@@ -151,12 +159,13 @@ def test_a_few_absent_pods_are_asked_for_one_by_one(fleet: Fleet) -> None:
     assert fleet.count("unreachable", "not_seen") == 5
     fleet.cluster.pods.update(dict(list(lost.items())[:2]))
     fleet.run()
-    assert fleet.count("ready") == 47
+    assert fleet.count("ready") == 11
     assert fleet.ended() == 3
     assert not Brake.objects.exists()
 
 
-def test_cards_of_all_machines_lost_at_once_are_our_incident(fleet: Fleet) -> None:
+def test_cards_of_all_machines_lost_at_once_are_our_incident(fifty: Fleet) -> None:
+    fleet = fifty
     NodeShare.objects.update(short=True)
     fleet.list()
     assert fleet.count("degraded", "platform_incident") == 50
@@ -186,10 +195,10 @@ def test_cards_of_a_few_machines_are_their_hosts_fault(cluster: MemoryCluster) -
 
 
 def test_ends_that_come_one_by_one_add_up(fleet: Fleet) -> None:
-    for view in fleet.views[:20]:
+    for view in fleet.views[:13]:
         fleet.seen_deleted(view)
     assert fleet.ended() == 10
-    assert fleet.count("degraded", "platform_incident") == 10
+    assert fleet.count("degraded", "platform_incident") == 3
     brake = fleet.brake()
     assert (brake.cause, brake.wanted) == ("ends", 11)
 
@@ -197,20 +206,26 @@ def test_ends_that_come_one_by_one_add_up(fleet: Fleet) -> None:
     assert fleet.brake() == brake, "only a person can tell what a trickle is"
     fleet.release(brake)
     fleet.loop()
-    assert fleet.ended() == 20
-    assert fleet.count("ready") == 30
+    assert fleet.ended() == 13
+    assert fleet.count("ready") == 1
 
 
 def test_wishes_pass_a_pulled_brake_and_are_not_counted(fleet: Fleet) -> None:
-    for view in fleet.views[:20]:
+    for view in fleet.views[:11]:
         end(view)
-    assert fleet.count("stopping") == 20
-    fleet.cluster.pods.clear()
-    fleet.list()
-    assert fleet.brake().wanted == 30
-    end(fleet.views[-1])
-    fleet.loop()
-    assert fleet.count("gone") == 21
+    assert fleet.count("stopping") == 11
+    fleet.seen_deleted(fleet.views[12])
+    assert not Brake.objects.exists()
+    Brake.objects.create(
+        cluster=fleet.yard.cluster, cause="ends", tripped_at=clock.now(), wanted=11, limit=10
+    )
+    end(fleet.views[13])
+    fleet.seen_deleted(fleet.views[11])
+    for _ in range(2):
+        fleet.loop()
+        fleet.cluster.finish_deletions()
+    assert fleet.count("gone") == 13
+    assert row_of(fleet.views[11]).reason == "platform_incident"
 
 
 def test_a_lost_cluster_whose_graces_end_together_loses_nobody(fleet: Fleet) -> None:
@@ -218,21 +233,21 @@ def test_a_lost_cluster_whose_graces_end_together_loses_nobody(fleet: Fleet) -> 
     Cluster.objects.update(last_positive_at=old)
     ReadyInterval.objects.update(opened_at=old)
     observe.expire()
-    assert fleet.count("unreachable", "cluster_unreachable") == 50
+    assert fleet.count("unreachable", "cluster_unreachable") == 14
     Instance.objects.update(state_since=old, due_at=clock.now())
     fleet.run()
     assert fleet.ended() == 0
     assert fleet.brake().cause == "trouble"
     assert not Instance.objects.filter(due_at__lte=clock.now()).exists(), "no hot loop"
     fleet.list()
-    assert fleet.count("ready") == 50
+    assert fleet.count("ready") == 14
     assert not Brake.objects.filter(released_at=None).exists()
 
 
 def test_one_tenants_bad_orders_hold_nobody(cluster: MemoryCluster) -> None:
-    yard = make_yard(cards=40, namespaces=4)
+    yard = make_yard(cards=14, namespaces=4)
     tenant = uuid4()
-    views = [rent(yard, tenant=tenant) for _ in range(30)]
+    views = [rent(yard, tenant=tenant) for _ in range(14)]
     Instance.objects.update(created_at=clock.now() - timedelta(minutes=3))
     Instance.objects.update(state_since=clock.now() - timedelta(minutes=3))
     instance_loop.run(cluster.connect, seconds=30)
