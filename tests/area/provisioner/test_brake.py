@@ -38,7 +38,7 @@ pytestmark = pytest.mark.django_db
 
 
 class Fleet:
-    """Many ready instances of one cluster, each of a tenant's own but in few namespaces."""
+    """Many ready instances of one tenant in one cluster."""
 
     def __init__(self, cluster: MemoryCluster, number: int) -> None:
         self.cluster = cluster
