@@ -182,3 +182,19 @@ class BooksView:
             or self.holds_uncovered
             or self.receivables_wrong
         )
+
+
+@dataclass(frozen=True)
+class UnknownObjectView:
+    """An object at Stripe with our metadata whose row we do not know; nothing was done about it."""
+
+    stripe_id: str
+    type: str
+    status: str
+    amount_minor: int | None
+    currency: str
+    customer: str
+    names: str  # what it claims to be, e.g. gpuyard_topup
+    claimed_ref: UUID
+    first_seen_at: datetime
+    last_seen_at: datetime

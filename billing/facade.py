@@ -22,6 +22,7 @@ from billing.contracts import (
     PriceTerms,
     TopUpView,
     TransactionView,
+    UnknownObjectView,
     UsageWindow,
 )
 from billing.invoicing import close_period as _close
@@ -35,6 +36,7 @@ from billing.metering import usage as _usage
 from billing.payments import cards as _cards
 from billing.payments import tenants as _tenants
 from billing.payments import topup as _topup
+from billing.payments import unknown as _unknown
 from billing.payments import webhook as _webhook
 
 
@@ -205,3 +207,13 @@ def receive_webhook(*, payload: bytes, signature: str) -> None:
 def books() -> BooksView:
     """The ledger's own checks: ``balanced`` when nothing breaks a rule."""
     return _invariants.books()
+
+
+def unknown_objects() -> list[UnknownObjectView]:
+    """Objects at Stripe that carry our metadata and name no row of ours, oldest first."""
+    return _unknown.unknown_objects()
+
+
+def look_before_sending() -> int:
+    """In a transaction, after a restore: waiting intents look at Stripe first; how many."""
+    return _unknown.look_before_sending()

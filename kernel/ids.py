@@ -35,6 +35,7 @@ PREFIXES: dict[str, str] = {
     "cluster": "clu",
     "node": "nod",
     "slot": "slt",
+    "brake": "brk",
     "charge": "chg",
     "invoice": "inv",
     "topup": "top",

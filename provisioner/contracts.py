@@ -250,3 +250,34 @@ class Evidence:
     close_reason: str | None
     proof: dict[str, Any]  # the readiness proof: devices, model, memory
     observations: tuple[tuple[datetime, str], ...]  # (time, kind), positive ones of the cluster
+
+
+@dataclass(frozen=True)
+class BrakeView:
+    """One pull of the mass brake. cluster_id None: everywhere, after a restore of the database."""
+
+    id: UUID
+    cluster_id: UUID | None
+    cause: str  # list, trouble, ends, sweep, restored
+    detail: str
+    tripped_at: datetime
+    wanted: int
+    limit: int
+    backup_at: datetime | None
+    released_at: datetime | None
+    released_by: str
+    note: str
+
+
+@dataclass(frozen=True)
+class UnknownPodView:
+    """A pod with our label whose instance we do not know; ``label`` is what it claims."""
+
+    cluster_id: UUID
+    cluster: str
+    namespace: str
+    name: str
+    uid: str
+    label: str
+    first_seen_at: datetime
+    last_seen_at: datetime

@@ -15,6 +15,7 @@ from provisioner.clusters import addresses, register, views
 from provisioner.contracts import (
     Accelerator,
     AddressBinding,
+    BrakeView,
     Chargeable,
     ClusterView,
     EventView,
@@ -27,7 +28,9 @@ from provisioner.contracts import (
     Plan,
     PodOrder,
     SlotView,
+    UnknownPodView,
 )
+from provisioner.instances import brakes as _brakes
 from provisioner.instances import events, meter, release
 from provisioner.instances.reserve import reserve as _reserve
 from provisioner.inventory import accelerators as registry
@@ -177,6 +180,33 @@ def instance(*, rental_ref: UUID) -> InstanceView | None:
 def instance_events(*, rental_ref: UUID) -> list[EventView]:
     """All events of a rental's instances, oldest first."""
     return events.instance_events(rental_ref=rental_ref)
+
+
+# --- the mass brake ---------------------------------------------------------------------------
+
+
+def brakes() -> list[BrakeView]:
+    """Open ones and those of the last thirty days, newest first."""
+    return _brakes.brakes()
+
+
+def release_brake(*, brake_id: UUID, by: str, note: str) -> BrakeView:
+    """In a transaction. What was held is looked at again and decided anew.
+
+    Raises NotFound, InvalidRequest without a note, invalid_transition when it is released.
+    """
+    return _brakes.release(brake_id=brake_id, by=by, note=note)
+
+
+def mark_restored(*, backup_at: datetime) -> BrakeView:
+    """In a transaction. The database is as old as ``backup_at``: nothing that is older than now is
+    ended or deleted until the brake is released. Idempotent. InvalidRequest for a time to come."""
+    return _brakes.mark_restored(backup_at=backup_at)
+
+
+def unknown_pods() -> list[UnknownPodView]:
+    """Pods with our label whose instance we do not know, oldest first."""
+    return _brakes.unknown_pods()
 
 
 # --- for readers ------------------------------------------------------------------------------

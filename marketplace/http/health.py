@@ -135,6 +135,7 @@ class _Facts:
         for found, number in Counter(c.state.value for c in provisioner.clusters()).items():
             clusters.add_metric([found], number)
         yield clusters
+        yield _brakes()
         yield GaugeMetricFamily(
             "gpuyard_audit_unsealed",
             "Audit rows not chained yet",
@@ -145,6 +146,17 @@ class _Facts:
             "E-mails ordered and not sent",
             mail.unsent(),
         )
+
+
+def _brakes() -> Metric:
+    """Any sample pages somebody: what it counts waits for a person or for a good look."""
+    family = GaugeMetricFamily(
+        "gpuyard_brake_held", "What an open mass brake holds", labels=["cluster", "cause"]
+    )
+    for brake in provisioner.brakes():
+        if brake.released_at is None:
+            family.add_metric([str(brake.cluster_id or "everywhere"), brake.cause], brake.wanted)
+    return family
 
 
 class _Both:

@@ -9,6 +9,7 @@ from marketplace.http import health, problems
 from marketplace.http.api import (
     account,
     billing,
+    brakes,
     catalog,
     description,
     entry,
@@ -31,6 +32,7 @@ _API = [
     *rentals.urls,
     *provider.urls,
     *staff.urls,
+    *brakes.urls,
     *description.urls,
 ]
 

@@ -66,6 +66,19 @@ _ROWS = (
         LATER,
         "We cannot reach the data centre. The meter stands; your machine may still run.",
     ),
+    Reason(
+        "not_seen",
+        PLATFORM,
+        LATER,
+        "The data centre did not list your machine. We look for it; the meter stands meanwhile.",
+    ),
+    Reason(
+        "platform_incident",
+        PLATFORM,
+        LATER,
+        "Many machines look bad at once, so we take it for our fault. Yours is left alone and the"
+        " meter stands.",
+    ),
     Reason("recovered", NONE, NO, "It works again. The meter runs."),
     Reason("host_lost", HOST, OTHER_HOST, "The host is lost. You were not charged since."),
     Reason("restarted_by_user", NONE, NO, "Restarted as you asked."),

@@ -38,6 +38,16 @@ REASONS: dict[str, Reason] = {
     "cluster_unreachable": Reason(
         Fault.UNKNOWN, "The cluster gives no fresh sign of this machine; nothing is charged."
     ),
+    "not_seen": Reason(
+        Fault.UNKNOWN,
+        "A list of the cluster did not show the machine; it is being looked for. Nothing is"
+        " charged.",
+    ),
+    "platform_incident": Reason(
+        Fault.PLATFORM,
+        "Many machines look bad at the same time, which is more likely our fault than theirs: this"
+        " one is left alone until we know. Nothing is charged.",
+    ),
     "host_lost": Reason(Fault.HOST, "The machine disappeared from its host."),
     "stopped_by_user": Reason(Fault.NONE, "Stopped on request of the renter."),
     "terminated_by_user": Reason(Fault.NONE, "Ended on request of the renter."),
@@ -54,3 +64,17 @@ REASONS: dict[str, Reason] = {
     "restarted_by_user": Reason(Fault.NONE, "Restarted on request of the renter."),
     "moved": Reason(Fault.NONE, "Moved to another host."),
 }
+
+# A list lacks it: a reason to look, not to act.
+NOT_SEEN = "not_seen"
+# The mass brake holds what would have been done to it.
+HELD = "platform_incident"
+# Decided by the next look at the pod.
+LOOK_FIRST = frozenset({NOT_SEEN, HELD})
+# Ends that we decide by ourselves from what we see, as opposed to wishes and dates. Maintenance is
+# the host's doing, but somebody asked for it. The mass brake counts these.
+DECIDED = frozenset(
+    code
+    for code, reason in REASONS.items()
+    if reason.fault in (Fault.HOST, Fault.PLATFORM, Fault.UNKNOWN)
+) - {"maintenance"}

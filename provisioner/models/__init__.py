@@ -1,5 +1,6 @@
 """The provisioner's tables, one concern per module. Names of owners are opaque UUIDs."""
 
+from provisioner.models.brake import Brake, DeletedOrphan
 from provisioner.models.cluster import Cluster, ClusterLoop, Namespace
 from provisioner.models.instance import Instance
 from provisioner.models.instance_event import InstanceEvent
@@ -9,8 +10,10 @@ from provisioner.models.ready_interval import ReadyInterval
 from provisioner.models.slot import Hold, Slot
 
 __all__ = [
+    "Brake",
     "Cluster",
     "ClusterLoop",
+    "DeletedOrphan",
     "DeviceGroup",
     "GroupChange",
     "Hold",

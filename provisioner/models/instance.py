@@ -107,6 +107,12 @@ class Instance(models.Model):
                 name="instance_alive",
                 condition=~Q(state=InstanceState.GONE.value),
             ),
+            # The brake counts a cluster's ends of the last minutes.
+            models.Index(
+                fields=["cluster", "end_requested_at"],
+                name="instance_ended",
+                condition=Q(end_requested_at__isnull=False),
+            ),
         ]
 
     def __str__(self) -> str:

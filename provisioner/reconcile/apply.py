@@ -7,16 +7,19 @@ from typing import Any
 from uuid import UUID
 
 import structlog
+from django.db import transaction
 
+from kernel.wake import wake_on_commit
 from provisioner.contracts import DEFAULT_GRACE, InstanceState
 from provisioner.instances import meter, release
 from provisioner.instances.meter import Closing
 from provisioner.instances.move import move, note
+from provisioner.instances.reasons import NOT_SEEN
 from provisioner.instances.state import TROUBLED, metered
 from provisioner.inventory.accelerators import by_slug
 from provisioner.kube.pods import PodFacts
 from provisioner.models import Instance
-from provisioner.reconcile import decide
+from provisioner.reconcile import brake, decide
 from provisioner.reconcile.decide import Decision, End, Go, Known, Stay
 
 log = structlog.get_logger(__name__)
@@ -74,18 +77,45 @@ def carry_out(
             note(row, claim=claim, seen=decision.seen)
         return False
     if isinstance(decision, End):
-        closing = _closing(row, at=at, blind=blind)
-        return release.end(
-            row,
-            reason=decision.reason,
-            fault=decision.fault,
-            at=at,
-            claim=claim,
-            closing=closing,
-            text=decision.text,
-            evidence=decision.evidence,
-        )
+        return _end(row, decision, at=at, blind=blind, claim=claim)
+    if decision.to in TROUBLED and not metered(decision.to, decision.reason) and brake.holds(row):
+        # One incident of ours, not the fault of each host.
+        return _instead(row, decision, at=at, blind=blind, claim=claim)
     return _go(row, decision, at=at, blind=blind, claim=claim)
+
+
+def _end(row: Instance, decision: End, *, at: datetime, blind: bool, claim: UUID | None) -> bool:
+    """End it unless the mass brake holds; judged and written under one lock."""
+    with transaction.atomic():
+        if brake.may_end(row, reason=decision.reason, fault=decision.fault, at=at):
+            return release.end(
+                row,
+                reason=decision.reason,
+                fault=decision.fault,
+                at=at,
+                claim=claim,
+                closing=_closing(row, at=at, blind=blind),
+                text=decision.text,
+                evidence=decision.evidence,
+            )
+        return _instead(row, decision, at=at, blind=blind, claim=claim)
+
+
+def _instead(
+    row: Instance, wanted: End | Go, *, at: datetime, blind: bool, claim: UUID | None
+) -> bool:
+    """What the brake leaves of a decision: a move aside, or nothing."""
+    decision = decide.held(known(row), wanted)
+    if isinstance(decision, Go):
+        return _go(row, decision, at=at, blind=blind, claim=claim)
+    if isinstance(decision, Stay) and decision.seen is not None:
+        note(row, claim=claim, seen=decision.seen)
+    return False
+
+
+def after_end(row: Instance, at: datetime) -> datetime:
+    """When to work again at an instance that was to end: at once, or later if the brake holds."""
+    return at if row.desired == Instance.Desired.END else at + brake.LOOK_AGAIN
 
 
 def _go(row: Instance, decision: Go, *, at: datetime, blind: bool, claim: UUID | None) -> bool:
@@ -98,6 +128,9 @@ def _go(row: Instance, decision: Go, *, at: datetime, blind: bool, claim: UUID |
         changes["due_at"] = None  # from here on observations alone move it
         if row.ready_at is None:
             changes["ready_at"] = at
+    elif decision.reason == NOT_SEEN:
+        changes["due_at"] = at
+        wake_on_commit("provisioner.instances")
     elif decision.to in TROUBLED:
         changes["due_at"] = at + grace(row)
     return move(

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from provisioner.contracts import Fault, InstanceState
+from provisioner.instances.reasons import HELD, NOT_SEEN, REASONS
 from provisioner.instances.state import TROUBLED, metered
 from provisioner.inventory.accelerators import Model
 from provisioner.kube.pods import PodFacts, as_evidence, proof
@@ -90,6 +91,38 @@ def absent(known: Known) -> Decision:
     return End("host_lost", evidence={"pod_uid": known.pod_uid})
 
 
+def unseen(known: Known) -> Decision:
+    """A full list lacks the pod. A list that is wrong looks the same, so it is a reason to stop the
+    meter and to ask for that one pod; only the second answer ends anything."""
+    if known.state in (S.READY, S.DEGRADED):
+        return Go(S.UNREACHABLE, NOT_SEEN, known.seen, {"pod_uid": known.pod_uid})
+    return Stay()
+
+
+def held(known: Known, wanted: End | Go) -> Decision:
+    """What happens instead of an end, or of blaming the host, while the mass brake holds."""
+    seen = wanted.seen if isinstance(wanted, Go) else known.seen
+    silent = isinstance(wanted, End) or wanted.to == S.UNREACHABLE
+    if known.state in DEADLINES or (known.state == S.UNREACHABLE and silent):
+        return Stay()
+    if known.state == S.DEGRADED and known.reason == HELD:
+        return Stay(None if seen == known.seen else seen)
+    return Go(S.DEGRADED, HELD, seen, {**wanted.evidence, "instead_of": wanted.reason})
+
+
+def makes_bad(known: Known, decision: Decision) -> bool:
+    """Whether a picture takes the instance away or blames its host for something new, the renter's
+    own doing aside. What the brake holds stays bad until the picture is good again."""
+    if isinstance(decision, End):
+        return (decision.fault or REASONS[decision.reason].fault) != Fault.RENTER
+    if known.state == S.DEGRADED and known.reason == HELD:
+        return isinstance(decision, Stay) or decision.to in TROUBLED
+    if isinstance(decision, Stay) or decision.to not in TROUBLED:
+        return False
+    was_well = known.state != S.DEGRADED or metered(known.state, known.reason)
+    return was_well and not metered(decision.to, decision.reason)
+
+
 def overdue(known: Known, at: datetime) -> Decision:
     """No news of an instance on its way up: has its phase run out of time?"""
     limit = DEADLINES.get(known.state)
@@ -102,6 +135,8 @@ def given_up(known: Known, at: datetime) -> Decision:
     """In trouble that is not the renter's for longer than its grace: it will not come back."""
     if known.state not in TROUBLED or metered(known.state, known.reason):
         return Stay()
+    if known.reason == HELD:
+        return Stay()  # what the brake held is decided by a look, never by time alone
     if at - known.state_since < known.grace:
         return Stay()
     reason = known.reason if known.reason == "gpu_lost" else "host_lost"

@@ -23,11 +23,12 @@ from kernel.sealed import CannotOpen
 from provisioner.contracts import InstanceState
 from provisioner.instances import meter, release
 from provisioner.instances.move import move, note
+from provisioner.instances.reasons import LOOK_FIRST
 from provisioner.instances.state import COMING_UP, TROUBLED, metered
 from provisioner.kube.api import ClusterApi, connect
 from provisioner.kube.errors import code_of, is_unhealthy
 from provisioner.models import Cluster, Instance
-from provisioner.reconcile import apply, decide, health
+from provisioner.reconcile import apply, brake, decide, health
 from provisioner.reconcile.claim import claim_instances, release_instance
 from provisioner.reconcile.decide import End, Stay
 from provisioner.reconcile.pool import PER_CLUSTER, Calls
@@ -82,7 +83,10 @@ def _begin(row: Instance, calls: Calls[Step, Result], connect: Connect) -> None:
         late = decide.overdue(known, at) if row.pod_uid is None else _given_up(known, at)
         if isinstance(late, End):
             apply.carry_out(row, late, at=at, blind=True, claim=token)
-            release_instance(row, token=token, due_at=at)
+            release_instance(row, token=token, due_at=apply.after_end(row, at))
+            return
+        if row.pod_uid is None and brake.waits_for_restore(row):
+            release_instance(row, token=token, due_at=at + brake.LOOK_AGAIN)
             return
         if row.pod_uid is None and not _announce_create(row, token, at):
             release_instance(row, token=token, due_at=at)
@@ -160,6 +164,8 @@ def _next_look(row: Instance, at: datetime) -> datetime | None:
     if row.desired == Instance.Desired.END:
         return at
     state = InstanceState(row.state)
+    if row.reason in LOOK_FIRST:
+        return at + brake.LOOK_AGAIN
     if state in TROUBLED and not metered(state, row.reason):
         return max(row.state_since + apply.grace(row), at + timedelta(seconds=RETRY_LONGEST))
     if state not in COMING_UP:
@@ -223,4 +229,4 @@ def _failed(step: Step, error: VendorError, at: datetime) -> None:
 def _give_up(step: Step, at: datetime, reason: str, why: str) -> None:
     decision = End(reason, evidence={"answer": why[:300]})
     apply.carry_out(step.row, decision, at=at, blind=True, claim=step.token)
-    release_instance(step.row, token=step.token, due_at=at)
+    release_instance(step.row, token=step.token, due_at=apply.after_end(step.row, at))

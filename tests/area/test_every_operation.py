@@ -43,6 +43,7 @@ BODIES: dict[str, Any] = {
     "PATCH secrets/{}": {"value": "another"},
     "PATCH templates/{}": {"name": "mine now"},
     "POST rentals/{}/actions": {"action": "terminate"},
+    "POST staff/brakes/{}/release": {"note": "looked at it"},
     "POST staff/organizations/{}/limit": {"credit_limit": "1"},
     "POST staff/providers/{}/approve": {"ownership": "partner"},
 }
