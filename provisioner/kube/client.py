@@ -13,10 +13,11 @@ from urllib.parse import urlencode
 
 import urllib3
 
-from provisioner.clusters.addresses import Resolver, parse_target, resolve
+from kernel.addresses import Resolver, resolve
+from provisioner.clusters.addresses import parse_target
 from provisioner.contracts import AddressBinding
 from provisioner.kube.errors import Rejected, Unsure, from_status, translated
-from provisioner.kube.transport import CONNECT_TIMEOUT, Deadline, Gate, pool, within
+from provisioner.kube.transport import CONNECT_TIMEOUT, Deadline, gate_of, pool, within
 
 Json = dict[str, Any]
 
@@ -43,7 +44,7 @@ class Client:
         resolver: Resolver = resolve,
     ) -> None:
         """No network. Raises Refusal or InvalidRequest for a URL that must not be used."""
-        gate = Gate(parse_target(api_url, binding), binding, resolver)
+        gate = gate_of(parse_target(api_url, binding), binding, resolver)
         self._pool = pool(gate, ca_pem)
         self._headers = {
             "Accept": "application/json",

@@ -13,9 +13,9 @@ from json import JSONDecodeError
 
 import urllib3.exceptions as u3
 
+from kernel.addresses import ForbiddenAddress
 from kernel.errors import PermanentError, TemporaryError, UnknownOutcome, VendorError
 from kernel.text import clean
-from provisioner.clusters.addresses import ForbiddenAddress
 
 
 class Unavailable(TemporaryError):

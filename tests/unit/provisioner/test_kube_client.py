@@ -331,7 +331,7 @@ def test_dead_ports_and_names_are_told_apart(serve) -> None:
 
 
 def test_a_resolver_that_hangs_is_given_up(serve, monkeypatch) -> None:
-    monkeypatch.setattr("provisioner.kube.transport.CONNECT_TIMEOUT", 0.3)
+    monkeypatch.setattr("kernel.transport.CONNECT_TIMEOUT", 0.3)
     over = threading.Event()
 
     def hanging(host: str, port: int) -> list[str]:
