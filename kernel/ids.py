@@ -29,6 +29,7 @@ PREFIXES: dict[str, str] = {
     "secret": "sec",
     "webhook": "whk",
     "event": "evt",
+    "delivery": "dlv",
     "provider": "prv",
     "datacenter": "dc",
     "cluster": "clu",

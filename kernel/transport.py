@@ -196,9 +196,22 @@ class Gate:
 
 
 def pool(gate: Gate, context: ssl.SSLContext, *, size: int = 1) -> urllib3.HTTPSConnectionPool:
-    """Connections through ``gate``, trusting what ``context`` trusts; ``size`` idle ones are kept."""
+    """Connections through ``gate`` under ``context``; ``size`` idle ones are kept."""
     made = urllib3.HTTPSConnectionPool(
         gate.host, gate.port, maxsize=size, block=False, retries=False, ssl_context=context
     )
     made.ConnectionCls = partial(_Connection, gate=gate)  # type: ignore[assignment]
     return made
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, what it wraps and what it was raised from; bounded against loops."""
+    pending: list[BaseException] = [error]
+    for _ in range(16):
+        if not pending:
+            return
+        current = pending.pop()
+        yield current
+        wrapped = [current.__cause__, current.__context__, *current.args]
+        wrapped.append(getattr(current, "reason", None))
+        pending.extend(item for item in wrapped if isinstance(item, BaseException))

@@ -8,7 +8,7 @@ from typing import Any
 import environ
 from csp.constants import NONE, SELF
 
-from config.settings.env import Environment
+from config.settings.env import Environment, Network
 from kernel.sealed import parse_key
 
 BASE_DIR = Path(__file__).resolve().parents[2]
@@ -190,6 +190,8 @@ CELERY_BROKER_URL: str
 GPUYARD_SEALING_KEY: bytes
 GPUYARD_BASE_URL: str
 GPUYARD_FEE_BPS: int
+GPUYARD_WEBHOOK_NETWORKS: tuple[Network, ...]
+GPUYARD_WEBHOOK_CA_FILE: str
 STRIPE_API_KEY: str
 STRIPE_API_BASE: str
 STRIPE_WEBHOOK_SECRET: str
@@ -208,6 +210,8 @@ def apply(env: Environment) -> dict[str, Any]:
         "GPUYARD_SEALING_KEY": parse_key(env.sealing_key),
         "GPUYARD_BASE_URL": env.base_url,
         "GPUYARD_FEE_BPS": env.fee_bps,
+        "GPUYARD_WEBHOOK_NETWORKS": env.webhook_networks,
+        "GPUYARD_WEBHOOK_CA_FILE": env.webhook_ca_file,
         "STRIPE_API_KEY": env.stripe_api_key,
         "STRIPE_API_BASE": env.stripe_api_base,
         "STRIPE_WEBHOOK_SECRET": env.stripe_webhook_secret,

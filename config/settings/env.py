@@ -6,11 +6,16 @@ that would be unsafe in production.
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
+from pathlib import Path
 
 import environ
+from django.core.exceptions import ImproperlyConfigured
 
 _env = environ.Env()
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,8 @@ class Environment:
     ssh_gateway: str
     fee_bps: int
     log_format: str
+    webhook_networks: tuple[Network, ...]
+    webhook_ca_file: str
     process: str  # web, worker, beat, watcher or command
 
 
@@ -58,5 +65,26 @@ def read(*, defaults: dict[str, str] | None = None) -> Environment:
         ssh_gateway=_env.str("GPUYARD_SSH_GATEWAY", default=""),
         fee_bps=_env.int("GPUYARD_FEE_BPS", default=1500),
         log_format=_env.str("GPUYARD_LOG_FORMAT", default="json"),
+        webhook_networks=_networks("GPUYARD_WEBHOOK_NETWORKS"),
+        webhook_ca_file=_file("GPUYARD_WEBHOOK_CA_FILE"),
         process=_env.str("GPUYARD_PROCESS", default="command"),
     )
+
+
+def _networks(name: str) -> tuple[Network, ...]:
+    """Networks in CIDR form, comma separated; none without the variable."""
+    texts = [text.strip() for text in str(_env.str(name, default="")).split(",") if text.strip()]
+    try:
+        return tuple(ipaddress.ip_network(text) for text in texts)
+    except ValueError as error:
+        raise ImproperlyConfigured(
+            f"{name} must list networks such as 10.1.0.0/16: {error}"
+        ) from error
+
+
+def _file(name: str) -> str:
+    """The path of a file that is there; empty without the variable."""
+    path = str(_env.str(name, default=""))
+    if path and not Path(path).is_file():
+        raise ImproperlyConfigured(f"{name} names no file: {path}")
+    return path

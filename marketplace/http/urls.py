@@ -15,6 +15,7 @@ from marketplace.http.api import (
     provider,
     rentals,
     staff,
+    webhooks,
 )
 from marketplace.http.portal import urls as portal
 from marketplace.http.staff import pages as staff_pages
@@ -27,6 +28,7 @@ _API = [
     *rentals.urls,
     *provider.urls,
     *staff.urls,
+    *webhooks.urls,
     *description.urls,
 ]
 
