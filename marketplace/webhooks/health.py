@@ -20,12 +20,13 @@ from marketplace.models import (
     WebhookEndpoint,
     WebhookEvent,
 )
+from marketplace.webhooks.events import GIVE_UP
 
 log = structlog.get_logger(__name__)
 
 # Failing for so long without one success: nobody looks after the receiver, and each attempt costs
-# us a thread. Shorter would disable one over a long weekend.
-DISABLE_AFTER: Final = timedelta(days=3)
+# us a thread. Shorter would come before the last attempt of the sending that failed first.
+DISABLE_AFTER: Final = GIVE_UP + timedelta(hours=1)
 # The attempt at the end of a sending's time may wait for its endpoint's rest and its turn.
 _LAST_ATTEMPT: Final = timedelta(minutes=15)
 # What was sent can be looked up this long.

@@ -11,6 +11,7 @@ from marketplace.http.portal import (
     rent,
     rentals,
     styleguide,
+    webhooks,
 )
 
 urlpatterns = [
@@ -22,4 +23,5 @@ urlpatterns = [
     *provider.urls,
     *account.urls,
     *styleguide.urls,
+    *webhooks.urls,
 ]

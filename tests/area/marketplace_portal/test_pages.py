@@ -25,6 +25,7 @@ PRIVATE = [
     "/billing/invoices",
     "/api-keys",
     "/ssh-keys",
+    "/webhooks",
     "/settings",
     "/provider",
 ]
@@ -38,6 +39,7 @@ FOREIGN: list[tuple[str, str]] = [
     ("card_setup", "/billing/cards/{id}"),
     ("invoice", "/billing/invoices/{id}"),
     ("offer", "/offers/{id}"),
+    ("webhook", "/webhooks/{id}"),
 ]
 
 
@@ -119,6 +121,11 @@ POSTED = {
     "/billing/{id}/return",
     "/api-keys/{id}/revoke",
     "/ssh-keys/{id}/delete",
+    "/webhooks/{id}/test",
+    "/webhooks/{id}/rotate-secret",
+    "/webhooks/{id}/switch",
+    "/webhooks/{id}/delete",
+    "/webhooks/{id}/deliveries/{id}/redeliver",
     "/provider/apply",
     "/provider/offers/{id}/price",
     "/sign-out",
