@@ -103,7 +103,10 @@ def claim(
 def finish(job: WebhookDelivery, outcome: Outcome) -> bool:
     """Write an attempt down, if the claim is still ours; False when it is somebody else's."""
     with transaction.atomic():
-        endpoint = WebhookEndpoint.objects.select_for_update(no_key=True).get(id=job.endpoint_id)
+        rows = WebhookEndpoint.objects.select_for_update(no_key=True)
+        endpoint = rows.filter(id=job.endpoint_id).first()
+        if endpoint is None:
+            return False  # forgotten with its organization while the attempt was under way
         present = now()
         fields = _after(job, outcome, present)
         owned = WebhookDelivery.objects.filter(

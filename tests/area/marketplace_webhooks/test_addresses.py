@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from kernel import transport
 from kernel.addresses import ForbiddenAddress
 from marketplace.models import WebhookDelivery, WebhookEndpoint
 from marketplace.webhooks import deliver, receivers
@@ -116,7 +115,7 @@ def test_a_name_that_turned_bad_is_not_connected_to(
     monkeypatch: pytest.MonkeyPatch, found: list[str]
 ) -> None:
     touched: list[Any] = []
-    monkeypatch.setattr(transport.socket, "create_connection", lambda *a, **_: touched.append(a))
+    monkeypatch.setattr(socket, "create_connection", lambda *a, **_: touched.append(a))
     outcome = send(
         Message("https://hooks.example.com/", b"{}", "t=1,v1=x"), lambda host, port: found
     )

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from uuid import UUID
 
 import pytest
 from django.db import connection, transaction
@@ -283,7 +284,8 @@ def test_claims_never_overlap_between_workers(renter: Renter) -> None:
     for _ in range(10):
         tell(renter)
     WebhookEndpoint.objects.update(slow=False)
-    barrier, taken, lock = threading.Barrier(8), [], threading.Lock()
+    taken: list[UUID] = []
+    barrier, lock = threading.Barrier(8), threading.Lock()
 
     def work() -> None:
         barrier.wait()
@@ -407,7 +409,7 @@ def test_what_waited_is_sent_at_once_when_the_receiver_is_back(
     at(present)
     deliver.run()
     assert states() == ["succeeded"] * 5
-    endpoint.refresh_from_db()
+    endpoint = WebhookEndpoint.objects.get()
     assert (endpoint.failures, endpoint.failing_since, endpoint.rest_until) == (0, None, None)
 
 

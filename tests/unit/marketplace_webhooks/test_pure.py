@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
+import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,3 +77,19 @@ def test_the_signature_is_of_time_dot_body() -> None:
     assert header == f"t=1772442000,v1={expected[0]},v1={expected[1]}"
     assert sign(body, at=1772442000, keys=[old]) != sign(body + b" ", at=1772442000, keys=[old])
     assert old != new
+
+
+def test_the_receivers_code_in_the_document_does_what_it_says() -> None:
+    document = Path(__file__).resolve().parents[3] / "docs" / "webhooks.md"
+    (code,) = re.findall(r"```python\n(.*?)```", document.read_text(), re.DOTALL)
+    found: dict[str, Any] = {}
+    exec(code, found)
+    genuine, body, present = found["genuine"], b'{"id": "evt_x"}', int(time.time())
+    old, new = new_secret(), new_secret()
+    header = sign(body, at=present, keys=[new, old])
+    assert genuine(header, body, new)
+    assert genuine(header, body, old)
+    assert not genuine(header, body + b" ", new)
+    assert not genuine(header, body, new_secret())
+    assert not genuine(header.replace(f"t={present}", f"t={present + 1}"), body, new)
+    assert not genuine(sign(body, at=present - 301, keys=[new]), body, new), "an old one replayed"
