@@ -325,6 +325,8 @@ def test_an_organization_has_its_share_of_the_attempts_and_first_come_first(
     assert late.endpoint.organization_id == other.org
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # the usual limit is too near where many suites share few cores
 def test_a_thousand_events_for_a_dead_and_a_good_endpoint(renter: Renter) -> None:
     """The good one has them all in one run; the dead one is tried a few times and rests."""
     good, dead = "https://93.184.215.14/good", "https://93.184.215.14/dead"
