@@ -42,6 +42,8 @@ BEAT: dict[str, dict[str, Any]] = {
     "publish": _every("marketplace.publish", 5),
     # Idempotency keys are kept thirty days; an hour more or less matters to nobody.
     "forget": _every("marketplace.forget", 3600),
+    # Woken after commit; this net also makes the next attempts at receivers that failed.
+    "webhooks": _every("marketplace.webhooks", 5),
     # Intents towards Stripe: woken after commit, this is the net below.
     "stripe_out": _every("billing.stripe_out", 5),
     "stripe_in": _every("billing.stripe_in", 5),

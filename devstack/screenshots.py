@@ -22,8 +22,16 @@ HEIGHT = 900
 
 PUBLIC = ("/", "/sign-up", "/sign-in", "/terms", "/styleguide")
 RENTER = (
-    *("/rentals", "/billing", "/billing/invoices", "/ssh-keys", "/api-keys", "/settings"),
-    *("/secrets", "/templates", "/templates/new"),
+    "/rentals",
+    "/billing",
+    "/billing/invoices",
+    "/ssh-keys",
+    "/api-keys",
+    "/secrets",
+    "/templates",
+    "/templates/new",
+    "/webhooks",
+    "/settings",
 )
 BY_PERSONA = {
     "renter": RENTER,

@@ -158,6 +158,9 @@ class Stack:
             "STRIPE_API_KEY": "sk_test_gpuyard",
             "STRIPE_API_BASE": self.stripe_url,
             "STRIPE_WEBHOOK_SECRET": "whsec_gpuyard",
+            # Receivers of webhooks that a developer runs here are not public (docs/operators.md).
+            "GPUYARD_WEBHOOK_NETWORKS": "127.0.0.0/8,::1/128",
+            "GPUYARD_WEBHOOK_CA_FILE": os.environ.get("GPUYARD_WEBHOOK_CA_FILE", ""),
             "PYTHONUNBUFFERED": "1",
         }
 

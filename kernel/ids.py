@@ -30,6 +30,7 @@ PREFIXES: dict[str, str] = {
     "registry_credential": "rgc",
     "webhook": "whk",
     "event": "evt",
+    "delivery": "dlv",
     "provider": "prv",
     "datacenter": "dc",
     "cluster": "clu",

@@ -202,3 +202,16 @@ def pool(gate: Gate, context: ssl.SSLContext, *, size: int = 1) -> urllib3.HTTPS
     )
     made.ConnectionCls = partial(_Connection, gate=gate)  # type: ignore[assignment]
     return made
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, what it wraps and what it was raised from; bounded against loops."""
+    pending: list[BaseException] = [error]
+    for _ in range(16):
+        if not pending:
+            return
+        current = pending.pop()
+        yield current
+        wrapped = [current.__cause__, current.__context__, *current.args]
+        wrapped.append(getattr(current, "reason", None))
+        pending.extend(item for item in wrapped if isinstance(item, BaseException))

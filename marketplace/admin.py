@@ -22,6 +22,8 @@ _HIDDEN = {
     "value_sealed",
     "password_sealed",
     "env_sealed",
+    "secret_sealed",
+    "previous_sealed",
 }
 
 
@@ -116,3 +118,15 @@ _register(
     search=("actor", "object"),
 )
 _register(models.EmailToken, ("user", "purpose", "created_at", "sent_at", "used_at", "attempts"))
+_register(
+    models.WebhookEndpoint,
+    ("id", "organization", "url", "state", "reason", "failing_since", "deleted_at"),
+    filters=("state", "reason"),
+    search=("url", "organization__name"),
+)
+_register(models.WebhookEvent, ("id", "organization", "type", "cause", "created_at"))
+_register(
+    models.WebhookDelivery,
+    ("id", "event", "endpoint", "state", "reason", "attempts", "next_at", "response_code"),
+    filters=("state", "reason"),
+)

@@ -1,4 +1,7 @@
-"""The marketplace's loops: no arguments, one call each, the same code for beat and wake-ups."""
+"""The marketplace's loops: no arguments, one call each, the same code for beat and wake-ups.
+
+What sends webhooks is imported when it first runs: only the worker speaks to a network.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from marketplace.rentals import charge as charging
 from marketplace.rentals import follow as following
 from marketplace.rentals import notice as noticing
 from marketplace.rentals import place as placing
+from marketplace.webhooks import health
 
 
 @shared_task(name="marketplace.follow")
@@ -59,6 +63,15 @@ def publish() -> None:
 
 @shared_task(name="marketplace.forget")
 def forget() -> None:
-    """Drop idempotency keys, e-mail proofs and sessions past their time."""
+    """Drop idempotency keys, e-mail proofs, sessions and webhook events past their time."""
     idempotency.forget()
     tokens.forget()
+    health.forget()
+
+
+@shared_task(name="marketplace.webhooks")
+def webhooks() -> None:
+    """Send webhooks that are due."""
+    from marketplace.webhooks.deliver import run
+
+    run()

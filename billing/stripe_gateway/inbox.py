@@ -20,9 +20,9 @@ from billing.invoicing import converge as invoicing
 from billing.models import EventOutcome, StripeEvent
 from billing.payments import converge, unknown
 from billing.stripe_gateway import read
-from billing.stripe_gateway.lanes import lane
 from kernel.clock import AppNow, now
 from kernel.errors import PermanentError, VendorError
+from kernel.lanes import lane
 from kernel.retry import backoff
 
 log = structlog.get_logger(__name__)

@@ -192,6 +192,8 @@ GPUYARD_SEALING_KEY: bytes
 GPUYARD_BASE_URL: str
 GPUYARD_FEE_BPS: int
 GPUYARD_REGISTRY_NETWORKS: tuple[Network, ...]
+GPUYARD_WEBHOOK_NETWORKS: tuple[Network, ...]
+GPUYARD_WEBHOOK_CA_FILE: str
 STRIPE_API_KEY: str
 STRIPE_API_BASE: str
 STRIPE_WEBHOOK_SECRET: str
@@ -211,6 +213,8 @@ def apply(env: Environment) -> dict[str, Any]:
         "GPUYARD_BASE_URL": env.base_url,
         "GPUYARD_FEE_BPS": env.fee_bps,
         "GPUYARD_REGISTRY_NETWORKS": env.registry_networks,
+        "GPUYARD_WEBHOOK_NETWORKS": env.webhook_networks,
+        "GPUYARD_WEBHOOK_CA_FILE": env.webhook_ca_file,
         "STRIPE_API_KEY": env.stripe_api_key,
         "STRIPE_API_BASE": env.stripe_api_base,
         "STRIPE_WEBHOOK_SECRET": env.stripe_webhook_secret,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from pathlib import Path
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -36,6 +37,8 @@ class Environment:
     fee_bps: int
     registry_networks: tuple[Network, ...]
     log_format: str
+    webhook_networks: tuple[Network, ...]
+    webhook_ca_file: str
     process: str  # web, worker, beat, watcher or command
 
 
@@ -64,14 +67,26 @@ def read(*, defaults: dict[str, str] | None = None) -> Environment:
         fee_bps=_env.int("GPUYARD_FEE_BPS", default=1500),
         registry_networks=_networks("GPUYARD_REGISTRY_NETWORKS"),
         log_format=_env.str("GPUYARD_LOG_FORMAT", default="json"),
+        webhook_networks=_networks("GPUYARD_WEBHOOK_NETWORKS"),
+        webhook_ca_file=_file("GPUYARD_WEBHOOK_CA_FILE"),
         process=_env.str("GPUYARD_PROCESS", default="command"),
     )
 
 
 def _networks(name: str) -> tuple[Network, ...]:
-    """Networks as ``10.1.0.0/16,fd12::/48``; none without the variable."""
-    texts = [text.strip() for text in _env.str(name, default="").split(",")]
+    """Networks in CIDR form, comma separated; none without the variable."""
+    texts = [text.strip() for text in str(_env.str(name, default="")).split(",") if text.strip()]
     try:
-        return tuple(ipaddress.ip_network(text) for text in texts if text)
+        return tuple(ipaddress.ip_network(text) for text in texts)
     except ValueError as error:
-        raise ImproperlyConfigured(f"{name}: {error}") from error
+        raise ImproperlyConfigured(
+            f"{name} must list networks such as 10.1.0.0/16: {error}"
+        ) from error
+
+
+def _file(name: str) -> str:
+    """The path of a file that is there; empty without the variable."""
+    path = str(_env.str(name, default=""))
+    if path and not Path(path).is_file():
+        raise ImproperlyConfigured(f"{name} names no file: {path}")
+    return path

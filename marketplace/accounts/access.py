@@ -32,14 +32,16 @@ from marketplace.models import (
     SshKey,
     Template,
     User,
+    WebhookDelivery,
+    WebhookEndpoint,
 )
 
 M = TypeVar("M", bound=Model)
 
 STAFF = "staff"
 SCOPES: dict[str, str] = {
-    "account:read": "see the organization, its people, keys, projects and audit log",
-    "account:write": "change keys, SSH keys, secrets and projects",
+    "account:read": "see the organization, its people, keys, projects, webhooks and audit log",
+    "account:write": "change keys, SSH keys, secrets, projects and webhooks",
     "rentals:read": "see rentals and quotes",
     "rentals:write": "rent, stop and change rentals; change templates",
     "billing:read": "see balance, transactions and invoices",
@@ -183,6 +185,14 @@ def _audit(principal: Principal) -> Q:
     return Q(organization_ref=principal.owner_ref)
 
 
+def _webhooks(principal: Principal) -> Q:
+    return Q(organization=principal.organization, deleted_at=None)
+
+
+def _deliveries(principal: Principal) -> Q:
+    return Q(endpoint__organization=principal.organization, endpoint__deleted_at=None)
+
+
 # Staff see through the staff operations, never through these. Offers are the owner's here: what a
 # renter may see of them is the catalogue's business and needs no account.
 _VISIBLE: dict[type[Model], Callable[[Principal], Q]] = {
@@ -200,6 +210,8 @@ _VISIBLE: dict[type[Model], Callable[[Principal], Q]] = {
     Secret: _by("organization"),
     SshKey: _by("organization"),
     Template: _templates,
+    WebhookDelivery: _deliveries,
+    WebhookEndpoint: _webhooks,
 }
 
 

@@ -18,6 +18,7 @@ from marketplace.http.api import (
     secrets,
     staff,
     templates,
+    webhooks,
 )
 from marketplace.http.portal import urls as portal
 from marketplace.http.staff import pages as staff_pages
@@ -33,6 +34,7 @@ _API = [
     *provider.urls,
     *staff.urls,
     *brakes.urls,
+    *webhooks.urls,
     *description.urls,
 ]
 

@@ -15,6 +15,7 @@ from marketplace.models.organization import (
 from marketplace.models.provider import DataCenter, Provider
 from marketplace.models.rental import Quote, Rental, RentalEvent
 from marketplace.models.secret import RegistryCredential, Secret
+from marketplace.models.webhook import WebhookDelivery, WebhookEndpoint, WebhookEvent
 
 __all__ = [
     "ApiKey",
@@ -37,4 +38,7 @@ __all__ = [
     "SshKey",
     "Template",
     "User",
+    "WebhookDelivery",
+    "WebhookEndpoint",
+    "WebhookEvent",
 ]

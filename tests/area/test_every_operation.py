@@ -42,6 +42,7 @@ BODIES: dict[str, Any] = {
     "PATCH rentals/{}": {"name": "mine now"},
     "PATCH secrets/{}": {"value": "another"},
     "PATCH templates/{}": {"name": "mine now"},
+    "PATCH webhooks/{}": {"event_types": ["*"]},
     "POST rentals/{}/actions": {"action": "terminate"},
     "POST staff/brakes/{}/release": {"note": "looked at it"},
     "POST staff/organizations/{}/limit": {"credit_limit": "1"},
@@ -72,7 +73,12 @@ class Operation:
         return re.sub(r"\{[^}]*\}", "{}", path.removeprefix("/api/v1/"))
 
     def at(self, identifier: str) -> str:
-        return self.path.replace("{}", identifier)
+        """The address with its ids: one for all places, or one each, separated by a space."""
+        places = self.path.count("{}")
+        given = identifier.split(" ")
+        return self.path.replace("{}", "%s") % tuple(
+            given if len(given) == places else [identifier] * places
+        )
 
 
 @cache
@@ -194,6 +200,14 @@ class Owned:
             assert billing.post_usage(windows=[window]) == 1
         return public("charge", billing.charges(rental_ref=rental_ref)[0].id)
 
+    def webhook(self) -> str:
+        body = {"url": "https://93.184.215.14/hook", "event_types": ["rental.*"]}
+        return str(self._post(self.renter, "/webhooks", body)["id"])
+
+    def delivery(self) -> str:
+        webhook = self.webhook()
+        return f"{webhook} {self._post(self.renter, f'/webhooks/{webhook}/test', {})['id']}"
+
     def find(self, prefix: str) -> str:
         """The id of the object behind an address that begins so."""
         renter, quote = self.renter, {"offer": self.supply.offer.public_id, "gpus": 1}
@@ -223,6 +237,8 @@ class Owned:
             "quotes": lambda: self._post(renter, "/quotes", quote)["id"],
             "rentals": lambda: self.rental,
             "charges": self.charge,
+            "webhooks": self.webhook,
+            "webhooks/{}/deliveries": self.delivery,
             "provider/clusters": lambda: public("cluster", self.supply.cluster.id),
             "provider/offers": lambda: self.supply.offer.public_id,
         }
@@ -235,7 +251,8 @@ def test_somebody_elses_object_is_404_for_me_and_there_for_them(operation: Opera
     if operation.path.startswith(SHARED):
         return
     theirs = Owned()
-    prefix = operation.path.partition("/{}")[0]
+    prefix = operation.path.rpartition("/{}")[0] if operation.path.count("{}") > 1 else ""
+    prefix = prefix or operation.path.partition("/{}")[0]
     identifier = theirs.find(prefix)
     me = people.owner()
     me.post("provider", {"contact_email": "ops@example.com"})

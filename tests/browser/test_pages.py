@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.live]
 
 PAGES = (
     "/", "/rentals", "/billing", "/billing/transactions", "/billing/invoices", "/api-keys",
-    "/ssh-keys", "/secrets", "/templates", "/templates/new",
+    "/ssh-keys", "/secrets", "/templates", "/templates/new", "/webhooks",
     "/settings", "/provider", "/terms", "/styleguide",
 )  # fmt: skip
 STAFF = ("/staff/", "/staff/providers", "/staff/organizations")

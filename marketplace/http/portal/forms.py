@@ -214,6 +214,18 @@ class ApiKeyForm(forms.Form):
     )
 
 
+class WebhookForm(forms.Form):
+    url = forms.CharField(
+        label=_("Address"),
+        max_length=500,
+        help_text=_("https only, and public."),
+        widget=forms.URLInput(
+            attrs={"placeholder": "https://example.com/hooks", "autocomplete": "off"}
+        ),
+    )
+    event_types = forms.CharField(required=False)
+
+
 class SshKeyForm(forms.Form):
     name = forms.CharField(label=_("Name"), max_length=80, help_text=_("For example: laptop"))
     public_key = forms.CharField(

@@ -13,6 +13,7 @@ from marketplace.http.portal import (
     secrets,
     styleguide,
     templates,
+    webhooks,
 )
 
 urlpatterns = [
@@ -26,4 +27,5 @@ urlpatterns = [
     *provider.urls,
     *account.urls,
     *styleguide.urls,
+    *webhooks.urls,
 ]

@@ -28,6 +28,7 @@ PRIVATE = [
     "/secrets",
     "/templates",
     "/templates/new",
+    "/webhooks",
     "/settings",
     "/provider",
 ]
@@ -42,6 +43,7 @@ FOREIGN: list[tuple[str, str]] = [
     ("invoice", "/billing/invoices/{id}"),
     ("offer", "/offers/{id}"),
     ("template", "/templates/{id}"),
+    ("webhook", "/webhooks/{id}"),
 ]
 
 
@@ -127,6 +129,11 @@ POSTED = {
     "/registry-credentials",
     "/registry-credentials/{id}/delete",
     "/templates/{id}/delete",
+    "/webhooks/{id}/test",
+    "/webhooks/{id}/rotate-secret",
+    "/webhooks/{id}/switch",
+    "/webhooks/{id}/delete",
+    "/webhooks/{id}/deliveries/{id}/redeliver",
     "/provider/apply",
     "/provider/offers/{id}/price",
     "/sign-out",

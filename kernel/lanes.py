@@ -1,4 +1,7 @@
-"""One worker per lane: a lock of the database session that a killed worker cannot keep."""
+"""One worker per lane: a lock of the database session that a killed worker cannot keep.
+
+It bounds how many workers a loop may take, and never stands in for a fence on the rows themselves.
+"""
 
 from __future__ import annotations
 
