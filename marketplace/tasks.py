@@ -9,6 +9,7 @@ from marketplace.accounts import mail as mailing
 from marketplace.catalog import publish as publishing
 from marketplace.rentals import charge as charging
 from marketplace.rentals import follow as following
+from marketplace.rentals import lease as leasing
 
 
 @shared_task(name="marketplace.follow")
@@ -28,6 +29,12 @@ def charge() -> None:
 def funds() -> None:
     """End what the held money does not pay any more."""
     charging.funds()
+
+
+@shared_task(name="marketplace.leases")
+def leases() -> None:
+    """Until when each pod may live without us."""
+    leasing.push()
 
 
 @shared_task(name="marketplace.seal_audit")

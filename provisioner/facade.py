@@ -28,7 +28,7 @@ from provisioner.contracts import (
     PodOrder,
     SlotView,
 )
-from provisioner.instances import events, meter, release
+from provisioner.instances import events, lease, meter, release
 from provisioner.instances.reserve import reserve as _reserve
 from provisioner.inventory import accelerators as registry
 from provisioner.placement import inventory as _inventory
@@ -160,6 +160,14 @@ def request_end(*, rental_ref: UUID, reason: str, fault: Fault) -> None:
     """In a transaction. Idempotent: the meter stops now, the pod goes, the cards come back when
     its absence was observed."""
     release.request_end(rental_ref=rental_ref, reason=reason, fault=fault)
+
+
+def set_leases(leases: Sequence[tuple[UUID, datetime]]) -> int:
+    """(rental_ref, until): how long each one's pod may live without us; the number of changes.
+
+    One statement. A row that somebody holds just now keeps its wish until the next call.
+    """
+    return lease.set_leases(leases)
 
 
 def instance(*, rental_ref: UUID) -> InstanceView | None:

@@ -6,7 +6,7 @@ from celery import shared_task
 
 from provisioner.instances import release
 from provisioner.inventory import summary
-from provisioner.reconcile import instance_loop, node_loop, observe, orphans, tokens
+from provisioner.reconcile import instance_loop, leases, node_loop, observe, orphans, tokens
 
 
 @shared_task(name="provisioner.instances")
@@ -32,6 +32,12 @@ def summaries() -> None:
     """Rested slots are free again; summaries follow."""
     release.recycle()
     summary.refresh()
+
+
+@shared_task(name="provisioner.leases")
+def renew_leases() -> None:
+    """What keeps pods alive while we are away."""
+    leases.run()
 
 
 @shared_task(name="provisioner.orphans")

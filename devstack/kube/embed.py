@@ -1,4 +1,4 @@
-"""`python -m devstack.kube.embed`: write the reaper's program into the file that a provider applies.
+"""`python -m devstack.kube.embed`: write the reaper into the file that a provider applies.
 
 deploy/provider/reaper.py is the program; reaper.yaml carries the very same text in its ConfigMap,
 so that what the tests run is what an owner reads and applies. A test keeps the two equal.

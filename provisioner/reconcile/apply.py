@@ -8,8 +8,8 @@ from uuid import UUID
 
 import structlog
 
-from provisioner.contracts import InstanceState
-from provisioner.instances import meter, release
+from provisioner.contracts import Fault, InstanceState
+from provisioner.instances import lease, meter, release
 from provisioner.instances.meter import Closing
 from provisioner.instances.move import move, note
 from provisioner.instances.state import METERED
@@ -68,6 +68,7 @@ def carry_out(
         return False
     closing = _closing(row, at=at, blind=blind)
     if isinstance(decision, End):
+        decision = _explained(row, decision, at)
         return release.end(
             row,
             reason=decision.reason,
@@ -99,6 +100,19 @@ def _go(row: Instance, decision: Go, *, at: datetime, closing: Closing, claim: U
         closing=closing,
         proof=decision.evidence if ready else None,
         **changes,
+    )
+
+
+def _explained(row: Instance, decision: End, at: datetime) -> End:
+    """A pod that its lease ended was not lost by its host: we could not renew it, and why not
+    nobody can tell from here."""
+    if decision.reason != "host_lost" or not lease.ran_out(row, at):
+        return decision
+    return End(
+        "contract_end",
+        fault=Fault.UNKNOWN,
+        evidence={**decision.evidence, "lease_held_until": str(row.lease_held_until)},
+        text="Its lease in the cluster ran out while it could not be renewed.",
     )
 
 
