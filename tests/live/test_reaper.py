@@ -11,7 +11,7 @@ from datetime import timedelta
 
 import pytest
 
-from devstack.kube.api import Api, ApiError
+from devstack.kube.api import Api, ApiError, Json
 from devstack.kube.provision import REAPER, request_token
 from kernel import clock
 from kernel.ids import public
@@ -189,7 +189,7 @@ def reaper(kube_owned) -> Api:
 
 @pytest.mark.parametrize(("method", "path"), REFUSED)
 def test_the_reapers_token_can_do_nothing_else(reaper, method, path) -> None:
-    body = {"metadata": {}} if method in {"POST", "PATCH", "PUT"} else None
+    body: Json | None = {"metadata": {}} if method in {"POST", "PATCH", "PUT"} else None
     kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
     with pytest.raises(ApiError) as refused:
         reaper.call(method, path, body, kind)
@@ -221,7 +221,7 @@ def test_the_reapers_token_can_do_its_work(reaper) -> None:
 def test_the_platform_can_read_the_heartbeat_and_no_more(kube_owned, method, path) -> None:
     tenant = kube_owned.tenant()
     assert tenant.get(f"{LEASES.format('gpuyard-system')}/gpuyard-reaper")
-    body = {"metadata": {}} if method in {"POST", "PATCH", "PUT"} else None
+    body: Json | None = {"metadata": {}} if method in {"POST", "PATCH", "PUT"} else None
     kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
     with pytest.raises(ApiError) as refused:
         tenant.call(method, path, body, kind)

@@ -88,11 +88,11 @@ def test_statements_do_not_grow_with_rentals(django_assert_num_queries) -> None:
     """One set: the rentals, their meters, their accounts, the clock twice, the wishes."""
     supply = make_supply(8)
     for _ in range(2):
-        rented(make_renter(), supply)
+        rented(make_renter(), supply, max_hours=100)
     with django_assert_num_queries(6):
         lease.push()
     for _ in range(4):
-        rented(make_renter(), supply)
+        rented(make_renter(), supply, max_hours=100)
     with django_assert_num_queries(6):
         assert lease.push() == 6
 

@@ -23,7 +23,7 @@ from provisioner.instances.state import COMING_UP
 from provisioner.inventory.collect import heartbeat
 from provisioner.kube.errors import Rejected, Unavailable, Unsure
 from provisioner.models import Cluster, Instance
-from provisioner.reconcile import leases
+from provisioner.reconcile import instance_loop, leases
 from provisioner.reconcile.pool import PER_CLUSTER
 from tests.area.provisioner.cluster import MemoryCluster
 from tests.area.provisioner.test_loops import full_list, loop, started
@@ -350,12 +350,13 @@ def test_batches_are_bounded_per_cluster_and_a_dead_one_holds_nobody_up(cluster)
     dead, alive = MemoryCluster(), cluster
     yards = [make_yard(cards=4), make_yard(cards=4)]
     views = [rent(yard) for yard in yards]
-    by_cluster = {yards[0].cluster.pk: dead, yards[1].cluster.pk: alive}
+    by_cluster: dict[UUID, MemoryCluster] = {
+        yards[0].cluster.pk: dead,
+        yards[1].cluster.pk: alive,
+    }
 
     def connect(row: Cluster) -> MemoryCluster:
         return by_cluster[row.pk]
-
-    from provisioner.reconcile import instance_loop
 
     instance_loop.run(connect, seconds=0.01)
     for view in views:
