@@ -52,6 +52,14 @@ class BalanceView:
 
 
 @dataclass(frozen=True)
+class LastingView:
+    """How long an organization's money lasts if certain rentals run."""
+
+    post_paid: bool
+    ends_at: datetime | None  # None when they are free
+
+
+@dataclass(frozen=True)
 class HoldView:
     rental_ref: UUID
     held_micro: int

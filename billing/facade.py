@@ -18,6 +18,7 @@ from billing.contracts import (
     EarningsView,
     HoldView,
     InvoiceView,
+    LastingView,
     PaymentMethodView,
     PriceTerms,
     TopUpView,
@@ -31,6 +32,7 @@ from billing.ledger import invariants as _invariants
 from billing.ledger import statement as _statement
 from billing.metering import hold as _hold
 from billing.metering import reads as _reads
+from billing.metering import runway as _runway
 from billing.metering import sweep as _sweep
 from billing.metering import usage as _usage
 from billing.payments import cards as _cards
@@ -53,6 +55,12 @@ def set_credit_limit(*, org_ref: UUID, limit_micro: int) -> None:
 def balance(*, org_ref: UUID) -> BalanceView:
     """What the organization has, holds, may spend, burns, and until when that lasts."""
     return _reads.balance(org_ref=org_ref)
+
+
+def lasting(*, rental_refs: Sequence[UUID]) -> dict[UUID, LastingView]:
+    """By organization: until when its money lasts if exactly these of its rentals run. For all of
+    an organization's rentals at once; two queries, whatever their number."""
+    return _runway.lasting(rental_refs=rental_refs)
 
 
 def hold(*, org_ref: UUID, rental_ref: UUID, terms: PriceTerms) -> HoldView:

@@ -24,6 +24,10 @@ BEAT: dict[str, dict[str, Any]] = {
     "summaries": _every("provisioner.summaries", 1),
     # Pods without rental: 120 s is the promise, four sweeps fit in it.
     "orphans": _every("provisioner.orphans", 30),
+    # A lease of ten minutes is due each minute: ten seconds late is a sixth of that.
+    "leases": _every("provisioner.leases", 10),
+    # How long each rental is paid for: a lease of a day is not shorter for being a minute old.
+    "lease_wishes": _every("marketplace.leases", 60),
     # Tokens are renewed at a third of 30 days: hourly is plenty and survives a day of absence.
     "tokens": _every("provisioner.tokens", 3600),
     # What instances did becomes what the renter sees.

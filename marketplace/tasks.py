@@ -12,6 +12,7 @@ from marketplace.accounts import mail as mailing
 from marketplace.catalog import publish as publishing
 from marketplace.rentals import charge as charging
 from marketplace.rentals import follow as following
+from marketplace.rentals import lease as leasing
 from marketplace.rentals import notice as noticing
 from marketplace.rentals import place as placing
 from marketplace.webhooks import health
@@ -41,6 +42,12 @@ def funds() -> None:
 def place() -> None:
     """Cards for rentals that wait for them."""
     placing.place()
+
+
+@shared_task(name="marketplace.leases")
+def leases() -> None:
+    """Until when each pod may live without us."""
+    leasing.push()
 
 
 @shared_task(name="marketplace.seal_audit")

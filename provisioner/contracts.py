@@ -25,6 +25,16 @@ class ClusterState(StrEnum):
     RETIRED = "retired"
 
 
+class ReaperState(StrEnum):
+    """How the reaper of a cluster stands: the program there that ends pods whose lease ran out."""
+
+    UNKNOWN = "unknown"  # not looked at yet, or registered a moment ago
+    RUNNING = "running"
+    MISSING = "missing"  # no heartbeat was ever seen: the bundle's reaper.yaml is not applied
+    SILENT = "silent"  # its heartbeat stopped
+    OUTDATED = "outdated"  # it runs, in an older version than this platform's bundle has
+
+
 class InstanceState(StrEnum):
     """One placement attempt of a rental; see instances/state.py for moves and named sets."""
 
@@ -90,6 +100,9 @@ class ClusterView:
     nodes: int
     slots: int
     slots_free: int
+    reaper_state: ReaperState
+    reaper_version: int | None
+    reaper_seen_at: datetime | None  # when its heartbeat was last seen to change
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from provisioner.contracts import (
     UnknownPodView,
 )
 from provisioner.instances import brakes as _brakes
-from provisioner.instances import events, meter, release
+from provisioner.instances import events, lease, meter, release
 from provisioner.instances.reserve import reserve as _reserve
 from provisioner.inventory import accelerators as registry
 from provisioner.placement import inventory as _inventory
@@ -170,6 +170,14 @@ def request_restart(*, rental_ref: UUID, reason: str, fault: Fault) -> UUID | No
     """In a transaction. The meter stops now; another instance takes over the same cards when the
     present one is gone. The other's id, or None when nothing runs that could be restarted."""
     return release.request_restart(rental_ref=rental_ref, reason=reason, fault=fault)
+
+
+def set_leases(leases: Sequence[tuple[UUID, datetime]]) -> int:
+    """(rental_ref, until): how long each one's pod may live without us; the number of changes.
+
+    One statement. A row that somebody holds just now keeps its wish until the next call.
+    """
+    return lease.set_leases(leases)
 
 
 def instance(*, rental_ref: UUID) -> InstanceView | None:

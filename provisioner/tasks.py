@@ -7,7 +7,7 @@ from celery import shared_task
 from kernel.wake import wake
 from provisioner.instances import release
 from provisioner.inventory import summary
-from provisioner.reconcile import instance_loop, node_loop, observe, orphans, tokens
+from provisioner.reconcile import instance_loop, leases, node_loop, observe, orphans, tokens
 
 
 @shared_task(name="provisioner.instances")
@@ -35,6 +35,12 @@ def summaries() -> None:
     summary.refresh()
     if returned:
         wake("marketplace.place")  # somebody may wait for these cards
+
+
+@shared_task(name="provisioner.leases")
+def renew_leases() -> None:
+    """What keeps pods alive while we are away."""
+    leases.run()
 
 
 @shared_task(name="provisioner.orphans")

@@ -123,6 +123,23 @@ def _clusters() -> list[dict[str, Any]]:
     return rows
 
 
+def _reapers() -> Iterable[Metric]:
+    """Alarms: any state but running, and a silence of minutes. A cluster that does not answer
+    shows a growing silence as well."""
+    counts = GaugeMetricFamily("gpuyard_reapers", "Reapers by state", labels=["state"])
+    silence = GaugeMetricFamily(
+        "gpuyard_reaper_silence_seconds", "Since a reaper's last heartbeat", labels=["cluster"]
+    )
+    present, shown = now(), provisioner.clusters()
+    for state, number in Counter(c.reaper_state.value for c in shown).items():
+        counts.add_metric([state], number)
+    for cluster in shown:
+        if cluster.reaper_seen_at is not None and cluster.state != ClusterState.RETIRED:
+            age = (present - cluster.reaper_seen_at).total_seconds()
+            silence.add_metric([str(cluster.id)], age)
+    return counts, silence
+
+
 class _Facts:
     """Gauges read from the database at each scrape: the same whichever process is asked."""
 
@@ -136,6 +153,7 @@ class _Facts:
             clusters.add_metric([found], number)
         yield clusters
         yield _brakes()
+        yield from _reapers()
         yield GaugeMetricFamily(
             "gpuyard_audit_unsealed",
             "Audit rows not chained yet",

@@ -81,6 +81,12 @@ _ROWS = (
     ),
     Reason("recovered", NONE, NO, "It works again. The meter runs."),
     Reason("host_lost", HOST, OTHER_HOST, "The host is lost. You were not charged since."),
+    Reason(
+        "lease_over",
+        PLATFORM,
+        OTHER_HOST,
+        "Its lease in the cluster ran out while we could not renew it. You were not charged since.",
+    ),
     Reason("restarted_by_user", NONE, NO, "Restarted as you asked."),
     Reason("stopped_by_user", NONE, NO, "Stopped as you asked."),
     Reason("started_by_user", NONE, NO, "Started as you asked."),

@@ -9,7 +9,14 @@ from uuid import UUID
 from django.db.models import Count, Exists, OuterRef, Q, Sum
 
 from provisioner.clusters.register import observed_state
-from provisioner.contracts import ClusterView, GroupView, InstanceState, NodeView, SlotView
+from provisioner.contracts import (
+    ClusterView,
+    GroupView,
+    InstanceState,
+    NodeView,
+    ReaperState,
+    SlotView,
+)
 from provisioner.models import Cluster, DeviceGroup, Instance, Node, NodeShare, Slot
 
 
@@ -56,6 +63,9 @@ def _cluster_view(row: Cluster, counts: dict[str, int], nodes: int) -> ClusterVi
         nodes=nodes,
         slots=counts.get("total", 0),
         slots_free=counts.get("free", 0),
+        reaper_state=ReaperState(row.reaper_state),
+        reaper_version=row.reaper_version,
+        reaper_seen_at=row.reaper_seen_at,
     )
 
 

@@ -49,6 +49,9 @@ REASONS: dict[str, Reason] = {
         " one is left alone until we know. Nothing is charged.",
     ),
     "host_lost": Reason(Fault.HOST, "The machine disappeared from its host."),
+    "lease_over": Reason(
+        Fault.UNKNOWN, "Its lease in the cluster ran out: the pod is ended there without us."
+    ),
     "stopped_by_user": Reason(Fault.NONE, "Stopped on request of the renter."),
     "terminated_by_user": Reason(Fault.NONE, "Ended on request of the renter."),
     "outbid": Reason(Fault.NONE, "Ended because the cards were needed at the full price."),

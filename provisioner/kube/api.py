@@ -11,7 +11,14 @@ from kernel.errors import Refusal
 from kernel.sealed import CannotOpen
 from provisioner.clusters.register import binding_of, open_token
 from provisioner.kube.client import Client, Json, mapping, sequence
-from provisioner.kube.compose import AUTHORIZATION, CORE, VERSION, Composed, compose
+from provisioner.kube.compose import (
+    AUTHORIZATION,
+    COORDINATION,
+    CORE,
+    VERSION,
+    Composed,
+    compose,
+)
 from provisioner.kube.errors import Rejected
 from provisioner.models import Cluster
 
@@ -35,6 +42,11 @@ class ClusterApi(Protocol):
     ) -> Iterator[Json]: ...
     def create_secret(self, namespace: str, body: Json) -> None: ...
     def delete_secret(self, namespace: str, name: str) -> None: ...
+    def create_lease(self, namespace: str, body: Json) -> str: ...
+    def lease_version(self, namespace: str, name: str) -> str: ...
+    def replace_lease(self, namespace: str, body: Json) -> str: ...
+    def delete_lease(self, namespace: str, name: str) -> None: ...
+    def reaper_lease(self) -> Json: ...
     def list_nodes(self) -> list[Json]: ...
     def server_version(self) -> str: ...
     def may_create_pods(self, namespace: str) -> bool: ...
@@ -103,6 +115,40 @@ class KubernetesApi:
             if error.code != "not_found":
                 raise
 
+    def create_lease(self, namespace: str, body: Json) -> str:
+        """Its resourceVersion; "" if one is there already, which is left as it is."""
+        try:
+            made = self._send(compose(COORDINATION.create_namespaced_lease, namespace, body))
+        except Rejected as error:
+            if error.code != "exists":
+                raise
+            return ""
+        return _version(made)
+
+    def lease_version(self, namespace: str, name: str) -> str:
+        return _version(self._send(compose(COORDINATION.read_namespaced_lease, name, namespace)))
+
+    def replace_lease(self, namespace: str, body: Json) -> str:
+        """Its new resourceVersion; raises conflict unless ``body`` names the present one."""
+        name = body["metadata"]["name"]
+        return _version(
+            self._send(compose(COORDINATION.replace_namespaced_lease, name, namespace, body))
+        )
+
+    def delete_lease(self, namespace: str, name: str) -> None:
+        """Returns when it is not there any more."""
+        try:
+            self._send(compose(COORDINATION.delete_namespaced_lease, name, namespace))
+        except Rejected as error:
+            if error.code != "not_found":
+                raise
+
+    def reaper_lease(self) -> Json:
+        """The heartbeat of the cluster's reaper."""
+        return self._send(
+            compose(COORDINATION.read_namespaced_lease, "gpuyard-reaper", "gpuyard-system")
+        )
+
     def list_nodes(self) -> list[Json]:
         asked = compose(CORE.list_node, label_selector="gpuyard.io/pool=rental")
         return [
@@ -143,6 +189,10 @@ class KubernetesApi:
 
     def _pages(self, asked: Composed, limit: int) -> Iterator[Json]:
         return self._client.pages(asked.path, query=asked.query, limit=limit, seconds=LIST_SECONDS)
+
+
+def _version(shown: Json) -> str:
+    return str(mapping(shown.get("metadata")).get("resourceVersion", ""))[:40]
 
 
 class Connections:

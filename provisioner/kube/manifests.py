@@ -10,7 +10,8 @@ import base64
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, Protocol
 
 Json = dict[str, Any]
 
@@ -60,6 +61,30 @@ clean() {{ printf '%s' "$1" | tr -d '"\\\\' | sed 's/^ *//;s/ *$//'; }}
   printf ']}}'
 }} > /dev/termination-log
 """
+
+
+class Owned(Protocol):
+    """What every object of an instance is labelled with."""
+
+    @property
+    def instance(self) -> str: ...
+    @property
+    def rental(self) -> str: ...
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def generation(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class LeaseSpec:
+    """The lease of one instance's pod, called like the pod."""
+
+    name: str
+    instance: str
+    rental: str
+    tenant: str
+    generation: int
 
 
 @dataclass(frozen=True)
@@ -119,6 +144,28 @@ def pod(spec: PodSpec) -> Json:
     }
 
 
+def lease(spec: LeaseSpec, *, at: datetime, until: datetime, version: str = "") -> Json:
+    """A lease that is renewed at ``at`` and shall hold until ``until``, at least a second.
+
+    ``version`` is the one it replaces: a renewal that comes too late cannot undo a newer one.
+    """
+    # The server takes only times with a fraction, and the client leaves one of zero out.
+    renewed = at.replace(microsecond=at.microsecond or 1)
+    metadata: Json = {"name": spec.name, "labels": _labels(spec)}
+    if version:
+        metadata["resourceVersion"] = version
+    return {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": metadata,
+        "spec": {
+            "holderIdentity": spec.instance,
+            "renewTime": renewed.isoformat(),
+            "leaseDurationSeconds": max(1, int((until - at).total_seconds())),
+        },
+    }
+
+
 def env_secret(spec: PodSpec, values: dict[str, str]) -> Json:
     """The tenant's environment: never in the pod itself, which more people can read."""
     return _secret(spec, env_secret_name(spec.pod_name), "Opaque", values)
@@ -157,7 +204,7 @@ def _secret(spec: PodSpec, name: str, kind: str, values: dict[str, str]) -> Json
     }
 
 
-def _labels(spec: PodSpec) -> dict[str, str]:
+def _labels(spec: Owned) -> dict[str, str]:
     return {
         "app.kubernetes.io/managed-by": "gpuyard",
         INSTANCE_LABEL: spec.instance,

@@ -74,6 +74,15 @@ class Instance(models.Model):
     attempts = models.PositiveIntegerField(default=0)  # consecutive failures of the present step
     worked_at = models.DateTimeField(null=True)  # the last attempt, successful or not
 
+    # The lease in the cluster (instances/lease.py): what the marketplace wants; until when one may
+    # hold there, raised before it is sent and lowered only by an answer; the last answer.
+    lease_until = models.DateTimeField(null=True)
+    lease_held_until = models.DateTimeField(null=True)
+    lease_renewed_at = models.DateTimeField(null=True)
+    lease_version = models.CharField(max_length=40, db_default="")  # resourceVersion, "" unknown
+    lease_due_at = models.DateTimeField(null=True)  # with a token: when that claim expires
+    lease_token = models.UUIDField(null=True)
+
     class Meta:
         constraints = [
             models.UniqueConstraint(
@@ -97,6 +106,11 @@ class Instance(models.Model):
         indexes = [
             models.Index(fields=["rental_ref", "created_at"], name="instance_rental"),
             models.Index(fields=["due_at"], name="instance_due", condition=Q(due_at__isnull=False)),
+            models.Index(
+                fields=["lease_due_at"],
+                name="instance_lease_due",
+                condition=Q(lease_due_at__isnull=False, desired="run"),
+            ),
             models.Index(
                 fields=["id"],
                 name="instance_behind",

@@ -11,7 +11,7 @@ from django.db import transaction
 
 from kernel.wake import wake_on_commit
 from provisioner.contracts import DEFAULT_GRACE, InstanceState
-from provisioner.instances import meter, release
+from provisioner.instances import lease, meter, release
 from provisioner.instances.meter import Closing
 from provisioner.instances.move import move, note
 from provisioner.instances.reasons import NOT_SEEN
@@ -77,7 +77,8 @@ def carry_out(
             note(row, claim=claim, seen=decision.seen)
         return False
     if isinstance(decision, End):
-        return _end(row, decision, at=at, blind=blind, claim=claim)
+        explained = _explained(row, decision, at)
+        return _end(row, explained, at=at, blind=blind, claim=claim)
     if decision.to in TROUBLED and not metered(decision.to, decision.reason) and brake.holds(row):
         # One incident of ours, not the fault of each host.
         return _instead(row, decision, at=at, blind=blind, claim=claim)
@@ -144,6 +145,17 @@ def _go(row: Instance, decision: Go, *, at: datetime, blind: bool, claim: UUID |
         closing=closing,
         proof=decision.evidence if will else None,
         **changes,
+    )
+
+
+def _explained(row: Instance, decision: End, at: datetime) -> End:
+    """A pod that its lease ended was not lost by its host: we could not renew it, and why not
+    nobody can tell from here."""
+    if decision.reason != "host_lost" or not lease.ran_out(row, at):
+        return decision
+    return End(
+        "lease_over",
+        evidence={**decision.evidence, "lease_held_until": str(row.lease_held_until)},
     )
 
 

@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -21,7 +22,7 @@ from kernel.errors import PermanentError, TemporaryError, VendorError
 from kernel.retry import backoff
 from kernel.sealed import CannotOpen
 from provisioner.contracts import InstanceState
-from provisioner.instances import meter, release
+from provisioner.instances import lease, meter, release
 from provisioner.instances.move import move, note
 from provisioner.instances.reasons import LOOK_FIRST
 from provisioner.instances.state import COMING_UP, TROUBLED, metered
@@ -114,8 +115,13 @@ def _given_up(known: decide.Known, at: datetime) -> decide.Decision:
 
 
 def _announce_create(row: Instance, token: UUID, at: datetime) -> bool:
-    """Write down, before it is sent, until when a create of ours may take effect."""
-    until = row.claim_until
+    """Write down, before it is sent, until when a create of ours may take effect, and until when
+    the lease made with it may hold."""
+    told: dict[str, Any] = {
+        "create_until": row.claim_until,
+        "lease_held_until": lease.first_until(row.lease_until, at),
+        "lease_due_at": at + lease.LEAST_PAUSE,
+    }
     if row.state == InstanceState.RESERVED:
         return move(
             row,
@@ -123,9 +129,9 @@ def _announce_create(row: Instance, token: UUID, at: datetime) -> bool:
             reason="creating",
             at=at,
             claim=token,
-            create_until=until,
+            **told,
         )
-    return note(row, claim=token, create_until=until)
+    return note(row, claim=token, **told)
 
 
 def _finish(step: Step, result: Result | VendorError) -> None:
@@ -193,6 +199,10 @@ def _deleted(step: Step, result: Result, at: datetime) -> None:
     # Absent. A create that was sent may still take effect: look again after its time.
     if row.pod_uid is None and row.create_until is not None and step.sent_at <= row.create_until:
         release_instance(row, token=step.token, due_at=row.create_until)
+        return
+    if lease.in_flight(row, at):
+        # A renewal that was sent may make the lease anew: delete it once more when it has ended.
+        release_instance(row, token=step.token, due_at=at + timedelta(seconds=POLL_FIRST))
         return
     release.finish(row, at=at, claim=step.token)
     release_instance(row, token=step.token, due_at=None if row.state == "gone" else at)

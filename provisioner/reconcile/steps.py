@@ -6,6 +6,7 @@ Runs in a thread without a database; everything it needs is read before.
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -15,14 +16,17 @@ from django.conf import settings
 from kernel import clock, sealed
 from kernel.ids import public
 from provisioner.contracts import DEFAULT_GRACE
+from provisioner.instances import lease
 from provisioner.instances.naming import SECRETS
 from provisioner.inventory.accelerators import by_slug
 from provisioner.kube import manifests
 from provisioner.kube.api import ClusterApi
-from provisioner.kube.errors import Rejected
-from provisioner.kube.manifests import PodSpec
+from provisioner.kube.client import CALL_SECONDS
+from provisioner.kube.errors import Rejected, Unavailable
+from provisioner.kube.manifests import LeaseSpec, PodSpec
 from provisioner.kube.pods import PodFacts, facts
 from provisioner.models import Instance
+from provisioner.reconcile.claim import INSTANCE_CLAIM
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,9 @@ class Step:
     spec: PodSpec
     secrets: Secrets
     sent_at: datetime
+    # On the monotonic clock: a pod asked for later could appear after the claim, when its absence
+    # counts already.
+    create_by: float
 
     def call(self, api: ClusterApi) -> Result:
         """Act; raises the errors of kube/errors.py."""
@@ -67,6 +74,13 @@ class Step:
         if self.secrets.pull is not None:
             pull = manifests.pull_secret(self.spec, **self.secrets.pull)
             api.create_secret(self.namespace, pull)
+        # Before the pod: one without a lease would live on if we went away now.
+        until = self.row.lease_held_until or self.sent_at + lease.FIRST
+        api.create_lease(
+            self.namespace, manifests.lease(lease_spec(self.row), at=self.sent_at, until=until)
+        )
+        if time.monotonic() > self.create_by:
+            raise Unavailable("busy", "what the pod needs took too long to create")
         try:
             made = api.create_pod(self.namespace, manifests.pod(self.spec))
         except Rejected as error:
@@ -91,7 +105,7 @@ class Step:
         return Result(pod)
 
     def _delete(self, api: ClusterApi) -> Result:
-        """Ask for the deletion until the pod is gone, then remove its secrets."""
+        """Ask for the deletion until the pod is gone, then remove its secrets and its lease."""
         try:
             shown = api.delete_pod(
                 self.namespace,
@@ -103,15 +117,21 @@ class Step:
             # A conflict is the UID precondition: ours is gone, the name is used again.
             if error.code not in ("not_found", "conflict"):
                 raise
-            self._delete_secrets(api)
+            self._delete_others(api)
             return Result(None)
         pod = facts(shown)
         if pod is None or self.spec.termination_grace == 0:
-            return self._look(api)
+            looked = self._look(api)
+            if looked.pod is None:
+                self._delete_others(api)
+            return looked
         return Result(pod)
 
-    def _delete_secrets(self, api: ClusterApi) -> None:
-        """By name, until they are not there: the role can neither list nor read them."""
+    def _delete_others(self, api: ClusterApi) -> None:
+        """What was made for the pod, once that is gone: by name, until it is not there. The role
+        can neither list nor read secrets."""
+        if self.row.lease_held_until is not None:
+            api.delete_lease(self.namespace, self.spec.pod_name)
         if self.spec.env_names:
             name = manifests.env_secret_name(self.spec.pod_name)
             api.delete_secret(self.namespace, name)
@@ -132,6 +152,17 @@ def next_step(row: Instance, token: UUID) -> Step:
         spec=spec_of(row),
         secrets=open_secrets(row) if creating else Secrets(),
         sent_at=clock.now(),
+        create_by=time.monotonic() + INSTANCE_CLAIM.total_seconds() - CALL_SECONDS,
+    )
+
+
+def lease_spec(row: Instance) -> LeaseSpec:
+    return LeaseSpec(
+        name=row.pod_name,
+        instance=public("instance", row.pk),
+        rental=public("rental", row.rental_ref),
+        tenant=public("organization", row.tenant_ref),
+        generation=row.generation,
     )
 
 

@@ -25,6 +25,7 @@ class FakeCluster:
     def __init__(self) -> None:
         self.pods: dict[tuple[str, str], Json] = {}
         self.secrets: dict[tuple[str, str], Json] = {}
+        self.leases: dict[tuple[str, str], Json] = {}
         self.created = 0
         self.down = False
         self._version = 100
@@ -153,6 +154,24 @@ class FakeCluster:
     def delete_secret(self, namespace: str, name: str) -> None:
         self._answer()
         self.secrets.pop((namespace, name), None)
+
+    def create_lease(self, namespace: str, body: Json) -> str:
+        self._answer()
+        self.leases.setdefault((namespace, body["metadata"]["name"]), body)
+        return "1"
+
+    def lease_version(self, namespace: str, name: str) -> str:
+        raise NotImplementedError("renewals are not part of these flows")
+
+    def replace_lease(self, namespace: str, body: Json) -> str:
+        raise NotImplementedError("renewals are not part of these flows")
+
+    def delete_lease(self, namespace: str, name: str) -> None:
+        self._answer()
+        self.leases.pop((namespace, name), None)
+
+    def reaper_lease(self) -> Json:
+        raise NotImplementedError("inventory is not part of these flows")
 
     def list_nodes(self) -> list[Json]:
         raise NotImplementedError("inventory is not part of these flows")

@@ -26,6 +26,8 @@ class MemoryCluster:
     def __init__(self) -> None:
         self.pods: dict[tuple[str, str], Json] = {}
         self.secrets: dict[tuple[str, str], Json] = {}
+        self.leases: dict[tuple[str, str], Json] = {}
+        self.heartbeat: Json | None = None  # the reaper's lease
         self.nodes: list[Json] = []
         self.namespaces = [f"gpuyard-r-{number:02d}" for number in range(1, 5)]
         self.calls: list[str] = []
@@ -94,6 +96,35 @@ class MemoryCluster:
     def delete_secret(self, namespace: str, name: str) -> None:
         with self._effect("delete_secret"):
             self.secrets.pop((namespace, name), None)
+
+    def create_lease(self, namespace: str, body: Json) -> str:
+        with self._effect("create_lease"):
+            key = (namespace, body["metadata"]["name"])
+            if key in self.leases:
+                return ""
+            return self._put_lease(key, body)
+
+    def lease_version(self, namespace: str, name: str) -> str:
+        with self._effect("lease_version"):
+            return str(self._lease(namespace, name)["metadata"]["resourceVersion"])
+
+    def replace_lease(self, namespace: str, body: Json) -> str:
+        with self._effect("replace_lease"):
+            key = (namespace, body["metadata"]["name"])
+            present = self._lease(*key)["metadata"]["resourceVersion"]
+            if body["metadata"].get("resourceVersion") != present:
+                raise Rejected("conflict", "409")
+            return self._put_lease(key, body)
+
+    def delete_lease(self, namespace: str, name: str) -> None:
+        with self._effect("delete_lease"):
+            self.leases.pop((namespace, name), None)
+
+    def reaper_lease(self) -> Json:
+        with self._effect("reaper_lease"):
+            if self.heartbeat is None:
+                raise Rejected("not_found", "404")
+            return copy.deepcopy(self.heartbeat)
 
     def list_nodes(self) -> list[Json]:
         with self._effect("list_nodes"):
@@ -183,6 +214,17 @@ class MemoryCluster:
     def _put(self, key: tuple[str, str], pod: Json) -> None:
         pod["metadata"]["resourceVersion"] = str(next(self._versions))
         self.pods[key] = pod
+
+    def _put_lease(self, key: tuple[str, str], body: Json) -> str:
+        lease = copy.deepcopy(body)
+        lease["metadata"]["resourceVersion"] = version = str(next(self._versions))
+        self.leases[key] = lease
+        return version
+
+    def _lease(self, namespace: str, name: str) -> Json:
+        if (namespace, name) not in self.leases:
+            raise Rejected("not_found", "404")
+        return self.leases[namespace, name]
 
     def _pod(self, namespace: str, name: str) -> Json:
         if (namespace, name) not in self.pods:

@@ -82,7 +82,9 @@ def test_from_reservation_to_absence(cluster) -> None:
     pod = cluster.pods[view.namespace, view.pod_name]
     assert pod["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "2"
     assert len(cluster.secrets) == 2
-    assert cluster.calls[:3] == ["create_secret", "create_secret", "create_pod"]
+    made = ["create_secret", "create_secret", "create_lease", "create_pod"]
+    assert cluster.calls[:4] == made
+    assert list(cluster.leases) == [(view.namespace, view.pod_name)]
 
     cluster.run_pods()
     full_list(cluster)
@@ -103,7 +105,7 @@ def test_from_reservation_to_absence(cluster) -> None:
     loop(cluster)
     row = row_of(view)
     assert row.state == "gone"
-    assert (cluster.pods, cluster.secrets) == ({}, {})
+    assert (cluster.pods, cluster.secrets, cluster.leases) == ({}, {}, {})
     assert states(view) == ["reserved", "creating", "ready", "stopping", "gone"]
     assert set(Slot.objects.values_list("state", flat=True)) == {"free", "dirty"}
     conserved(yard)
@@ -126,7 +128,7 @@ def test_slots_rest_five_seconds_after_absence(cluster) -> None:
 
 
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("call", ["create_secret", "create_pod"])
+@pytest.mark.parametrize("call", ["create_secret", "create_lease", "create_pod"])
 @pytest.mark.parametrize("kind", [Unavailable, Unsure])
 def test_a_failed_step_of_a_start_is_repeated_and_makes_one_pod(cluster, call, kind, after) -> None:
     code = "connect" if kind is Unavailable else "timeout"
