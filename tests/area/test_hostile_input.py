@@ -106,6 +106,8 @@ def bodies(supply: Supply) -> dict[str, Any]:
             "accepted_terms_version": "x",
         },
         "POST ssh-keys": {"name": "x", "public_key": SSH_KEY},
+        "POST webhooks": {"url": "https://93.184.215.14/x", "event_types": ["*"]},
+        "POST webhooks/{}/rotate-secret": {"overlap_seconds": 60},
     }
 
 
@@ -139,6 +141,12 @@ def target(operation: Operation, supply: Supply, caller: Api) -> str:
         made = caller.post(kind, bodies(supply)[f"POST {kind}"])
         assert made.status_code == 201, made.content
         return operation.at(made.data["id"])
+    if operation.path.startswith("webhooks/"):
+        body = {"url": "https://93.184.215.14/x", "event_types": ["*"]}
+        webhook = caller.post("webhooks", body).data["id"]
+        if operation.path.count("{}") == 1:
+            return operation.at(webhook)
+        return operation.at(f"{webhook} {caller.post(f'webhooks/{webhook}/test').data['id']}")
     assert "{}" not in operation.path, f"give this test an object for {operation}"
     return operation.path
 

@@ -171,7 +171,7 @@ class WebhookTest(ApiView):
     scopes = {"POST": "account:write"}
     cost = _DEAR
 
-    @extend_schema(request=NothingIn, responses={202: DeliveryOut})
+    @extend_schema(request=None, responses={202: DeliveryOut})
     def post(self, request: Request, id: str) -> HttpResponse:
         principal = self.principal(request)
         self.body(NothingIn)
@@ -221,7 +221,7 @@ class WebhookRedelivery(ApiView):
     scopes = {"POST": "account:write"}
     cost = _DEAR
 
-    @extend_schema(request=NothingIn, responses={202: DeliveryOut})
+    @extend_schema(request=None, responses={202: DeliveryOut})
     def post(self, request: Request, id: str, delivery_id: str) -> HttpResponse:
         principal = self.principal(request)
         self.body(NothingIn)
