@@ -79,6 +79,13 @@ def _follow(behind: Sequence[tuple[UUID, UUID]]) -> int:
     return applied
 
 
+def _is_over(event: EventView) -> bool:
+    """Nothing of the instance runs any more: its absence was observed, or its lease ran out while
+    its cluster cannot be asked."""
+    lapsed = event.state == InstanceState.STOPPING and event.reason == "lapsed"
+    return event.state == InstanceState.GONE or lapsed
+
+
 def _is_gone(rental_ref: UUID) -> bool:
     view = provisioner.instance(rental_ref=rental_ref)
     return view is not None and view.state == InstanceState.GONE
@@ -94,8 +101,7 @@ def _follow_one(instance_id: UUID, rental_ref: UUID) -> int:
             return 0
         applied = 0
         for event in provisioner.take_events(instance_id=instance_id):
-            gone = event.state == InstanceState.GONE
-            if gone and not provisioner.is_settled(rental_ref=rental_ref):
+            if _is_over(event) and not provisioner.is_settled(rental_ref=rental_ref):
                 break  # gone since the last charging run: the next pass charges, then shows it
             _apply(rental, event)
             provisioner.ack_events(instance_id=instance_id, seq=event.seq)
@@ -106,7 +112,7 @@ def _follow_one(instance_id: UUID, rental_ref: UUID) -> int:
 def _apply(rental: Rental, event: EventView) -> None:
     if event.instance_id != rental.instance_ref:
         return  # an earlier machine: what becomes of it does not move the rental any more
-    if event.state == InstanceState.GONE:
+    if _is_over(event):
         _finish(rental, event)
     elif event.state == InstanceState.RESERVED or rental.desired_state != _RUNNING:
         # The first is told by whoever placed it. After a request to stop or end, what still

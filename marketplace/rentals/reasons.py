@@ -87,6 +87,13 @@ _ROWS = (
         OTHER_HOST,
         "Its lease in the cluster ran out while we could not renew it. You were not charged since.",
     ),
+    Reason(
+        "lapsed",
+        PLATFORM,
+        OTHER_HOST,
+        "Its data centre cannot be reached and its lease there ran out: it does not run any more. "
+        "You were not charged since we last saw it.",
+    ),
     Reason("restarted_by_user", NONE, NO, "Restarted as you asked."),
     Reason("stopped_by_user", NONE, NO, "Stopped as you asked."),
     Reason("started_by_user", NONE, NO, "Started as you asked."),

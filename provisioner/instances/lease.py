@@ -13,7 +13,8 @@ from uuid import UUID
 
 from django.db import connection
 
-from provisioner.contracts import Fault
+from provisioner.contracts import Fault, InstanceState, ReaperState
+from provisioner.instances.move import move
 from provisioner.instances.reasons import REASONS
 from provisioner.models import Instance
 
@@ -26,6 +27,12 @@ SHORTEST = timedelta(minutes=1)
 # Half an hour of 26 hours is what the promise of a day can spare; under a minute, ten thousand
 # failover leases would cost more than 170 calls a second.
 LEAST_PAUSE, MOST_PAUSE = timedelta(minutes=1), timedelta(minutes=30)
+
+# A reaper looks every ten seconds and gives a program thirty to end: a minute after the lease ran
+# out nothing of it is left.
+OVER_AFTER = timedelta(seconds=60)
+# A cluster that was listed within this is asked instead.
+DARK_AFTER = timedelta(seconds=60)
 
 # Degraded by these the host is at fault: its lease is left to run out, so that another host may
 # take over.
@@ -55,6 +62,39 @@ def ran_out(row: Instance, at: datetime) -> bool:
     if row.lease_held_until is None or REASONS[row.reason].fault == Fault.HOST:
         return False
     return at >= row.lease_held_until
+
+
+def is_over(row: Instance, at: datetime) -> bool:
+    """Whether the lease of an instance that shall end ran out for certain: nothing of it runs."""
+    held = row.lease_held_until
+    ending = row.desired == Instance.Desired.END
+    return ending and held is not None and at >= held + OVER_AFTER
+
+
+def lapse(at: datetime, limit: int = 200) -> int:
+    """Tell of instances that ended by their lease while nobody can ask their cluster; how many.
+
+    Their cards stay held until absence is observed; what shall go on elsewhere may. Only where the
+    reaper worked when it was last seen: without one a lease ends nothing.
+    """
+    rows = Instance.objects.filter(
+        state=InstanceState.STOPPING,
+        lapsed_at__isnull=True,
+        lease_held_until__lte=at - OVER_AFTER,
+        cluster__last_positive_at__lt=at - DARK_AFTER,
+        cluster__reaper_state=ReaperState.RUNNING,
+    )
+    return sum(
+        move(
+            row,
+            to=InstanceState.STOPPING,
+            reason="lapsed",
+            at=at,
+            evidence={"lease_held_until": str(row.lease_held_until)},
+            lapsed_at=at,
+        )
+        for row in rows.order_by("lease_held_until")[:limit]
+    )
 
 
 # Waits for nobody: a row that a loop holds just now gets its wish with the next push. A wish that

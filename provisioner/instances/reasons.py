@@ -52,6 +52,9 @@ REASONS: dict[str, Reason] = {
     "lease_over": Reason(
         Fault.UNKNOWN, "Its lease in the cluster ran out: the pod is ended there without us."
     ),
+    "lapsed": Reason(
+        Fault.UNKNOWN, "Its lease ran out while its cluster is dark: it does not run any more."
+    ),
     "stopped_by_user": Reason(Fault.NONE, "Stopped on request of the renter."),
     "terminated_by_user": Reason(Fault.NONE, "Ended on request of the renter."),
     "outbid": Reason(Fault.NONE, "Ended because the cards were needed at the full price."),

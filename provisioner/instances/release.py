@@ -46,7 +46,9 @@ def request_end(*, rental_ref: UUID, reason: str, fault: Fault) -> UUID | None:
 
 def live(rental_ref: UUID) -> Instance | None:
     """The rental's instance that is not gone yet, locked; None without one."""
-    rows = Instance.objects.select_for_update(no_key=True).filter(rental_ref=rental_ref)
+    rows = Instance.objects.select_for_update(no_key=True).filter(
+        rental_ref=rental_ref, lapsed_at__isnull=True
+    )
     # While we waited for the lock, a restart may have replaced the row by its successor, which
     # only a second look can see.
     return rows.exclude(state__in=TERMINAL).first() or rows.exclude(state__in=TERMINAL).first()

@@ -20,7 +20,8 @@ MOVES: dict[S, frozenset[S]] = {
     # To itself: another cause may take over, and with it whose fault it is.
     S.DEGRADED: frozenset({S.READY, S.DEGRADED, S.UNREACHABLE, S.STOPPING}),
     S.UNREACHABLE: frozenset({S.READY, S.DEGRADED, S.STOPPING}),
-    S.STOPPING: frozenset({S.GONE}),
+    # To itself: its lease ran out while nobody can observe its absence.
+    S.STOPPING: frozenset({S.STOPPING, S.GONE}),
     S.GONE: frozenset(),
 }
 

@@ -57,6 +57,8 @@ class Instance(models.Model):
     created_at = models.DateTimeField()
     ready_at = models.DateTimeField(null=True)
     gone_at = models.DateTimeField(null=True)
+    # Its lease ran out while its cluster is dark: it does not run, yet its cards are still held.
+    lapsed_at = models.DateTimeField(null=True)
 
     # The pod: name derived from the id, identity is the UID.
     pod_name = models.CharField(max_length=63)
@@ -87,7 +89,7 @@ class Instance(models.Model):
         constraints = [
             models.UniqueConstraint(
                 fields=["rental_ref"],
-                condition=~Q(state=InstanceState.GONE.value),
+                condition=~Q(state=InstanceState.GONE.value) & Q(lapsed_at__isnull=True),
                 name="instance_one_alive",
             ),
             models.CheckConstraint(
@@ -110,6 +112,11 @@ class Instance(models.Model):
                 fields=["lease_due_at"],
                 name="instance_lease_due",
                 condition=Q(lease_due_at__isnull=False, desired="run"),
+            ),
+            models.Index(
+                fields=["lease_held_until"],
+                name="instance_may_lapse",
+                condition=Q(state=InstanceState.STOPPING.value, lapsed_at__isnull=True),
             ),
             models.Index(
                 fields=["id"],

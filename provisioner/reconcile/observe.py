@@ -21,7 +21,7 @@ from kernel.errors import PermanentError, VendorError
 from kernel.ids import public
 from kernel.wake import wake_on_commit
 from provisioner.contracts import InstanceState
-from provisioner.instances import meter
+from provisioner.instances import lease, meter
 from provisioner.instances.meter import Closing
 from provisioner.instances.move import move, note
 from provisioner.instances.state import SERVING, TERMINAL
@@ -57,6 +57,7 @@ def run(connect: Connect = connect) -> int:
     """List every cluster that is due; the number of lists tried."""
     expire()
     meter.give_up_waiting(clock.now())
+    lease.lapse(clock.now())
     done = 0
     with Calls[LoopClaim, Listing](per_cluster=1) as calls:
         while True:

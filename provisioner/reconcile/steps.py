@@ -59,6 +59,7 @@ class Step:
     # On the monotonic clock: a pod asked for later could appear after the claim, when its absence
     # counts already.
     create_by: float
+    grace: int  # seconds that the program has to end; 0 takes the object away at once
 
     def call(self, api: ClusterApi) -> Result:
         """Act; raises the errors of kube/errors.py."""
@@ -111,7 +112,7 @@ class Step:
                 self.namespace,
                 self.spec.pod_name,
                 uid=self.row.pod_uid,
-                grace=self.spec.termination_grace,
+                grace=self.grace,
             )
         except Rejected as error:
             # A conflict is the UID precondition: ours is gone, the name is used again.
@@ -120,7 +121,7 @@ class Step:
             self._delete_others(api)
             return Result(None)
         pod = facts(shown)
-        if pod is None or self.spec.termination_grace == 0:
+        if pod is None or self.grace == 0:
             looked = self._look(api)
             if looked.pod is None:
                 self._delete_others(api)
@@ -144,6 +145,10 @@ def next_step(row: Instance, token: UUID) -> Step:
     """What the row wants next."""
     creating = row.desired == Instance.Desired.RUN and row.pod_uid is None
     kind = "create" if creating else "look" if row.desired == Instance.Desired.RUN else "delete"
+    at = clock.now()
+    # On a host that answers nobody a deletion never ends. Past its lease the pod counts as dead,
+    # and its object may go without the host's word.
+    grace = 0 if lease.is_over(row, at) else int(row.order["termination_grace"])
     return Step(
         row=row,
         token=token,
@@ -151,7 +156,8 @@ def next_step(row: Instance, token: UUID) -> Step:
         namespace=row.namespace.name,
         spec=spec_of(row),
         secrets=open_secrets(row) if creating else Secrets(),
-        sent_at=clock.now(),
+        sent_at=at,
+        grace=grace,
         create_by=time.monotonic() + INSTANCE_CLAIM.total_seconds() - CALL_SECONDS,
     )
 

@@ -157,18 +157,30 @@ class FakeCluster:
 
     def create_lease(self, namespace: str, body: Json) -> str:
         self._answer()
-        self.leases.setdefault((namespace, body["metadata"]["name"]), body)
-        return "1"
+        key = (namespace, body["metadata"]["name"])
+        return "" if key in self.leases else self._keep(key, body)
 
     def lease_version(self, namespace: str, name: str) -> str:
-        raise NotImplementedError("renewals are not part of these flows")
+        self._answer()
+        if (namespace, name) not in self.leases:
+            raise Rejected("not_found", "no such lease")
+        return str(self.leases[namespace, name]["metadata"]["resourceVersion"])
 
     def replace_lease(self, namespace: str, body: Json) -> str:
-        raise NotImplementedError("renewals are not part of these flows")
+        key = (namespace, body["metadata"]["name"])
+        if body["metadata"].get("resourceVersion") != self.lease_version(*key):
+            raise Rejected("conflict", "another version")
+        return self._keep(key, body)
 
     def delete_lease(self, namespace: str, name: str) -> None:
         self._answer()
         self.leases.pop((namespace, name), None)
+
+    def _keep(self, key: tuple[str, str], body: Json) -> str:
+        kept = copy.deepcopy(body)
+        self._touch(kept)
+        self.leases[key] = kept
+        return str(self._version)
 
     def reaper_lease(self) -> Json:
         raise NotImplementedError("inventory is not part of these flows")

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from django.db import connection
 
 from marketplace.rentals import charge as charging
 from marketplace.rentals import follow as following
+from marketplace.rentals import lease as leasing
 from marketplace.rentals import notice as noticing
 from marketplace.rentals import place as placing
 from provisioner.instances.release import recycle
 from provisioner.inventory.summary import refresh
-from provisioner.models import ClusterLoop
-from provisioner.reconcile import instance_loop, observe
+from provisioner.models import Cluster, ClusterLoop
+from provisioner.reconcile import instance_loop, leases, observe
 from tests.flows.cluster import FakeCluster
 from tests.market import Renter, Supply, order
 
@@ -25,12 +27,19 @@ class Platform:
     """All loops over one cluster in memory, and a clock."""
 
     def __init__(self, supply: Supply) -> None:
-        self.cluster = FakeCluster()
         self.moment = NOON
+        self.clusters: dict[UUID, FakeCluster] = {}
+        self.cluster = self.add(supply.cluster)
+
+    def add(self, cluster: Cluster) -> FakeCluster:
+        """Another cluster, listed like the first."""
         present = NOON - timedelta(hours=1)
-        ClusterLoop.objects.create(
-            cluster=supply.cluster, kind=ClusterLoop.Kind.OBSERVE, due_at=present
-        )
+        ClusterLoop.objects.create(cluster=cluster, kind=ClusterLoop.Kind.OBSERVE, due_at=present)
+        self.clusters[cluster.pk] = FakeCluster()
+        return self.clusters[cluster.pk]
+
+    def connect(self, cluster: Cluster) -> FakeCluster:
+        return self.clusters[cluster.pk]
 
     def at(self, moment: datetime) -> None:
         self.moment = moment
@@ -39,8 +48,10 @@ class Platform:
 
     def turn(self) -> None:
         """Every loop once, as beat would run them."""
-        instance_loop.run(connect=lambda _: self.cluster)
-        observe.run(connect=lambda _: self.cluster)
+        leasing.push()
+        instance_loop.run(connect=self.connect)
+        leases.run(connect=self.connect)
+        observe.run(connect=self.connect)
         following.follow()
         charging.charge()
         charging.settle()

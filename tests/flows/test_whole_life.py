@@ -11,7 +11,7 @@ import pytest
 
 from billing import facade as billing
 from kernel.ids import parse
-from marketplace.models import Rental, RentalEvent
+from marketplace.models import Offer, Rental, RentalEvent
 from provisioner.models import Cluster, Hold, Instance, Slot
 from tests.flows.stage import NOON, act, rent, show
 from tests.market import USD, add_node, make_renter, make_supply, order
@@ -305,3 +305,36 @@ def test_while_we_see_no_cluster_at_all_nobody_is_given_up(platform, renter, sup
     platform.until(NOON + 33 * MINUTE)
     assert show(renter, rental)["state"] == "running"
     assert platform.cluster.created == 1
+
+
+def test_with_failover_a_dark_cluster_is_left_only_once_the_lease_ran_out_there(
+    platform, renter, supply
+):
+    other = make_supply(4, owner=supply.owner)
+    for row in (other.cluster, other.group):
+        type(row).objects.filter(pk=row.pk).update(datacenter_ref=supply.datacenter.pk)
+    Offer.objects.filter(pk=other.offer.pk).update(datacenter=supply.datacenter)
+    platform.add(other.cluster)
+    Cluster.objects.update(reaper_state="running")
+    rental = up(platform, renter, supply, failover=True)
+    first = Instance.objects.get(rental_ref=parse("rental", rental))
+    platform.until(NOON + 5 * MINUTE)
+    platform.cluster.down = True
+    held = Instance.objects.get(pk=first.pk).lease_held_until
+    assert held is not None
+    assert held <= platform.moment + 10 * MINUTE
+    platform.until(held + timedelta(seconds=40))
+    assert Instance.objects.filter(rental_ref=parse("rental", rental)).count() == 1
+    platform.until(NOON + 18 * MINUTE)
+    second = Instance.objects.exclude(pk=first.pk).get(rental_ref=parse("rental", rental))
+    assert second.cluster_id == other.cluster.pk
+    assert second.created_at >= held + MINUTE, "never two pods within a live lease"
+    lapsed = Instance.objects.get(pk=first.pk)
+    assert (lapsed.state, lapsed.lapsed_at is not None) == ("stopping", True)
+    assert lapsed.holds.filter(to_ts=None).count() == 2, "held until absence is observed"
+    platform.clusters[other.cluster.pk].run(platform.moment, cards=2)
+    platform.cluster.down = False  # the old pod is still there, as after a reaper that was slow
+    platform.until(NOON + 24 * MINUTE)
+    assert show(renter, rental)["state"] == "running"
+    assert platform.cluster.pods == {}
+    assert Instance.objects.get(pk=first.pk).state == "gone"

@@ -42,6 +42,7 @@ def test_every_state_is_reached_and_every_live_one_can_end() -> None:
 def test_gone_is_final_and_reached_only_through_stopping() -> None:
     assert MOVES[S.GONE] == frozenset()
     assert [state for state in S if S.GONE in MOVES[state]] == [S.STOPPING]
+    assert MOVES[S.STOPPING] == {S.STOPPING, S.GONE}
 
 
 def test_the_named_sets_are_consistent() -> None:
