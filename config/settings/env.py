@@ -31,7 +31,7 @@ class Environment:
     ssh_gateway: str
     fee_bps: int
     log_format: str
-    process: str  # web, worker, beat, watcher or command
+    process: str  # web, worker, beat, watcher, streams or command
 
 
 def read(*, defaults: dict[str, str] | None = None) -> Environment:

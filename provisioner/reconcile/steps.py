@@ -6,7 +6,7 @@ Runs in a thread without a database; everything it needs is read before.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -14,6 +14,8 @@ from django.conf import settings
 
 from kernel import clock, sealed
 from kernel.ids import public
+from provisioner.instances import logs
+from provisioner.instances.logs import Fetched
 from provisioner.inventory.accelerators import by_slug
 from provisioner.kube import manifests
 from provisioner.kube.api import ClusterApi
@@ -21,6 +23,7 @@ from provisioner.kube.errors import Rejected
 from provisioner.kube.manifests import PodSpec
 from provisioner.kube.pods import PodFacts, facts
 from provisioner.models import Instance
+from provisioner.reconcile.last_words import fetch
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Result:
 
     pod: PodFacts | None
     foreign: bool = False  # an object of that name exists and is not ours
+    log: tuple[Fetched, ...] = ()  # what was fetched before the deletion
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Step:
     spec: PodSpec
     secrets: Secrets
     sent_at: datetime
+    keep_log: bool = False
 
     def call(self, api: ClusterApi) -> Result:
         """Act; raises the errors of kube/errors.py."""
@@ -57,7 +62,8 @@ class Step:
             return self._create(api)
         if self.kind == "look":
             return self._look(api)
-        return self._delete(api)
+        words = fetch(api, self.namespace, self.spec.pod_name) if self.keep_log else ()
+        return replace(self._delete(api), log=tuple(words))
 
     def _create(self, api: ClusterApi) -> Result:
         if self.secrets.env:
@@ -130,6 +136,7 @@ def next_step(row: Instance, token: UUID) -> Step:
         spec=spec_of(row),
         secrets=open_secrets(row) if creating else Secrets(),
         sent_at=clock.now(),
+        keep_log=kind == "delete" and logs.wanted(row),
     )
 
 
