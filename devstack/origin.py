@@ -23,7 +23,7 @@ _PIECE = 64 * 1024
 # The longest head that the servers behind it take; a longer one is answered 431 like there.
 _LONGEST_HEAD = 64 * 1024
 # Of one hop, and never passed on.
-_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"te", b"upgrade"})
+_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"te", b"upgrade", b"expect"})
 _STREAMS = b"/streams/"
 _LOOK_S = 0.5
 
@@ -105,6 +105,8 @@ class Origin:
                 await writer.drain()
                 return False
             up.writer.write(request.encoded(close=True))
+            if request.get(b"expect"):
+                writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             await _copy_body(request, reader, up.writer)
             answer = await read_head(up.reader)
             if answer is None:

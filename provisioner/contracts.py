@@ -279,12 +279,12 @@ class LogLine:
 class LogText:
     """A piece of an instance's log.
 
-    source: live (read from the host now), kept (stored when the machine ended by itself), none
+    kind: live (read from the host now), kept (stored when the machine ended by itself), none
     (there is nothing, ``detail`` says why). truncated: something before or inside is missing.
     """
 
-    instance_id: UUID
-    source: str
+    instance_id: UUID | None
+    kind: str
     lines: tuple[LogLine, ...] = ()
     truncated: bool = False
     detail: str | None = None
@@ -294,8 +294,8 @@ class LogText:
     def document(self) -> dict[str, Any]:
         """As the API shows it, whoever answers."""
         return {
-            "instance": public("instance", self.instance_id),
-            "source": self.source,
+            "instance": public("instance", self.instance_id) if self.instance_id else None,
+            "kind": self.kind,
             "previous": self.previous,
             "items": [{"at": line.at, "text": line.text} for line in self.lines],
             "truncated": self.truncated,

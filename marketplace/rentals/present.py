@@ -97,6 +97,7 @@ def describe_event(event: RentalEvent) -> dict[str, Any]:
     """One step of the timeline."""
     return {
         "id": public("event", event.id),
+        "type": f"rental.{event.state}",
         "seq": event.seq,
         "at": rfc3339(event.at),
         "rental": public("rental", event.rental_id),

@@ -89,7 +89,7 @@ def kept(instance_id: UUID) -> list[LogText]:
 def _shown(row: InstanceLog) -> LogText:
     return LogText(
         instance_id=row.instance_id,
-        source="none" if row.problem else "kept",
+        kind="none" if row.problem else "kept",
         lines=tuple(from_text(row.text)),
         truncated=row.truncated,
         detail=_NOT_FETCHED.format(row.problem) if row.problem else None,
