@@ -72,16 +72,16 @@ class ContainerLog:
             with self._changed:
                 at = max(at, self._dropped)
                 fresh = list(itertools.islice(self._lines, at - self._dropped, None))
-                if not fresh and follow and not self._ended:
+                over = not fresh and (self._ended or not follow)
+                if not fresh and not over:
                     self._changed.wait(_LOOK_S)
-                ended = self._ended
             at += len(fresh)
             yield b"".join(
                 (_stamp(when) if timestamps else b"") + line + b"\n"
                 for when, line in fresh
                 if when >= since_ns
             )
-            if not fresh and (ended or not follow):
+            if over:
                 return
 
 

@@ -108,7 +108,8 @@ class Follower:
     def _read(self, place: Place) -> None:
         """One read of the log, however it ends; a failure becomes a notice, once."""
         if not place.created:
-            self._notice(_WAITING)
+            if not place.ending:
+                self._notice(_WAITING)
             return
         splitter = Splitter()
         try:
@@ -121,7 +122,8 @@ class Follower:
         except VendorError as error:
             code = code_of(error)
             if code in ("invalid", "not_found"):  # no container of that name runs or ran
-                self._notice(_WAITING)
+                if not place.ending:
+                    self._notice(_WAITING)
             elif code not in ("timeout", "broken"):  # those are what silence looks like
                 self._notice(Notice("interrupted", SENTENCES.get(code, SENTENCES["broken"])))
             return
