@@ -23,6 +23,7 @@ from marketplace.http.portal.base import (
     status_of,
 )
 from marketplace.http.portal.live import look
+from marketplace.http.portal.log import log_panel
 from marketplace.rentals import read, stop
 from marketplace.rentals.present import describe_charge, describe_evidence, describe_many
 from marketplace.rentals.state import FAILED, STATES, TERMINATED
@@ -67,8 +68,10 @@ def _name(names: dict[str, Any], slug: str) -> str:
 
 @page(scope="rentals:read")
 def rental_page(request: HttpRequest, principal: Principal, rental: str) -> HttpResponse:
-    seen = look(read.get(principal, rental))
+    found = read.get(principal, rental)
+    seen = look(found)
     context = {
+        "log": log_panel(found),
         "rental": seen.rental,
         "sections": seen.sections,
         "every": seen.every,
