@@ -136,10 +136,10 @@ class Client:
                     raise Unsure("not_json", "a compressed answer that nobody asked for")
                 while piece := answer.read1(_CHUNK, decode_content=False):
                     yield piece
-            except (urllib3.exceptions.HTTPError, OSError) as error:
+            except (urllib3.exceptions.HTTPError, OSError):
                 if deadline.passed:
                     return
-                raise Unsure("broken", f"the stream broke: {type(error).__name__}") from error
+                raise
             finally:
                 if answer is not None:
                     answer.close()
