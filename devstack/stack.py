@@ -198,6 +198,7 @@ class Stack:
             answers_at(f"{self.base_url}/streams/healthz"),
             "the streams process answers",
             child=self.workers["streams"],
+            deadline_s=120,  # it imports the Kubernetes client: ten seconds of a busy core
         )
         say(f"web answers at {self.base_url}")
 
