@@ -127,7 +127,9 @@ class Follower:
             elif code not in ("timeout", "broken"):  # those are what silence looks like
                 self._notice(Notice("interrupted", SENTENCES.get(code, SENTENCES["broken"])))
             return
-        self._show(splitter.finish())
+        # A read that we ended ourselves may have ended inside a line, which is then read again.
+        if not self._cut.made and time.monotonic() < self._ends:
+            self._show(splitter.finish())
 
     def _open(self, place: Place) -> Iterator[bytes]:
         self._position.rewind()
