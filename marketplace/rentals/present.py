@@ -100,6 +100,7 @@ def describe_event(event: RentalEvent) -> dict[str, Any]:
         "type": f"rental.{event.state}",
         "seq": event.seq,
         "at": rfc3339(event.at),
+        "created_at": rfc3339(event.at),
         "rental": public("rental", event.rental_id),
         "state": event.state,
         "reason": event.reason,

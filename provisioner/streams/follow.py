@@ -104,6 +104,8 @@ class Follower:
                 self._pipe.put(Over("ended" if place.ending else "again"))
                 return
             self._cut.wait(min(self._pause(), max(0.0, self._ends - time.monotonic())))
+        # Cut from here and not by the client: this process ends, and the client finds another.
+        self._pipe.put(Over("again"))
 
     def _read(self, place: Place) -> None:
         """One read of the log, however it ends; a failure becomes a notice, once."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
@@ -121,14 +120,12 @@ async def gone(receive: Receive) -> None:
 
 async def while_connected(receive: Receive, work: Awaitable[None]) -> None:
     """Do ``work``, and no more of it once the client has left; errors of the work are raised."""
-    left = asyncio.ensure_future(gone(receive))
-    task = asyncio.ensure_future(work)
+    tasks = (asyncio.ensure_future(gone(receive)), asyncio.ensure_future(work))
     try:
-        await asyncio.wait({left, task}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            task.result()
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for pending in (left, task):
-            pending.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await pending
+        for task in tasks:
+            task.cancel()
+        _, result = await asyncio.gather(*tasks, return_exceptions=True)
+    if isinstance(result, Exception):
+        raise result

@@ -25,6 +25,7 @@ class EventOut(Shown):
     type = serializers.CharField(help_text="As in webhooks: rental. and the state")
     seq = serializers.IntegerField()
     at = serializers.CharField()
+    created_at = serializers.CharField()
     rental = serializers.CharField()
     state = serializers.CharField()
     reason = serializers.CharField()

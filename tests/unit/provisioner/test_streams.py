@@ -289,6 +289,33 @@ def test_a_client_that_leaves_ends_the_thread_and_the_read(host: Host) -> None:
         time.sleep(0.01)
 
 
+def test_a_process_that_stops_ends_its_streams(host: Host) -> None:
+    host.ending = False
+    host.pieces = lambda cut: iter([STAMP + b"hello\n", *([b""] * cut.wait(20))])
+
+    async def stop() -> Call:
+        app, call, messages = Streams(connect=host.connect, find=host.find), Call(), asyncio.Queue()
+        life: list[dict[str, Any]] = []
+
+        async def told(message: dict[str, Any]) -> None:
+            life.append(message)
+
+        living = asyncio.create_task(app({"type": "lifespan"}, messages.get, told))
+        await messages.put({"type": "lifespan.startup"})
+        task = asyncio.create_task(app(scope(), call.receive, call.send))
+        while not host.asked:
+            await asyncio.sleep(0.01)
+        await messages.put({"type": "lifespan.shutdown"})
+        await asyncio.wait_for(asyncio.gather(living, task), 10)
+        assert [message["type"] for message in life] == [
+            "lifespan.startup.complete",
+            "lifespan.shutdown.complete",
+        ]
+        return call
+
+    assert b"event: end" not in asyncio.run(stop()).body, "the client comes back, elsewhere"
+
+
 def test_a_slow_reader_slows_the_read_instead_of_filling_memory(host: Host) -> None:
     host.ending = False
     read: list[int] = []
