@@ -1,8 +1,8 @@
 """The log and the metrics of a rental.
 
 A live log is read by the streams process. The answer here then carries X-Accel-Redirect, and the
-one origin in front of both (nginx, Caddy, devstack's own) lets the streams process answer the same
-request: callers see one address and no redirect. Where nothing in front understands the header,
+one origin in front of both (nginx, Caddy) lets the streams process answer the same request: callers
+see one address and no redirect. Where nothing in front understands the header,
 ``stream_url`` in the body is what to ask next.
 """
 
