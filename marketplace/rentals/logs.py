@@ -31,8 +31,8 @@ from provisioner.contracts import (
 
 _NEVER: Final = "No machine was placed yet, so there is no log."
 _NOT_KEPT: Final = (
-    "This machine ended on request, and its log went with it. Only a machine that ends by itself "
-    "leaves its last 64 KiB, for 30 days."
+    "Nothing was kept of this machine's log: it ended on request, its program never ran, or it is "
+    "over 30 days ago. A machine that ends by itself leaves its last 64 KiB."
 )
 _NO_RUN_BEFORE: Final = "The program ran once only, or nothing of its run before was kept."
 

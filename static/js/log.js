@@ -20,8 +20,11 @@
   let drawing = false;
   let last = "";
 
+  let condition = ""; /* of the connection; what is shown while not paused */
   function say(text) {
-    if (state.textContent !== text) state.textContent = text;
+    condition = text;
+    const shown = paused ? said.saidPaused : condition;
+    if (state.textContent !== shown) state.textContent = shown;
   }
 
   function draw() {
@@ -63,7 +66,7 @@
   function open() {
     say(said.saidConnecting);
     source = new EventSource(said.log);
-    source.onopen = () => say(paused ? said.saidPaused : said.saidLive);
+    source.onopen = () => say(said.saidLive);
     source.onmessage = (event) => {
       last = "";
       add(JSON.parse(event.data).text, false);
@@ -85,7 +88,7 @@
     paused = !paused;
     pause.textContent = paused ? said.saidResume : said.saidPause;
     pause.setAttribute("aria-pressed", String(paused));
-    say(paused ? said.saidPaused : said.saidLive);
+    say(condition);
     draw();
   });
 
