@@ -30,6 +30,8 @@ BEAT: dict[str, dict[str, Any]] = {
     "lease_wishes": _every("marketplace.leases", 60),
     # Tokens are renewed at a third of 30 days: hourly is plenty and survives a day of absence.
     "tokens": _every("provisioner.tokens", 3600),
+    # Kept logs live for thirty days, to the hour.
+    "old_logs": _every("provisioner.old_logs", 3600),
     # What instances did becomes what the renter sees.
     "follow": _every("marketplace.follow", 2),
     # Hours are settled at their end; the loop finds nothing to do in between.

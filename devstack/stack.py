@@ -1,7 +1,8 @@
 """The whole platform on one machine: its own processes and the world around it, on loopback.
 
 PostgreSQL, broker, two Kubernetes control planes with simulated nodes, the Stripe simulator, and
-the product's processes started exactly as docs/operators.md says: web, worker, beat, watcher.
+the product's processes started exactly as docs/operators.md says: web, streams, worker, beat,
+watcher, with one origin in front of web and streams.
 The product is configured by environment only and does not know where it runs.
 """
 
@@ -63,7 +64,9 @@ class Stack:
         self.cluster_names = tuple(clusters)
         self.clusters: dict[str, Cluster] = {}
         self.env: dict[str, str] = {}
+        self.port = free_port()
         self.web_port = free_port()
+        self.streams_port = free_port()
         self.stripe_port = free_port()
         self.mail = state.path / "mail"
         self._kube: Child | None = None
@@ -71,7 +74,7 @@ class Stack:
 
     @property
     def base_url(self) -> str:
-        return f"http://127.0.0.1:{self.web_port}"
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def stripe_url(self) -> str:
@@ -90,7 +93,7 @@ class Stack:
         self.manage("migrate", "--verbosity", "0")
         say("database migrated")
         self._start_web()
-        for name in ("worker", "beat", "watcher"):
+        for name in ("worker", "beat", "watcher", "streams"):
             self.start_process(name)
         self._await_web()
         if self.cluster_names:
@@ -118,7 +121,7 @@ class Stack:
         return done.stdout
 
     def start_process(self, name: str) -> Child:
-        """Start one of worker, beat, watcher (again); the child."""
+        """Start one of worker, beat, watcher, streams (again); the child."""
         commands = {
             "worker": [
                 *(sys.executable, "-m", "celery", "-A", "config.celery", "worker"),
@@ -131,6 +134,11 @@ class Stack:
                 *("--pidfile", ""),
             ],
             "watcher": [sys.executable, str(ROOT / "manage.py"), "watcher"],
+            "streams": [
+                *(sys.executable, "-m", "granian", "config.asgi:application"),
+                *("--interface", "asgi", "--host", "127.0.0.1", "--port", str(self.streams_port)),
+                *("--workers", "1", "--no-access-log", "--log-level", "warning"),
+            ],
         }
         child = self.supervisor.start(
             name, commands[name], env={**self.env, "GPUYARD_PROCESS": name}, cwd=ROOT
@@ -177,9 +185,24 @@ class Stack:
             cwd=ROOT,
         )
 
+        self.supervisor.start(
+            "origin",
+            [
+                *(sys.executable, "-m", "devstack.origin", "--port", str(self.port)),
+                *("--web", str(self.web_port), "--streams", str(self.streams_port)),
+            ],
+            cwd=ROOT,
+        )
+
     def _await_web(self) -> None:
         web = next(child for child in self.supervisor.children if child.name == "web")
         wait_until(answers_at(f"{self.base_url}/healthz"), "the web process answers", child=web)
+        wait_until(
+            answers_at(f"{self.base_url}/streams/healthz"),
+            "the streams process answers",
+            child=self.workers["streams"],
+            deadline_s=120,  # it imports the Kubernetes client: ten seconds of a busy core
+        )
         say(f"web answers at {self.base_url}")
 
     def _start_stripe(self) -> None:

@@ -74,6 +74,37 @@ class Deadline:
         return self.at < other.at
 
 
+class Cut:
+    """Ends a call from another thread, the way its deadline would; and what waits for that end."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._made = threading.Event()
+        self._deadline: Deadline | None = None
+
+    @property
+    def made(self) -> bool:
+        return self._made.is_set()
+
+    def attach(self, deadline: Deadline) -> None:
+        """The call that is running now; at once cut if the cut came before it."""
+        with self._lock:
+            self._deadline = deadline
+        if self.made:
+            deadline.expire()
+
+    def make(self) -> None:
+        self._made.set()
+        with self._lock:
+            deadline = self._deadline
+        if deadline is not None:
+            deadline.expire()
+
+    def wait(self, seconds: float) -> bool:
+        """Rest for so long at most; True when the cut was made."""
+        return self._made.wait(seconds)
+
+
 class _Watchdog:
     """One thread per process that expires calls. Restarted in a forked child."""
 

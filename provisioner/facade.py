@@ -23,15 +23,17 @@ from provisioner.contracts import (
     Fault,
     GroupView,
     InstanceView,
+    LogText,
     NodeView,
     PlacementRequest,
     Plan,
     PodOrder,
+    ReadyView,
     SlotView,
     UnknownPodView,
 )
 from provisioner.instances import brakes as _brakes
-from provisioner.instances import events, lease, meter, release
+from provisioner.instances import events, lease, logs, meter, release
 from provisioner.instances.reserve import reserve as _reserve
 from provisioner.inventory import accelerators as registry
 from provisioner.placement import inventory as _inventory
@@ -215,6 +217,27 @@ def mark_restored(*, backup_at: datetime) -> BrakeView:
 def unknown_pods() -> list[UnknownPodView]:
     """Pods with our label whose instance we do not know, oldest first."""
     return _brakes.unknown_pods()
+
+
+def instances(*, rental_ref: UUID) -> list[InstanceView]:
+    """All instances of a rental, newest first."""
+    return events.instances(rental_ref=rental_ref)
+
+
+def kept_logs(*, instance_id: UUID) -> list[LogText]:
+    """What is kept of an instance that ended by itself, the older run first; for thirty days."""
+    return logs.kept(instance_id)
+
+
+def ready_intervals(*, rental_ref: UUID) -> list[ReadyView]:
+    """When the rental's cards were proven ready, oldest first."""
+    return meter.ready_intervals(rental_ref=rental_ref)
+
+
+def restarts(*, rental_ref: UUID) -> dict[UUID, int]:
+    """How often each instance's program was restarted by its host, as last seen; instances whose
+    program was never seen are absent."""
+    return events.restarts(rental_ref=rental_ref)
 
 
 # --- for readers ------------------------------------------------------------------------------

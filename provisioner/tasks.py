@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import shared_task
 
 from kernel.wake import wake
-from provisioner.instances import release
+from provisioner.instances import logs, release
 from provisioner.inventory import summary
 from provisioner.reconcile import instance_loop, leases, node_loop, observe, orphans, tokens
 
@@ -53,3 +53,9 @@ def sweep_orphans() -> None:
 def renew_tokens() -> None:
     """Tokens at a third of their life."""
     tokens.run()
+
+
+@shared_task(name="provisioner.old_logs")
+def prune_logs() -> None:
+    """Kept logs past their month."""
+    logs.prune()

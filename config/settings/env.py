@@ -39,7 +39,7 @@ class Environment:
     log_format: str
     webhook_networks: tuple[Network, ...]
     webhook_ca_file: str
-    process: str  # web, worker, beat, watcher or command
+    process: str  # web, worker, beat, watcher, streams or command
 
 
 def read(*, defaults: dict[str, str] | None = None) -> Environment:

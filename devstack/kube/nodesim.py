@@ -1,7 +1,7 @@
 """The node simulator: registers nodes and plays their kubelets against a real control plane.
 
     python -m devstack.kube.nodesim --kubeconfig FILE --cluster NAME --fleet PRESET_OR_FILE
-                                    --control-port PORT
+                                    --control-port PORT --kubelet-port PORT --kubelet-pki DIR
 
 It binds nothing, the real scheduler does. Pods bound to its nodes get their cards, start, pass or
 fail their check, run, and go when deleted, with the statuses and events of a real kubelet. Orders
@@ -22,6 +22,7 @@ from pathlib import Path
 from devstack.kube.api import Api, ApiError, Json
 from devstack.kube.faults import Orders
 from devstack.kube.fleet import Machine, load_fleet
+from devstack.kube.kubelet import serve_kubelet
 from devstack.kube.podlife import Pod
 from devstack.kube.simcontrol import serve_control
 from devstack.kube.simnode import SimNode
@@ -40,7 +41,13 @@ class Simulator:
     """All nodes of one cluster. `run` never returns; its threads are daemons."""
 
     def __init__(
-        self, cluster: str, machines: list[Machine], api: Api, *, heartbeat_s: float = 10.0
+        self,
+        cluster: str,
+        machines: list[Machine],
+        api: Api,
+        *,
+        heartbeat_s: float = 10.0,
+        kubelet_port: int = 10250,
     ) -> None:
         self.orders = Orders()
         self.ready = threading.Event()
@@ -59,6 +66,7 @@ class Simulator:
                 events=self._events,
                 say=say,
                 kubelet_version=version,
+                kubelet_port=kubelet_port,
             )
             for machine in machines
         }
@@ -201,6 +209,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cluster", required=True, help="prefix of node names and device ids")
     parser.add_argument("--fleet", required=True, help="preset, .toml or .json file")
     parser.add_argument("--control-port", type=int, required=True)
+    parser.add_argument("--kubelet-port", type=int, required=True)
+    parser.add_argument(
+        "--kubelet-pki", type=Path, required=True, help="kubelet.crt and .key, ca.crt"
+    )
     parser.add_argument("--heartbeat-s", type=float, default=10.0)
     given = parser.parse_args(arguments)
     api = Api.from_kubeconfig(given.kubeconfig)
@@ -209,6 +221,15 @@ def main(arguments: list[str] | None = None) -> int:
         load_fleet(given.cluster, given.fleet),
         api,
         heartbeat_s=given.heartbeat_s,
+        kubelet_port=given.kubelet_port,
+    )
+    pki: Path = given.kubelet_pki
+    serve_kubelet(
+        simulator,
+        given.kubelet_port,
+        cert=pki / "kubelet.crt",
+        key=pki / "kubelet.key",
+        ca=pki / "ca.crt",
     )
     serve_control(simulator, given.control_port)
     ended: queue.SimpleQueue[int] = queue.SimpleQueue()

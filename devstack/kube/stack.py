@@ -81,6 +81,7 @@ class KubeStack:
         self._simulators: dict[str, Child] = {}
         self._reapers: dict[str, Child] = {}
         self._control_ports: dict[str, int] = {}
+        self._kubelet_ports: dict[str, int] = {}
         self._state: State | None = None
         self._supervisor: Supervisor | None = None
 
@@ -110,9 +111,10 @@ class KubeStack:
             self._supervisor = None
         self._simulators.clear()
         self._reapers.clear()
-        for port in self._control_ports.values():
-            release(port)
-        self._control_ports.clear()
+        for ports in (self._control_ports, self._kubelet_ports):
+            for port in ports.values():
+                release(port)
+            ports.clear()
         if self._state:
             self._state.close()
             self._state = None
@@ -124,6 +126,8 @@ class KubeStack:
         command += ["--kubeconfig", str(self.planes[name].admin_kubeconfig)]
         command += ["--fleet", self._fleets.get(name, name)]
         command += ["--control-port", str(self._control_ports[name])]
+        command += ["--kubelet-port", str(self._kubelet_ports[name])]
+        command += ["--kubelet-pki", str(self.planes[name].pki)]
         command += ["--heartbeat-s", str(self._heartbeat_s)]
         child = self._supervisor.start(f"{name}-nodesim", command, cwd=_REPOSITORY)
         self._simulators[name] = child
@@ -186,6 +190,7 @@ class KubeStack:
         )
         self.planes[name] = plane
         self._control_ports[name] = free_port()
+        self._kubelet_ports[name] = free_port()
         plane.start()
         admin = plane.admin()
         self.start_simulator(name)

@@ -122,8 +122,10 @@ def describe_event(event: RentalEvent) -> dict[str, Any]:
     """One step of the timeline."""
     return {
         "id": public("event", event.id),
+        "type": f"rental.{event.state}",
         "seq": event.seq,
         "at": rfc3339(event.at),
+        "created_at": rfc3339(event.at),
         "rental": public("rental", event.rental_id),
         "state": event.state,
         "reason": event.reason,

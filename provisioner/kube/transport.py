@@ -13,11 +13,11 @@ import urllib3
 
 from kernel import transport
 from kernel.addresses import Resolver, resolve
-from kernel.transport import CONNECT_TIMEOUT, Deadline, Gate, within
+from kernel.transport import CONNECT_TIMEOUT, Cut, Deadline, Gate, within
 from provisioner.clusters.addresses import Target, check_ip
 from provisioner.contracts import AddressBinding
 
-__all__ = ["CONNECT_TIMEOUT", "Deadline", "Gate", "gate_of", "pool", "within"]
+__all__ = ["CONNECT_TIMEOUT", "Cut", "Deadline", "Gate", "gate_of", "pool", "within"]
 
 # Idle connections kept per cluster: the loops' own bound on parallel calls to one cluster.
 POOL_SIZE = 8

@@ -4,6 +4,7 @@ from provisioner.models.brake import Brake, DeletedOrphan
 from provisioner.models.cluster import Cluster, ClusterLoop, Namespace
 from provisioner.models.instance import Instance
 from provisioner.models.instance_event import InstanceEvent
+from provisioner.models.instance_log import InstanceLog
 from provisioner.models.node import DeviceGroup, GroupChange, Node, NodeShare
 from provisioner.models.observation import Observation, UnknownPod
 from provisioner.models.ready_interval import ReadyInterval
@@ -19,6 +20,7 @@ __all__ = [
     "Hold",
     "Instance",
     "InstanceEvent",
+    "InstanceLog",
     "Namespace",
     "Node",
     "NodeShare",

@@ -22,7 +22,7 @@ from kernel.errors import PermanentError, TemporaryError, VendorError
 from kernel.retry import backoff
 from kernel.sealed import CannotOpen
 from provisioner.contracts import InstanceState
-from provisioner.instances import lease, meter, release
+from provisioner.instances import lease, logs, meter, release
 from provisioner.instances.move import move, note
 from provisioner.instances.reasons import LOOK_FIRST
 from provisioner.instances.state import COMING_UP, TROUBLED, metered
@@ -182,6 +182,8 @@ def _next_look(row: Instance, at: datetime) -> datetime | None:
 
 def _deleted(step: Step, result: Result, at: datetime) -> None:
     row = step.row
+    if result.log:
+        logs.keep(row.pk, result.log, at=at)
     if result.pod is not None:
         # The answer to the deletion shows the pod as it was: that proves the last seconds.
         with transaction.atomic():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -16,7 +16,8 @@ from django.conf import settings
 from kernel import clock, sealed
 from kernel.ids import public
 from provisioner.contracts import DEFAULT_GRACE
-from provisioner.instances import lease
+from provisioner.instances import lease, logs
+from provisioner.instances.logs import Fetched
 from provisioner.instances.naming import SECRETS
 from provisioner.inventory.accelerators import by_slug
 from provisioner.kube import manifests
@@ -27,6 +28,7 @@ from provisioner.kube.manifests import LeaseSpec, PodSpec
 from provisioner.kube.pods import PodFacts, facts
 from provisioner.models import Instance
 from provisioner.reconcile.claim import INSTANCE_CLAIM
+from provisioner.reconcile.last_words import fetch
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Result:
 
     pod: PodFacts | None
     foreign: bool = False  # an object of that name exists and is not ours
+    log: tuple[Fetched, ...] = ()  # what was fetched before the deletion
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Step:
     # counts already.
     create_by: float
     grace: int  # seconds that the program has to end; 0 takes the object away at once
+    keep_log: bool = False
 
     def call(self, api: ClusterApi) -> Result:
         """Act; raises the errors of kube/errors.py."""
@@ -67,7 +71,8 @@ class Step:
             return self._create(api)
         if self.kind == "look":
             return self._look(api)
-        return self._delete(api)
+        words = fetch(api, self.namespace, self.spec.pod_name) if self.keep_log else ()
+        return replace(self._delete(api), log=tuple(words))
 
     def _create(self, api: ClusterApi) -> Result:
         if self.secrets.env:
@@ -159,6 +164,7 @@ def next_step(row: Instance, token: UUID) -> Step:
         sent_at=at,
         grace=grace,
         create_by=time.monotonic() + INSTANCE_CLAIM.total_seconds() - CALL_SECONDS,
+        keep_log=kind == "delete" and logs.wanted(row),
     )
 
 

@@ -7,9 +7,11 @@ cannot differ.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from django.utils.dateparse import parse_datetime
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
@@ -146,6 +148,14 @@ def parse_id(kind: str) -> Callable[[str], UUID | None]:
             return None
 
     return read
+
+
+def moment(text: str) -> datetime:
+    """Reads a filter that is a time with its zone."""
+    found = parse_datetime(text)
+    if found is None or found.tzinfo is None:
+        raise ValueError("must be a time with zone, such as 2026-11-01T12:00:00Z")
+    return found
 
 
 def one_of(names: list[str]) -> Callable[[str], str]:

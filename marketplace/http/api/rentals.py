@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from django.http import HttpResponse
 from django.urls import path
-from django.utils.dateparse import parse_datetime
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -16,10 +14,10 @@ from rest_framework.request import Request
 from marketplace.accounts.access import get_visible
 from marketplace.accounts.idempotency import stored
 from marketplace.catalog.query import whole
-from marketplace.http.api import history
+from marketplace.http.api import history, logs
 from marketplace.http.api.base import ApiView, Body
 from marketplace.http.api.catalog import MAX_DISK_GIB, requirement
-from marketplace.http.api.fields import Flag, Later, NameIn, Shown, Text, one_of
+from marketplace.http.api.fields import Flag, Later, NameIn, Shown, Text, moment, one_of
 from marketplace.http.api.schema import paged as pages
 from marketplace.http.pinning import pin_order
 from marketplace.models import Project
@@ -159,7 +157,7 @@ class Rentals(ApiView):
                 "state": one_of(sorted(STATES)),
                 "project": str,
                 "label": _label,
-                "created_after": _moment,
+                "created_after": moment,
             },
             repeatable=("label",),
         )
@@ -329,16 +327,10 @@ def _label(text: str) -> dict[str, Any]:
     return {"labels__contains": {key: value}} if equals else {"labels__has_key": key}
 
 
-def _moment(text: str) -> datetime:
-    moment = parse_datetime(text)
-    if moment is None or moment.tzinfo is None:
-        raise ValueError("must be a time with zone, such as 2026-11-01T12:00:00Z")
-    return moment
-
-
 urls = [
     path("rentals", Rentals.as_view()),
     path("rentals/<str:rental_id>", OneRental.as_view()),
     path("rentals/<str:rental_id>/actions", Actions.as_view()),
     *history.urls,
+    *logs.urls,
 ]

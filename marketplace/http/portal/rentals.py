@@ -17,6 +17,7 @@ from marketplace.http.api.paging import keyset_page
 from marketplace.http.portal import actions
 from marketplace.http.portal.base import page, piece, show
 from marketplace.http.portal.live import look
+from marketplace.http.portal.log import log_panel
 from marketplace.rentals import read
 from marketplace.rentals.present import describe_charge, describe_evidence, describe_many
 from marketplace.rentals.state import FAILED, STATES, TERMINATED
@@ -61,8 +62,10 @@ def _name(names: dict[str, Any], slug: str) -> str:
 
 @page(scope="rentals:read")
 def rental_page(request: HttpRequest, principal: Principal, rental: str) -> HttpResponse:
-    seen = look(read.get(principal, rental))
+    found = read.get(principal, rental)
+    seen = look(found)
     context = {
+        "log": log_panel(found),
         "rental": seen.rental,
         "sections": seen.sections,
         "every": seen.every,

@@ -28,6 +28,7 @@ class MemoryCluster:
         self.secrets: dict[tuple[str, str], Json] = {}
         self.leases: dict[tuple[str, str], Json] = {}
         self.heartbeat: Json | None = None  # the reaper's lease
+        self.logs: dict[tuple[str, bool], bytes] = {}  # by pod and whether of the run before
         self.nodes: list[Json] = []
         self.namespaces = [f"gpuyard-r-{number:02d}" for number in range(1, 5)]
         self.calls: list[str] = []
@@ -88,6 +89,20 @@ class MemoryCluster:
     ) -> Iterator[Json]:
         with self._effect("watch_pods"):
             return iter(())
+
+    def pod_log(
+        self, namespace: str, name: str, *, previous: bool, limit_bytes: int, **_: Any
+    ) -> tuple[bytes, bool]:
+        with self._effect("pod_log"):
+            self._pod(namespace, name)
+            raw = self.logs.get((name, previous))
+            if raw is None:
+                raise Rejected("invalid", "400 waiting to start")
+            return raw[-limit_bytes:], len(raw) > limit_bytes
+
+    def follow_log(self, namespace: str, name: str, **_: Any) -> Iterator[bytes]:
+        with self._effect("follow_log"):
+            return iter([self.logs[name, False]])
 
     def create_secret(self, namespace: str, body: Json) -> None:
         with self._effect("create_secret"):
