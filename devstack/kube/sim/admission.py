@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +15,7 @@ from devstack.kube.sim.store import Store
 
 Json = dict[str, Any]
 
+_SERVICES = ipaddress.ip_network("10.96.0.0/16")
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 
 
@@ -74,6 +76,15 @@ def with_default_class(store: Store, claim: Json) -> Json:
         if (stored.metadata.get("annotations") or {}).get(_DEFAULT_CLASS) == "true":
             return {**claim, "spec": {**claim["spec"], "storageClassName": stored.name}}
     return claim
+
+
+def with_address(store: Store, service: Json) -> Json:
+    """A service that names no address gets one of the cluster's that is free."""
+    if service["spec"].get("clusterIP") is not None or service["spec"]["type"] == "ExternalName":
+        return service
+    taken = {each.body["spec"].get("clusterIP") for each in store.list(kinds.SERVICES)}
+    address = next(str(host) for host in _SERVICES.hosts() if str(host) not in taken)
+    return {**service, "spec": {**service["spec"], "clusterIP": address}}
 
 
 def check_quota(store: Store, kind: Kind, body: Json) -> None:

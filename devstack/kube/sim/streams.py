@@ -41,7 +41,8 @@ async def serve_watch(
             if lines and not silent:
                 writer.write(wire.chunk(b"".join(lines)))
                 await writer.drain()
-            await _wait(changed, min(ends, marks.at) - loop.time())
+            if not watch.ended:
+                await _wait(changed, min(ends, marks.at) - loop.time())
         if not silent:
             writer.write(wire.LAST_CHUNK)
             await writer.drain()

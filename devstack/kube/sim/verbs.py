@@ -119,6 +119,8 @@ class Verbs:
             admission.check_pod(self._store, user, body)
         elif kind is kinds.CLAIMS:
             body = admission.with_default_class(self._store, body)
+        elif kind is kinds.SERVICES:
+            body = admission.with_address(self._store, body)
         if refused := strategies.problem(kind, body):
             raise refused
         if kind.namespaced:
