@@ -53,10 +53,10 @@ def main(arguments: list[str]) -> int:
     """Exit status: 0 done, 1 something failed (said on standard error), 130 interrupted."""
     options = argparse.ArgumentParser(prog="devstack.demo", description=__doc__)
     options.add_argument("--once", action="store_true", default=bool(os.environ.get("ONCE")))
-    options.add_argument(
-        "--kube", choices=KUBES, default=os.environ.get("KUBE") or "real", help="or KUBE=sim"
-    )
+    options.add_argument("--kube", choices=KUBES, default=os.environ.get("KUBE") or KUBES[0])
     given = options.parse_args(arguments)
+    if given.kube not in KUBES:  # from the environment, which argparse does not check
+        options.error(f"KUBE is one of {', '.join(KUBES)}, not {given.kube!r}")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:

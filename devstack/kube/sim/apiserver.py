@@ -171,7 +171,7 @@ class ApiServer:
             case "get":
                 return Answer(200, self.verbs.get(target))
             case "list":
-                return Answer(200, self.verbs.list(target, query))
+                return Answer(200, self.verbs.page(target, query))
             case "watch":
                 return self._watch(target, query)
             case "create" if target.subresource == "token":
@@ -208,8 +208,9 @@ class ApiServer:
         assert target.kind is not None
         version = query.get("resourceVersion", "")
         if version and not version.isdigit():
-            why = f'Invalid value: "{version}": strconv.ParseUint: invalid syntax'
-            raise bad_request(f"resourceVersion: {why}")
+            why = f'Invalid value: "{version}": strconv.ParseUint: parsing "{version}"'
+            # Not a 400: so says the real one.
+            raise StatusError(500, "", f"resourceVersion: {why}: invalid syntax")
         since = int(version) if version not in {"", "0"} else None
         selector = selector_of(target.kind, query)
         if target.name:  # the old way to watch one object

@@ -87,9 +87,7 @@ class Claims:
     def _waits_for_consumer(self, claim: Stored) -> bool:
         name = claim.body["spec"].get("storageClassName", "")
         found = self._store.get(kinds.STORAGE_CLASSES, "", name)
-        return (
-            found is not None and found.body.get("volumeBindingMode") == "WaitForFirstConsumer"
-        )
+        return found is not None and found.body.get("volumeBindingMode") == "WaitForFirstConsumer"
 
     def _reach_of(self, claim: Stored) -> list[Sequence[Json]]:
         volume = self._store.get(kinds.VOLUMES, "", claim.body["spec"]["volumeName"])

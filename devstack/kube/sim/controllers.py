@@ -1,15 +1,12 @@
-"""What scheduler and controller manager do, as one function that is called when something changed.
+"""What scheduler and controller manager do, as one function to call when something changed.
 
-`run_due` needs no thread: a simulation with virtual time calls it between its steps. `Driver` is the
-thread that does so for servers.
+`run_due` needs no thread: a simulation with virtual time calls it between its steps, and servers
+have driver.py.
 """
 
 from __future__ import annotations
 
 import datetime
-import threading
-import time
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -104,9 +101,9 @@ class Controllers:
             and change.old is not None
             and charged(kind.key, change.old.body) != charged(kind.key, change.new.body)
         )
-        if kind is kinds.QUOTAS or (kind in _QUOTA_KINDS and counts):
-            if kind is kinds.QUOTAS or self._store.count(kinds.QUOTAS, change.new.namespace):
-                self._quotas.add(change.new.namespace)
+        limited = kind in _QUOTA_KINDS and self._store.count(kinds.QUOTAS, change.new.namespace)
+        if kind is kinds.QUOTAS or (limited and counts):
+            self._quotas.add(change.new.namespace)
         if self._dirty():
             self.wake()
 
@@ -163,64 +160,6 @@ class Controllers:
                 self._store.remove(kinds.EVENTS, stored)
         self._sweep_at = now + datetime.timedelta(seconds=_SWEEP_S)
         return _SWEEP_S
-
-
-class Driver:
-    """One thread that runs the controllers of any number of clusters as they have something to do."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._due: dict[Controllers, float] = {}
-        self._stopped = False
-        self._thread = threading.Thread(target=self._run, name="controllers", daemon=True)
-        self._thread.start()
-
-    def add(self, controllers: Controllers) -> None:
-        def wake() -> None:
-            with self._changed:
-                if controllers in self._due:
-                    self._due[controllers] = 0.0
-                    self._changed.notify()
-
-        with self._changed:
-            self._due[controllers] = 0.0
-        controllers.wake = wake
-        wake()
-
-    def remove(self, controllers: Controllers) -> None:
-        with self._changed:
-            self._due.pop(controllers, None)
-
-    def stop(self) -> None:
-        with self._changed:
-            self._stopped = True
-            self._changed.notify()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while (found := self._next()) is not None:
-            try:
-                wait = found.run_due()
-            except Exception:  # noqa: BLE001 - a bug in one cluster must not stop all the others
-                traceback.print_exc()
-                wait = 1.0
-            with self._changed:
-                if found in self._due and wait is not None:
-                    due = time.monotonic() + wait
-                    self._due[found] = min(self._due[found], due)
-
-    def _next(self) -> Controllers | None:
-        """Wait for the first that is due; None at the end. Nothing is due again until woken."""
-        with self._changed:
-            while not self._stopped:
-                now = time.monotonic()
-                first = min(self._due, key=self._due.__getitem__, default=None)
-                if first is not None and self._due[first] <= now:
-                    self._due[first] = float("inf")
-                    return first
-                wait = None if first is None else self._due[first] - now
-                self._changed.wait(None if wait == float("inf") else wait)
-        return None
 
 
 def _namespace(name: str) -> Json:

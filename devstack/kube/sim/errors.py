@@ -1,4 +1,4 @@
-"""Refusals as the API server words them: HTTP status, `reason`, and the message that clients read."""
+"""Refusals as the API server words them: HTTP status, `reason`, and a message for clients."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Orders for faults of a simulated API server: what goes wrong with which requests, and how often.
+"""Orders for faults of a simulated API server: what goes wrong with which requests, how often.
 
-An order matches by method (WATCH for a watch, GET for other reads) and path, both patterns with `*`.
-It lets the first `skip` matches pass, hits `times` of those that follow (0: until it is withdrawn),
-and each of them with the probability `rate`, drawn from a generator with the order's own `seed`: a
-storm that can be had again.
+An order matches by method (WATCH for a watch, GET for other reads) and path, both patterns with
+`*`. It lets the first `skip` matches pass, hits `times` of those that follow (0: until it is
+withdrawn), and each of them with the probability `rate`, drawn from a generator with the order's
+own `seed`: a storm that can be had again.
 
 What has happened when the client sees it:
 

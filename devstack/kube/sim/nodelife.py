@@ -38,9 +38,7 @@ class NodeLife:
         """Judge every node; seconds until the next one may have to be judged."""
         self.dirty = False
         now = self._store.clock.now()
-        waits = [
-            wait for node in self._store.list(kinds.NODES) for wait in self._judged(node, now)
-        ]
+        waits = [wait for node in self._store.list(kinds.NODES) for wait in self._judged(node, now)]
         return max(0.0, min(waits)) if waits else None
 
     def _heard(self, kind: Kind, change: Change) -> None:
@@ -123,9 +121,7 @@ class NodeLife:
 
     def _pods_on(self, node: str) -> list[Stored]:
         return [
-            pod
-            for pod in self._store.list(kinds.PODS)
-            if pod.body["spec"].get("nodeName") == node
+            pod for pod in self._store.list(kinds.PODS) if pod.body["spec"].get("nodeName") == node
         ]
 
     def _mark_unready(self, pod: Stored, now: datetime.datetime) -> None:

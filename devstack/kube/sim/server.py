@@ -120,9 +120,7 @@ class HttpServer:
         while (found := await wire.read(reader)) is not None:
             head, body = found
             self.requests += 1
-            request = Request(
-                head.method, head.target, body, head.content_type, head.token, user
-            )
+            request = Request(head.method, head.target, body, head.content_type, head.token, user)
             await self._serve(request, reader, writer)
             if not head.keeps:
                 return

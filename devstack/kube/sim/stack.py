@@ -29,7 +29,8 @@ from devstack.kube.provision import provision
 from devstack.kube.sim.apiserver import GIT_VERSION, VERSION, ApiServer
 from devstack.kube.sim.clock import WallClock
 from devstack.kube.sim.control import serve_sim_control
-from devstack.kube.sim.controllers import Controllers, Driver
+from devstack.kube.sim.controllers import Controllers
+from devstack.kube.sim.driver import Driver
 from devstack.kube.sim.local import LocalApi
 from devstack.kube.sim.server import HOST, HttpLoop, HttpServer
 from devstack.kube.sim.store import HISTORY, Store

@@ -1,4 +1,4 @@
-"""What is special about each kind when it is created or written: defaults, checks, what is fixed."""
+"""What is special about each kind when it is written: defaults, checks, what is fixed."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _secret(body: Json) -> Json:
         try:
             base64.b64decode(value, validate=True)
         except (binascii.Error, ValueError, TypeError) as error:
-            raise bad_request(f"Secret in version \"v1\" cannot be handled: {error}") from error
+            raise bad_request(f'Secret in version "v1" cannot be handled: {error}') from error
     rest = {key: value for key, value in body.items() if key != "stringData"}
     return {**rest, "type": body.get("type") or "Opaque", "data": data}
 

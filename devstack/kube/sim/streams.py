@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from devstack.kube.sim import wire
 from devstack.kube.sim.apiserver import Watching
@@ -25,7 +26,11 @@ async def serve_watch(
     loop = asyncio.get_running_loop()
     changed = asyncio.Event()
     watch = watching.watch
-    watch.on_change = lambda: loop.call_soon_threadsafe(changed.set)
+
+    def on_change() -> None:
+        loop.call_soon_threadsafe(changed.set)
+
+    watch.on_change = on_change
     leaving = asyncio.create_task(_until_gone(reader, changed))
     ends = loop.time() + watching.seconds
     marks = _Bookmarks(loop.time(), ends, wanted=watching.bookmarks)
@@ -85,10 +90,8 @@ class _Bookmarks:
 
 async def _until_gone(reader: asyncio.StreamReader, changed: asyncio.Event) -> None:
     """A client says nothing during a watch: whatever can be read is its end."""
-    try:
+    with contextlib.suppress(OSError):  # gone all the same
         await reader.read(1)
-    except OSError:
-        pass  # gone all the same
     changed.set()
 
 

@@ -85,7 +85,7 @@ class Verbs:
             raise not_found(kind.key, target.name)
         return stored
 
-    def list(self, target: Target, query: Mapping[str, str]) -> Page:
+    def page(self, target: Target, query: Mapping[str, str]) -> Page:
         """All, or `limit` of them; the pages after the first show what the first was cut from."""
         kind = _known(target)
         if token := query.get("continue", ""):
@@ -203,18 +203,16 @@ class Verbs:
         body = {**old.body, "metadata": {**old.metadata, **going}}
         return self._store.replace(kinds.PODS, old, body)
 
-    def _write(
-        self, kind: Kind, old: Stored, body: Json, *, status: bool, dry_run: bool
-    ) -> Stored:
+    def _write(self, kind: Kind, old: Stored, body: Json, *, status: bool, dry_run: bool) -> Stored:
         asked = (body.get("metadata") or {}).get("resourceVersion")
         if asked and asked != old.metadata["resourceVersion"]:
             raise modified(kind.key, old.name)
         new = strategies.updated(kind, old.body, body, status=status)
         if dry_run:
             return Stored(new, old.version)
-        if "deletionTimestamp" in old.metadata and not new["metadata"].get("finalizers"):
-            if kind is not kinds.PODS and kind is not kinds.NAMESPACES:
-                return self._store.remove(kind, old)  # the last finalizer has gone
+        going = "deletionTimestamp" in old.metadata and kind not in {kinds.PODS, kinds.NAMESPACES}
+        if going and not new["metadata"].get("finalizers"):
+            return self._store.remove(kind, old)
         return self._store.replace(kind, old, new)
 
     def _headed(self, kind: Kind, target: Target, body: Json) -> Json:

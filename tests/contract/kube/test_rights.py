@@ -149,9 +149,9 @@ def test_the_quota_counts_pods_and_refuses_one_more(kube: Kube, name: str) -> No
         with pytest.raises(Rejected) as error:
             kube.api.create_pod(space, pod(f"{name}-2"))
         assert error.value.code == "quota"
-        assert (
-            "exceeded quota: gpuyard, requested: pods=1, used: pods=1, limited: pods=1"
-        ) in str(error.value)
+        assert ("exceeded quota: gpuyard, requested: pods=1, used: pods=1, limited: pods=1") in str(
+            error.value
+        )
         ready(kube, f"{name}-1", space)
         until("counted", lambda: used() == "1")
         gone(kube, f"{name}-1", space)

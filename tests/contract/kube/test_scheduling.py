@@ -1,4 +1,4 @@
-"""The scheduler's part: devices, affinity by name, taints, its sentence, and nodes that fall silent."""
+"""The scheduler's part: devices, affinity by name, taints, its sentence, and silent nodes."""
 
 from __future__ import annotations
 
@@ -110,13 +110,15 @@ def test_a_silent_node_becomes_unknown_with_its_pods_and_comes_back(kube: Kube, 
         return {(each["key"], each["effect"]) for each in node()["spec"]["taints"]}
 
     def silenced() -> bool:
-        return condition(node(), "Ready")["status"] == "Unknown"
+        return str(condition(node(), "Ready")["status"]) == "Unknown"
 
     unreachable = "node.kubernetes.io/unreachable"
     with kube.sim.fault("silent_node", {"node": NODE}):
         until("Unknown", silenced, 30)
         assert condition(node(), "Ready")["reason"] == "NodeStatusUnknown"
-        until("tainted", lambda: {(unreachable, "NoSchedule"), (unreachable, "NoExecute")} <= taints())
+        until(
+            "tainted", lambda: {(unreachable, "NoSchedule"), (unreachable, "NoExecute")} <= taints()
+        )
         until("unready", lambda: condition(find(kube, name), "Ready").get("status") == "False")
     until("back", lambda: condition(node(), "Ready")["status"] == "True")
     until("no taint", lambda: all(key != unreachable for key, _ in taints()))

@@ -97,9 +97,6 @@ def _problems(body: Json) -> Iterator[str]:
         if not container.get("image"):
             yield f"{path}.image: Required value"
         yield from _resource_problems(f"{path}.resources", container.get("resources") or {})
-    grace = spec.get("terminationGracePeriodSeconds", 0)
-    if not isinstance(grace, int) or grace < 0:
-        yield f"spec.terminationGracePeriodSeconds: Invalid value: {grace}"
 
 
 def _resource_problems(path: str, resources: Mapping[str, Any]) -> Iterator[str]:

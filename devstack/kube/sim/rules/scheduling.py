@@ -92,9 +92,7 @@ def _fits_taint(toleration: Mapping[str, Any], taint: Mapping[str, str]) -> bool
     return bool(toleration.get("key")) and toleration.get("value", "") == taint.get("value", "")
 
 
-def bears_for(
-    tolerations: Iterable[Mapping[str, Any]], taint: Mapping[str, str]
-) -> float | None:
+def bears_for(tolerations: Iterable[Mapping[str, Any]], taint: Mapping[str, str]) -> float | None:
     """Seconds a running pod stays under a NoExecute taint: 0 to go at once, None for ever."""
     fitting = [each for each in tolerations if _fits_taint(each, taint)]
     if not fitting:
@@ -168,8 +166,6 @@ def _expression(wanted: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
 def _fullness(seat: Seat) -> float:
     """Share of the scarcest resource that is taken."""
     shares = [
-        used / seat.allocatable[key]
-        for key, used in seat.used.items()
-        if seat.allocatable.get(key)
+        used / seat.allocatable[key] for key, used in seat.used.items() if seat.allocatable.get(key)
     ]
     return max(shares, default=0.0)

@@ -1,4 +1,4 @@
-"""Label and field selectors, in the query's own text. Raises StatusError for what makes no sense."""
+"""Label and field selectors, in the query's own text. Raises StatusError for nonsense."""
 
 from __future__ import annotations
 
