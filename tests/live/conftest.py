@@ -2,8 +2,8 @@
 
 `kube_owned` is the cluster (api_url, ca_pem, token, admin(), tenant()), `sim` its node simulator.
 Nodes report every second and are Unknown after ten, so that tests of silence are short and a busy
-machine does not lose healthy nodes. KUBE=sim runs them on the simulated control plane: quick, and no
-proof.
+machine does not lose healthy nodes. KUBE=sim runs them on the simulated control plane: quick, but
+no proof.
 """
 
 from __future__ import annotations
