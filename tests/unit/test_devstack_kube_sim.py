@@ -152,6 +152,29 @@ def test_a_namespace_goes_with_all_that_is_in_it(cluster: Cluster) -> None:
         cluster.api.get(f"/api/v1/namespaces/{SPACE}")
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (f"/api/v1/namespaces/{SPACE}/pods/a/log?follow=true", None),
+        (f"/api/v1/namespaces/{SPACE}/services", {"spec": {"type": "NodePort", "ports": []}}),
+    ],
+)
+def test_what_a_real_server_has_and_this_one_lacks_is_a_501(
+    cluster: Cluster, path: str, body: Json | None
+) -> None:
+    cluster.api.post(pods_path(SPACE), rental_pod("a"))
+    with pytest.raises(ApiError) as error:
+        cluster.api.call("POST" if body else "GET", path, body and {"metadata": {}, **body})
+    assert error.value.status == 501
+
+
+def test_a_slip_of_the_server_costs_one_request(cluster: Cluster) -> None:
+    with pytest.raises(ApiError) as error:
+        cluster.api.post(pods_path(SPACE), {"metadata": {"name": "a"}, "spec": 5})
+    assert error.value.status == 500
+    assert cluster.api.post(pods_path(SPACE), rental_pod("a"))
+
+
 def test_events_end_after_an_hour(cluster: Cluster) -> None:
     cluster.api.post(pods_path(SPACE), rental_pod("a"))
     cluster.controllers.run_due()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import traceback
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -114,6 +115,10 @@ class ApiServer:
                 return self._served(request)
         except StatusError as error:
             return Answer(error.code, error.body())
+        except Exception:  # noqa: BLE001 - as a real one: a bug costs one request, and is logged
+            traceback.print_exc()
+            slip = StatusError(500, "InternalError", "the simulated server failed; see its log")
+            return Answer(slip.code, slip.body())
 
     def compact(self) -> None:
         """Forget history and open pages: whoever lags behind gets 410."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from devstack.kube.sim.clock import parsed
-from devstack.kube.sim.errors import bad_request
+from devstack.kube.sim.errors import bad_request, not_simulated
 from devstack.kube.sim.rules.security import containers
 from devstack.kube.sim.store import Stored
 
@@ -27,11 +27,9 @@ class Line:
 
 @dataclasses.dataclass(frozen=True)
 class LogRequest:
-    """An accepted GET of pods/log. `text` is what there is now, `key` names it for following."""
+    """An accepted GET of pods/log: what the container has printed so far."""
 
-    key: tuple[str, str]
     text: str
-    follow: bool
 
 
 class PodLogs:
@@ -52,6 +50,8 @@ class PodLogs:
 
     def asked(self, pod: Stored, query: Mapping[str, str]) -> LogRequest:
         """Raises StatusError for a container that is not there or has not started."""
+        if query.get("follow") == "true":
+            raise not_simulated("following a log")
         container = _container(pod, query.get("container", ""))
         started = _started(pod, container, previous=query.get("previous") == "true")
         key = (pod.metadata["uid"], container)
@@ -64,7 +64,7 @@ class PodLogs:
         text = "".join(shown(line, stamped=stamped) for line in lines)
         if limit := query.get("limitBytes"):
             text = text.encode()[: int(limit)].decode(errors="ignore")
-        return LogRequest(key, text, query.get("follow") == "true")
+        return LogRequest(text)
 
 
 def shown(line: Line, *, stamped: bool) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from devstack.kube.sim import kinds
-from devstack.kube.sim.errors import StatusError, bad_request, conflict, invalid
+from devstack.kube.sim.errors import StatusError, bad_request, conflict, invalid, not_simulated
 from devstack.kube.sim.kinds import Kind
 from devstack.kube.sim.rules import pods
 
@@ -119,6 +119,8 @@ def _claim(body: Json) -> Json:
 
 def _service(body: Json) -> Json:
     spec = {"type": "ClusterIP", "sessionAffinity": "None", **body.get("spec", {})}
+    if spec["type"] == "NodePort":
+        raise not_simulated("NodePorts")
     if not spec.get("ports") and spec.get("clusterIP") != "None":
         name = str(body["metadata"].get("name", ""))
         raise invalid(body["kind"], name, "spec.ports: Required value")
