@@ -125,6 +125,11 @@ class Store:
             return ()
         return _newer(kept, version)
 
+    def last_change(self, kind: Kind) -> int:
+        """The version of the newest change of this kind that is remembered, 0 for none."""
+        kept = self._history.get(kind)
+        return kept[-1].version if kept else 0
+
     # -- writing -------------------------------------------------------------------------------
 
     def create(self, kind: Kind, body: Json) -> Stored:

@@ -41,8 +41,8 @@ async def serve_watch(
             changed.clear()
             silent = silent or faults.silences(path)
             lines = [line for event in watch.take() for line in _shown(event.line(), path, faults)]
-            if marks.due(loop.time()):
-                lines.append(watch.bookmark().line())
+            if marks.due(loop.time()) and (mark := watch.bookmark()) is not None:
+                lines.append(mark.line())
             if lines and not silent:
                 writer.write(wire.chunk(b"".join(lines)))
                 await writer.drain()

@@ -50,6 +50,7 @@ class Watch:
         self.kind = kind
         self.namespace = namespace
         self.position = store.version if since is None else since
+        self._since = self.position
         self.ended = False
         self.on_change: Callable[[], None] = lambda: None
         self._store = store
@@ -73,17 +74,19 @@ class Watch:
                 events.append(Event("ERROR", Stored(expired(str(error)).body(), 0)))
             return events
 
-    def bookmark(self) -> Event:
-        """How far this watch has come: everything up to the present version was shown."""
+    def bookmark(self) -> Event | None:
+        """How far this watch has come. None while nothing of its kind has changed since it began:
+        a real 1.20 says nothing then, however long that lasts."""
         with self._store.lock:
-            self.position = max(self.position, self._store.version)
-            version = str(self.position)
+            version = self._store.last_change(self.kind)
+            if version <= self._since:
+                return None
         body = {
             "kind": self.kind.kind,
             "apiVersion": self.kind.api_version,
-            "metadata": {"resourceVersion": version, "creationTimestamp": None},
+            "metadata": {"resourceVersion": str(version), "creationTimestamp": None},
         }
-        return Event("BOOKMARK", Stored(body, self.position))
+        return Event("BOOKMARK", Stored(body, version))
 
     def close(self) -> None:
         with self._store.lock:

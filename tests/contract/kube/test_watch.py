@@ -107,22 +107,34 @@ def test_what_leaves_the_selection_is_deleted_for_that_watch(kube: Kube, name: s
     assert first["type"] == "ADDED", "for whom it comes into the selection it is new"
 
 
-def test_a_quiet_watch_has_bookmarks_and_ends_in_time(kube: Kube) -> None:
-    since = now(kube)
+def bookmarked(kube: Kube, since: str, seconds: int) -> list[Json]:
+    """All events of a watch that selects nothing, which lasts so long."""
     began = time.monotonic()
     events = list(
         watched(
             kube.tenant,
             since,
-            timeoutSeconds="6",
+            timeoutSeconds=str(seconds),
             allowWatchBookmarks="true",
             labelSelector="nobody=has-this",
         )
     )
-    assert 5 <= time.monotonic() - began < 12
+    assert seconds - 1 <= time.monotonic() - began < seconds + 6, "it ends in time"
+    return events
+
+
+def test_a_watch_that_shows_nothing_has_bookmarks(kube: Kube, name: str) -> None:
+    since = now(kube)
+    made = kube.api.create_pod(SPACE, pod(name, cards=100))
+    events = bookmarked(kube, since, 6)
     assert {event["type"] for event in events} == {"BOOKMARK"}
-    assert version(events[-1]["object"]) >= int(since)
+    assert version(events[-1]["object"]) >= version(made) > int(since)
     assert events[-1]["object"]["kind"] == "Pod"
+
+
+def test_without_any_change_there_is_no_bookmark(kube: Kube) -> None:
+    """So a client cannot tell a quiet cluster from a dead connection by bookmarks alone."""
+    assert bookmarked(kube, now(kube), 4) == []
 
 
 def test_a_version_that_is_too_old_is_an_error_event(kube: Kube, name: str) -> None:
