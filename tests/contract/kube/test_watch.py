@@ -137,18 +137,6 @@ def test_without_any_change_there_is_no_bookmark(kube: Kube) -> None:
     assert bookmarked(kube, now(kube), 4) == []
 
 
-def test_a_version_that_is_too_old_is_an_error_event(kube: Kube, name: str) -> None:
-    """Both servers answer 200 and say it in the stream."""
-    kube.api.create_pod(SPACE, pod(name, cards=100))
-    if kube.kind == "sim":
-        kube.faults.compact()
-    (event,) = list(kube.api.watch_pods(SPACE, "1", silence=10, seconds=5))
-    assert event["type"] == "ERROR"
-    assert event["object"]["code"] == 410
-    assert event["object"]["reason"] == "Expired"
-    assert "too old resource version: 1 (" in event["object"]["message"]
-
-
 def test_a_version_that_is_none_is_refused(kube: Kube) -> None:
     """A 500, of all things, from both."""
     with pytest.raises(Unsure) as error:
@@ -186,3 +174,19 @@ def test_the_products_own_loop_follows_a_life(kube: Kube, name: str) -> None:
     gone(kube, name)
     assert over.wait(10)
     assert seen[0].pod["metadata"]["name"] == name
+
+
+def test_a_version_that_is_too_old_is_an_error_event(kube: Kube, name: str) -> None:
+    """Both servers answer 200 and say it in the stream."""
+    kube.api.create_pod(SPACE, pod(name, cards=100))
+    if kube.kind == "sim":
+        kube.faults.compact()
+    else:  # it remembers what happened since its start
+        plane = kube.stack.planes[kube.cluster.name]
+        plane.stop_api_server()
+        plane.start_api_server()
+    (event,) = list(kube.api.watch_pods(SPACE, "1", silence=10, seconds=5))
+    assert event["type"] == "ERROR"
+    assert event["object"]["code"] == 410
+    assert event["object"]["reason"] == "Expired"
+    assert "too old resource version: 1 (" in event["object"]["message"]
