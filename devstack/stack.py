@@ -51,11 +51,17 @@ class Stack:
     """Start with `start`, look at `base_url`, `env` and `clusters`, end with `stop`.
 
     In a temporary state its database and broker are its own whatever the environment names: it
-    begins empty and meets no other stack there.
+    begins empty and meets no other stack there. `kube`: "real" control planes, or "sim" for
+    simulated ones.
     """
 
     def __init__(
-        self, state: State, *, clusters: Sequence[str] = CLUSTERS, durable: bool = True
+        self,
+        state: State,
+        *,
+        clusters: Sequence[str] = CLUSTERS,
+        durable: bool = True,
+        kube: str = "real",
     ) -> None:
         self.state = state
         self.supervisor = Supervisor(state)
@@ -69,6 +75,7 @@ class Stack:
         self.streams_port = free_port()
         self.stripe_port = free_port()
         self.mail = state.path / "mail"
+        self.kube = kube
         self._kube: Child | None = None
         self.workers: dict[str, Child] = {}
 
@@ -224,7 +231,7 @@ class Stack:
                 *(sys.executable, "-m", "devstack.kube", "up"),
                 *("--state", str(self.state.path / "kube")),
                 *("--json-out", str(self._kube_file)),
-                *("--names", ",".join(self.cluster_names)),
+                *("--names", ",".join(self.cluster_names), "--kind", self.kube),
             ],
             cwd=ROOT,
             grace_s=15,
@@ -248,4 +255,5 @@ class Stack:
                 admin_kubeconfig=Path(values["admin_kubeconfig"]),
                 sim_control_url=values["sim_control_url"],
             )
-        say(f"Kubernetes control planes answer: {', '.join(self.clusters)}")
+        kind = "simulated control planes" if self.kube == "sim" else "Kubernetes control planes"
+        say(f"{kind} answer: {', '.join(self.clusters)}")

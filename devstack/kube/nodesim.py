@@ -38,7 +38,10 @@ _RETRY_S = 0.5
 
 
 class Simulator:
-    """All nodes of one cluster. `run` never returns; its threads are daemons."""
+    """All nodes of one cluster. `run` returns after `stop`; its threads are daemons.
+
+    `timeline`: the pods' own unless several clusters of a process share one.
+    """
 
     def __init__(
         self,
@@ -48,14 +51,16 @@ class Simulator:
         *,
         heartbeat_s: float = 10.0,
         kubelet_port: int = 10250,
+        timeline: Timeline | None = None,
     ) -> None:
         self.orders = Orders()
         self.ready = threading.Event()
+        self._stopping = threading.Event()
         self._api = api
         self._heartbeat_s = heartbeat_s
         self._beat = threading.Event()  # set: look at the nodes before the next heartbeat is due
-        self._events: queue.SimpleQueue[tuple[str, Json]] = queue.SimpleQueue()
-        self._timeline = Timeline(WORKERS, say)
+        self._events: queue.SimpleQueue[tuple[str, Json] | None] = queue.SimpleQueue()
+        self._timeline = timeline or Timeline(WORKERS, say)
         version = api.get("/version")["gitVersion"]
         self.nodes = {
             machine.name: SimNode(
@@ -73,21 +78,30 @@ class Simulator:
         self._pods: dict[str, Pod] = {}  # touched by the watching thread alone
 
     def run(self) -> None:
-        """Register all nodes, then follow pods until the process ends."""
+        """Register all nodes, then follow pods until the process ends or `stop`."""
         for node in self.nodes.values():
             node.register()
         threading.Thread(target=self._heartbeats, name="heartbeats", daemon=True).start()
         threading.Thread(target=self._post_events, name="events", daemon=True).start()
-        while True:
+        while not self._stopping.is_set():
             try:
                 self._follow(self._relist())
             except ApiError as error:
                 if error.status != 410:  # too old a resourceVersion: list again, at once
                     say(f"watching pods: {error}")
-                    time.sleep(_RETRY_S)
+                    self._stopping.wait(_RETRY_S)
             except OSError as error:
-                say(f"watching pods: {error!r}")
-                time.sleep(_RETRY_S)
+                if not self._stopping.wait(_RETRY_S):
+                    say(f"watching pods: {error!r}")
+
+    def stop(self) -> None:
+        """Let go of nodes and pods in this process, as a power cut does: nothing is written."""
+        self._stopping.set()
+        self._beat.set()
+        self._events.put(None)
+        for node in self.nodes.values():
+            for pod in node.pods():
+                pod.life.replace(pod.nothing)
 
     def orders_changed(self) -> None:
         """Look at the standing orders again: cards, silence, and every pod's next step."""
@@ -164,7 +178,7 @@ class Simulator:
 
     def _heartbeats(self) -> None:
         reported = dict.fromkeys(self.nodes, time.monotonic())
-        while True:
+        while not self._stopping.is_set():
             began = time.monotonic()
             try:
                 unready = self._nodes_unready_on_server()
@@ -191,8 +205,8 @@ class Simulator:
 
     def _post_events(self) -> None:
         """Events are a side channel: one that cannot be posted is logged and dropped."""
-        while True:
-            path, body = self._events.get()
+        while (found := self._events.get()) is not None:
+            path, body = found
             try:
                 self._api.post(path, body)
             except ApiError as error:

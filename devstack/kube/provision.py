@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -86,9 +87,15 @@ def bundle_objects(version: tuple[int, int], namespaces: int = 16) -> list[Json]
     files += ["admission-1.30-and-newer.yaml"] if version >= (1, 30) else []
     objects: list[Json] = []
     for file in files:
-        items = yaml.safe_load((BUNDLE / file).read_text())["items"]
-        objects += _resized([copy.deepcopy(item) for item in items], namespaces)
+        objects += _resized([copy.deepcopy(item) for item in _items_of(file)], namespaces)
     return objects
+
+
+@functools.cache
+def _items_of(file: str) -> list[Json]:
+    """Parsed once for however many clusters; nobody may change them."""
+    items: list[Json] = yaml.safe_load((BUNDLE / file).read_text())["items"]
+    return items
 
 
 def path_of(item: Json) -> str:

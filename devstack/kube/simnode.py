@@ -44,7 +44,7 @@ class SimNode:
         *,
         api: Api,
         orders: Orders,
-        events: queue.SimpleQueue[tuple[str, Json]],
+        events: queue.SimpleQueue[tuple[str, Json] | None],
         say: Callable[[str], None],
         kubelet_version: str,
         kubelet_port: int,

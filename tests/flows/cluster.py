@@ -185,6 +185,13 @@ class FakeCluster:
     def reaper_lease(self) -> Json:
         raise NotImplementedError("inventory is not part of these flows")
 
+    def pod_log(self, namespace: str, name: str, **asked: Any) -> tuple[bytes, bool]:
+        self._answer()
+        return b"", False
+
+    def follow_log(self, namespace: str, name: str, **asked: Any) -> Iterator[bytes]:
+        raise NotImplementedError("nobody follows a log in these flows")
+
     def list_nodes(self) -> list[Json]:
         raise NotImplementedError("inventory is not part of these flows")
 

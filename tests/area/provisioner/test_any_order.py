@@ -196,8 +196,10 @@ class Life(RuleBasedStateMachine):
         intervals = ReadyInterval.objects.filter(rental_ref=self.view.rental_ref)
         rows = list(intervals.order_by("opened_at", "closed_at"))
         for row in rows:
-            assert row.closed_at is None or row.closed_at <= clock.now()
-            assert row.good_until is None or row.opened_at <= row.good_until <= row.closed_at
+            if row.closed_at is None or row.good_until is None:
+                assert row.closed_at is row.good_until is None
+                continue
+            assert row.opened_at <= row.good_until <= row.closed_at <= clock.now()
             if row.settled:
                 assert row.charged_to <= max(row.good_until, row.opened_at) + timedelta(seconds=1)
         for first, second in pairwise(rows):

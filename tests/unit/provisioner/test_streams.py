@@ -294,7 +294,8 @@ def test_a_process_that_stops_ends_its_streams(host: Host) -> None:
     host.pieces = lambda cut: iter([STAMP + b"hello\n", *([b""] * cut.wait(20))])
 
     async def stop() -> Call:
-        app, call, messages = Streams(connect=host.connect, find=host.find), Call(), asyncio.Queue()
+        app, call = Streams(connect=host.connect, find=host.find), Call()
+        messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         life: list[dict[str, Any]] = []
 
         async def told(message: dict[str, Any]) -> None:
