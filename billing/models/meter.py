@@ -171,7 +171,8 @@ class UsageLine(models.Model):
                 condition=Q(
                     amount_micro=F("provider_micro") + F("fee_micro"),
                     provider_micro__gte=0,
-                    fee_micro__gte=0,
+                    # Price and share are floors of their own: they may step in another order.
+                    fee_micro__gte=-1,
                     overrun_micro__gte=0,
                     overrun_micro__lte=F("amount_micro"),
                 ),

@@ -298,7 +298,7 @@ def test_paths() -> None:
     assert found is not None
     assert (found.namespace, found.name, found.resource) == ("x", "y", "pods/log")
     assert found.kind is PODS
-    unknown = target_of("/apis/apps/v1/namespaces/x/deployments")
+    unknown = target_of("/apis/apps/v1/namespaces/x/statefulsets")
     assert unknown is not None
     assert unknown.kind is None
     assert target_of("/metrics") is None

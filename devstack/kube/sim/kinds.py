@@ -42,6 +42,8 @@ VOLUMES = Kind(
 )
 QUOTAS = Kind("", "v1", "resourcequotas", "ResourceQuota", subresources=_STATUS)
 LIMIT_RANGES = Kind("", "v1", "limitranges", "LimitRange")
+# Kept and never run, as in devstack's real clusters, which have no controller for it.
+DEPLOYMENTS = Kind("apps", "v1", "deployments", "Deployment")
 LEASES = Kind("coordination.k8s.io", "v1", "leases", "Lease")
 RUNTIME_CLASSES = Kind("node.k8s.io", "v1", "runtimeclasses", "RuntimeClass", namespaced=False)
 STORAGE_CLASSES = Kind("storage.k8s.io", "v1", "storageclasses", "StorageClass", namespaced=False)
@@ -64,7 +66,15 @@ ACCESS_REVIEWS = Kind(
 
 ALL = (
     *(PODS, NODES, NAMESPACES, SECRETS, CONFIG_MAPS, SERVICES, EVENTS, ACCOUNTS, CLAIMS, VOLUMES),
-    *(QUOTAS, LIMIT_RANGES, LEASES, RUNTIME_CLASSES, STORAGE_CLASSES, NETWORK_POLICIES),
+    *(
+        QUOTAS,
+        LIMIT_RANGES,
+        DEPLOYMENTS,
+        LEASES,
+        RUNTIME_CLASSES,
+        STORAGE_CLASSES,
+        NETWORK_POLICIES,
+    ),
     *(ROLES, ROLE_BINDINGS, CLUSTER_ROLES, CLUSTER_ROLE_BINDINGS, SECURITY_POLICIES),
     ACCESS_REVIEWS,
 )
