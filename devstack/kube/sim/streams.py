@@ -54,6 +54,7 @@ async def serve_watch(
     finally:
         watch.close()
         leaving.cancel()
+        await asyncio.wait({leaving})  # it reads the connection that the next request comes over
     if silent or leaving.done():
         raise Cut
 

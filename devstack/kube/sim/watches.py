@@ -50,7 +50,7 @@ class Watch:
         self.kind = kind
         self.namespace = namespace
         self.position = store.version if since is None else since
-        self._since = self.position
+        self._opened_at = max(self.position, store.last_change(kind))
         self.ended = False
         self.on_change: Callable[[], None] = lambda: None
         self._store = store
@@ -75,11 +75,11 @@ class Watch:
             return events
 
     def bookmark(self) -> Event | None:
-        """How far this watch has come. None while nothing of its kind has changed since it began:
+        """How far this watch has come. None while nothing of its kind has changed since it opened:
         a real 1.20 says nothing then, however long that lasts."""
         with self._store.lock:
             version = self._store.last_change(self.kind)
-            if version <= self._since:
+            if version <= self._opened_at:
                 return None
         body = {
             "kind": self.kind.kind,
