@@ -1,0 +1,29 @@
+"""One process of a campaign: `python -m tests.simulation.worker SEED START STOP STEP`.
+
+Prints a line of JSON per schedule. Once in a while the database is vacuumed: undone schedules leave
+dead rows, and a full queue of them would make the last schedules slower than the first.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import django
+
+
+def main() -> None:
+    seed, numbers = sys.argv[1], range(*map(int, sys.argv[2:5]))
+    django.setup()
+    from tests.simulation.runner import ready
+
+    with ready() as runner:
+        for index in numbers:
+            done = runner.run(f"{seed}:{index}")
+            row = {"index": index, "hash": done.hash, "violations": done.violations}
+            row["trace"] = done.trace if done.violations or len(numbers) == 1 else []
+            print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()
