@@ -1,4 +1,4 @@
-"""`make simulate N=10000 SEED=7`: schedules 0 to N-1 of the seed; ONLY=i repeats one with its trace.
+"""`make simulate N=10000 SEED=7`: schedules 0 to N-1 of the seed; ONLY=i shows the trace of one.
 
 Reads N, SEED, ONLY and DATABASE_URL (a server whose role may create databases) from the
 environment. The last line on standard output is one JSON object; the status is 1 after a violation.

@@ -14,10 +14,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -60,7 +61,9 @@ def campaign(url: str, *, schedules: int, seed: str, processes: int) -> Report:
             stack.enter_context(_worker(one, seed, range(number, schedules, processes)))
             for number, one in enumerate(urls)
         ]
-        results = [_read(worker) for worker in workers]
+        # Read at once: a worker whose pipe is full would wait for those before it.
+        readers = stack.enter_context(ThreadPoolExecutor(len(workers)))
+        results = list(readers.map(_read, workers))
         failed = any(worker.wait() for worker in workers)
     found = {row["index"]: row for rows in results for row in rows}
     return Report(
@@ -160,8 +163,7 @@ def _worker(url: str, seed: str, numbers: range) -> Iterator[subprocess.Popen[st
 
 
 def _read(worker: subprocess.Popen[str]) -> list[Row]:
-    """Lines until the worker ends. The pipes of the others wait meanwhile: a line per schedule
-    and little more fits into them, and they are read in turn."""
-    assert worker.stdout is not None
-    stream: IO[str] = worker.stdout
-    return [json.loads(line) for line in stream]
+    """Its lines, until it ends."""
+    if worker.stdout is None:
+        raise RuntimeError("a worker without a pipe tells nothing")
+    return [json.loads(line) for line in worker.stdout]

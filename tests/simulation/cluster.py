@@ -48,6 +48,7 @@ class SimCluster:
         self.trouble = 0.0
         self.rng = Random(0)
         self.on_event: OnEvent = lambda kind, shown: None
+        self.on_created: Callable[[SimPod], None] = lambda pod: None
         self._version = 100
         self._due: list[tuple[datetime, int, Callable[[], None]]] = []
         self._order = 0
@@ -90,6 +91,7 @@ class SimCluster:
         )
         self.pods[key] = pod
         self.history.append(pod)
+        self.on_created(pod)
         self._changed(pod, "ADDED")
         self.after(pod.fate.schedule, lambda: self._schedule(pod))
         return pod

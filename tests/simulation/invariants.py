@@ -85,7 +85,8 @@ ALWAYS: dict[str, str] = {
                    count(*) FILTER (WHERE s.state = 'held' AND NOT EXISTS (
                      SELECT 1 FROM facts.hold o WHERE o.slot_id = s.id AND o.to_ts IS NULL)) AS odd
               FROM provisioner_slot s WHERE s.share_id = h.id) c ON true
-         WHERE h.slots_total <> c.live OR h.slots_free <> c.free OR c.held <> c.taken OR c.odd > 0""",
+         WHERE h.slots_total <> c.live OR h.slots_free <> c.free OR c.held <> c.taken
+            OR c.odd > 0""",
     "I20 a live instance holds what it ordered": """
         SELECT i.pod_name FROM provisioner_instance i
          WHERE (CASE i.state WHEN 'gone' THEN 0 ELSE i.gpus END) <> (

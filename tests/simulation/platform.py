@@ -16,10 +16,12 @@ from typing import Any
 from config.celery import app
 from config.schedules import BEAT
 from kernel.errors import Refusal
+from kernel.ids import parse
 from marketplace.models import Offer
 from provisioner.models import Cluster, ClusterLoop, Instance
 from provisioner.reconcile.claim import INSTANCE_CLAIM
 from provisioner.reconcile.steps import Step
+from tests.simulation.pods import SimPod
 from tests.simulation.port import Port, Weather
 from tests.simulation.sandbox import Sandbox
 from tests.simulation.seeding import Clock, Executor, Seeds
@@ -67,12 +69,14 @@ class Manner:
 class Platform:
     """One schedule's product. ``act_meanwhile`` is what others do during a call."""
 
-    def __init__(self, sandbox: Sandbox, clock: Clock, world: World, seeds: Seeds) -> None:
+    def __init__(
+        self, sandbox: Sandbox, clock: Clock, world: World, seeds: Seeds, manner: Manner
+    ) -> None:
         self.sandbox = sandbox
         self.clock = clock
         self.world = world
         self.rng = seeds.stream("platform")
-        self.manner = Manner(seeds.stream("manner"))
+        self.manner = manner
         self.trace: list[str] = []
         self.violations: list[tuple[str, str]] = []
         self.began = clock.now
@@ -83,6 +87,7 @@ class Platform:
         for number, (row, cluster) in enumerate(zip(world.clusters, self.clusters, strict=True)):
             cluster.rng = seeds.stream(f"cluster {number}")
             cluster.trouble = self.manner.trouble
+            cluster.on_created = self._created
             net = seeds.stream(f"network {number}")
             self._ports[row.pk] = Port(cluster, self.weathers[number], net, self._moments(number))
             self.watches.append(Watch(cluster, row.pk, seeds.stream(f"watch {number}")))
@@ -98,6 +103,7 @@ class Platform:
         self._kill: int | None = None
         self._busy = 0
         self._faultless = False
+        self._paused = False
         sandbox.boundary = lambda when: self._boundary(f"commit {when}")
         Executor.meanwhile = staticmethod(self._meanwhile)
 
@@ -222,11 +228,20 @@ class Platform:
         try:
             pause = self.rng.choice([0.05, 0.5, 3.0, 3.0, INSTANCE_CLAIM.total_seconds() + 5])
             self.note(f"meanwhile {pause} s")
+            self._paused |= timedelta(seconds=pause) > INSTANCE_CLAIM
             self.pass_time(pause)
             self.act_meanwhile()
         finally:
             self._busy -= 1
             self._kill = kill
+
+    def _created(self, pod: SimPod) -> None:
+        """A worker that was stopped between its claim and its request sends it too late, which
+        nothing can fence: such a pod may meet an instance that is gone, and the sweep ends it."""
+        if self._paused:
+            until = Instance.objects.values_list("create_until", flat=True)
+            last = until.filter(pk=parse("instance", pod.instance)).first()
+            pod.late = last is None or last < self.clock.now
 
     def finish_fenced(self, finish: Callable[[Step, Any], None]) -> Callable[[Step, Any], None]:
         """The instance loop's write-back, watched: without its claim it must change nothing."""

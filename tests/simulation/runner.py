@@ -15,7 +15,7 @@ from billing.metering import hold, usage
 from config.celery import app
 from provisioner.reconcile import instance_loop
 from tests.simulation import invariants
-from tests.simulation.platform import Platform
+from tests.simulation.platform import Manner, Platform
 from tests.simulation.sandbox import Sandbox
 from tests.simulation.schedule import Outcome, Schedule
 from tests.simulation.seeding import Chance, Clock, Complaints, Seeds, seeded
@@ -47,19 +47,29 @@ class Runner:
         if self._platform is not None:
             self._platform.send(task)
 
-    def run(self, seed: str) -> Outcome:
-        """One schedule from the common start; everything it did is undone afterwards."""
+    def run(self, seed: str, *, watched: str = "", sql: str = "", **manner: Any) -> Outcome:
+        """One schedule from the common start; everything it did is undone afterwards.
+
+        ``watched``: only this invariant counts. ``sql``: run first, undone like the rest.
+        ``manner``: traits that the seed does not draw.
+        """
         seeds = Seeds(seed)
         Chance.begin(seeds)
         self._complaints.seen.clear()
         offset = seeds.stream("start").uniform(0, 300)
         self._clock.set(START + timedelta(seconds=60 + int(offset)))
-        platform = Platform(self._sandbox, self._clock, self._world, seeds)
+        drawn = Manner(seeds.stream("manner"))
+        for name, value in manner.items():
+            setattr(drawn, name, value)
+        platform = Platform(self._sandbox, self._clock, self._world, seeds, drawn)
         self._platform = platform
         self._serving.update({row.pk: platform.connect(row) for row in self._world.clusters})
         try:
+            if sql:
+                with connection.cursor() as cursor:
+                    cursor.execute(sql)
             with self._lengths(platform):
-                return Schedule(platform, self._complaints, seed).run()
+                return Schedule(platform, self._complaints, seed, watched).run()
         finally:
             self._platform = None
             self._sandbox.boundary = lambda when: None

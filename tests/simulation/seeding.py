@@ -155,10 +155,8 @@ def seeded(
         put(f"{ids}.time", millis)
         # As `SELECT app_now()` would answer, without asking: a tenth of all queries.
         stack.enter_context(mock.patch.object(kernel.clock, "connection", _Told(clock)))
-        put(f"{ids}.os", SimpleNamespace(urandom=lambda size: Chance.ids.randbytes(size)))
-        stack.enter_context(
-            mock.patch.object(uuid, "uuid4", lambda: uuid.UUID(int=Chance.ids.getrandbits(128)))
-        )
+        put(f"{ids}.os", SimpleNamespace(urandom=Chance.urandom))
+        stack.enter_context(mock.patch.object(uuid, "uuid4", Chance.uuid4))
         stack.enter_context(mock.patch.object(pool, "ThreadPoolExecutor", Executor))
         stack.enter_context(mock.patch.object(pool, "wait", wait))
         stack.enter_context(
@@ -186,6 +184,14 @@ class Chance:
     """The product's own randomness. Back-off fractions come from the global generator."""
 
     ids: random.Random = random.Random(0)
+
+    @classmethod
+    def urandom(cls, size: int) -> bytes:
+        return cls.ids.randbytes(size)
+
+    @classmethod
+    def uuid4(cls) -> uuid.UUID:
+        return uuid.UUID(int=cls.ids.getrandbits(128))
 
     @classmethod
     def begin(cls, seeds: Seeds) -> None:

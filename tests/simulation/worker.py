@@ -1,7 +1,6 @@
 """One process of a campaign: `python -m tests.simulation.worker SEED START STOP STEP`.
 
-Prints a line of JSON per schedule. Once in a while the database is vacuumed: undone schedules leave
-dead rows, and a full queue of them would make the last schedules slower than the first.
+Prints a line of JSON per schedule, with its trace when it was broken or the only one.
 """
 
 from __future__ import annotations
