@@ -22,12 +22,10 @@ from marketplace.catalog.query import OfferQuery
 from marketplace.rentals import edit, start, stop
 from marketplace.rentals.order import RentOrder
 from tests.market import H100, USD, Renter, add_credit
-from tests.simulation.world import REGIONS
+from tests.simulation.world import IMAGE, REGIONS
 
 if TYPE_CHECKING:
     from tests.simulation.schedule import Schedule
-
-IMAGE = "docker.io/library/ubuntu@sha256:" + "1" * 64
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ class Asked:
 # --- people -------------------------------------------------------------------------------------
 
 
-@action(22, meanwhile=True)
+@action(18, meanwhile=True)
 def rent(sim: Schedule) -> str:
     """Somebody rents one to four cards, somewhere or in a region, with an end or without."""
     rng = sim.rng
@@ -95,7 +93,7 @@ def rent_again(sim: Schedule) -> str:
     return _send(sim, sim.rng.choice(sim.asked)) if sim.asked else ""
 
 
-@action(14, meanwhile=True)
+@action(10, meanwhile=True)
 def terminate(sim: Schedule) -> str:
     """Somebody ends a rental, also one that is ending or over."""
     return end(sim, sim.rng.choice(sorted(sim.rentals))) if sim.rentals else ""
@@ -173,14 +171,14 @@ def _said(done: object) -> str:
 # --- time ---------------------------------------------------------------------------------------
 
 
-@action(40)
+@action(18)
 def tick(sim: Schedule) -> str:
     """Seconds pass."""
     sim.platform.pass_time(sim.rng.choice([1, 2, 5, 5, 10, 20]))
     return "tick"
 
 
-@action(4)
+@action(5)
 def linger(sim: Schedule) -> str:
     """Minutes pass in which only full lists are made: machines run and the meter counts."""
     for _ in range(sim.rng.randint(1, 3)):
@@ -200,7 +198,7 @@ def platform_away(sim: Schedule) -> str:
 # --- machines and networks ------------------------------------------------------------------------
 
 
-@action(6, fault=True)
+@action(7, fault=True)
 def storm(sim: Schedule) -> str:
     """A cluster's network turns bad, or good again."""
     number = sim.some_cluster()
@@ -210,7 +208,7 @@ def storm(sim: Schedule) -> str:
     return f"storm {number}: {weather.storm} lies {weather.lies}"
 
 
-@action(4, fault=True, meanwhile=True)
+@action(7, fault=True, meanwhile=True)
 def partition(sim: Schedule) -> str:
     """A cluster cannot be reached, or can again; its streams break or only stall."""
     number = sim.some_cluster()
@@ -240,7 +238,7 @@ def watcher_off(sim: Schedule) -> str:
     return "watchers"
 
 
-@action(3, fault=True, meanwhile=True)
+@action(7, fault=True, meanwhile=True)
 def node(sim: Schedule) -> str:
     """A node falls silent, or comes back, with or without a reboot."""
     cluster = sim.platform.clusters[sim.some_cluster()]
@@ -253,7 +251,7 @@ def node(sim: Schedule) -> str:
     return f"{one.name} is back, rebooted {rebooted}"
 
 
-@action(2, fault=True)
+@action(3, fault=True)
 def card(sim: Schedule) -> str:
     """A node loses a card, or has it again."""
     cluster = sim.platform.clusters[sim.some_cluster()]
@@ -262,7 +260,7 @@ def card(sim: Schedule) -> str:
     return f"{one.name} has {one.healthy} cards"
 
 
-@action(4, meanwhile=True, fault=True)
+@action(12, meanwhile=True, fault=True)
 def crash(sim: Schedule) -> str:
     """A renter's program ends and is started again."""
     pod = sim.some_pod()
@@ -272,7 +270,7 @@ def crash(sim: Schedule) -> str:
     return f"crash {sim.name('pod', pod[1].uid)}"
 
 
-@action(2, fault=True, meanwhile=True)
+@action(5, fault=True, meanwhile=True)
 def lose_pod(sim: Schedule) -> str:
     """The owner deletes a pod of ours by force, or the kubelet ends it."""
     pod = sim.some_pod()
@@ -287,7 +285,7 @@ def lose_pod(sim: Schedule) -> str:
     return f"lose {sim.name('pod', pod[1].uid)} evicted {evicted}"
 
 
-@action(1, fault=True)
+@action(2, fault=True)
 def stranger(sim: Schedule) -> str:
     """A pod with our label that we know nothing of, as after a restore: never to be touched."""
     number = sim.some_cluster()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from random import Random
 
@@ -66,6 +67,15 @@ class SimCluster:
     def after(self, delay: timedelta, happen: Callable[[], None]) -> None:
         self._order += 1
         heapq.heappush(self._due, (self.now + delay, self._order, happen))
+
+    def adopt(self, pods: Sequence[SimPod]) -> None:
+        """Pods as they were in another life, none of them under way to anything."""
+        for pod in pods:
+            own = replace(pod, labels=dict(pod.labels), main=dict(pod.main))
+            own.proven = list(pod.proven)
+            self.pods[own.namespace, own.name] = own
+            self.history.append(own)
+            self._version = max(self._version, own.version)
 
     # --- what the API server does ---------------------------------------------------------------
 

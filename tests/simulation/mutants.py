@@ -32,6 +32,7 @@ from provisioner.models import InstanceEvent
 from provisioner.reconcile import apply, claim, decide, orphans, steps
 from provisioner.reconcile.decide import Stay
 from provisioner.reconcile.steps import Result
+from tests.market import USD
 
 
 @dataclass(frozen=True)
@@ -111,12 +112,13 @@ def nobody_deletes(stack: Break) -> None:
     stack.nothing(orphans, "_delete")
 
 
-@mutant("I8 a live rental has its pod", others=0.0)
-def a_lost_pod_is_not_noticed(stack: Break) -> None:
+@mutant("I8 a live rental has its pod", calm=True, trouble=0.0, others=0.0)
+def live_pods_are_swept_and_not_missed(stack: Break) -> None:
+    stack.put(orphans, "_judge", lambda cluster, swept, at: list(swept.pods))
     stack.nothing(decide, "absent", Stay())
 
 
-@mutant("I8 never two pods for one rental", storm=0.7, trouble=0.0)
+@mutant("I8 never two pods for one rental", kill=0.8, trouble=0.0)
 def every_create_has_a_name_of_its_own(stack: Break) -> None:
     plain = steps.spec_of
 
@@ -273,6 +275,7 @@ def a_leg_is_forgotten(stack: Break) -> None:
 )
 def anybody_may_rent(stack: Break) -> None:
     stack.put(Purse, "available_micro", property(lambda self: 10**12))
+    stack.put(hold, "hold_for", lambda price, seconds: 1000 * USD)
 
 
 @mutant("R1 holds cover their rentals")
@@ -285,7 +288,10 @@ def the_hold_is_kept(stack: Break) -> None:
     stack.nothing(charge.billing, "end_rental")
 
 
-@mutant("I9 no credit without its payment")
+@mutant(
+    "I9 no credit without its payment",
+    "ALTER TABLE billing_payment DROP CONSTRAINT billing_payment_booked",
+)
 def a_payment_does_not_know_its_posting(stack: Break) -> None:
     plain = converge.settle_payment
 

@@ -80,7 +80,9 @@ class Platform:
         self.trace: list[str] = []
         self.violations: list[tuple[str, str]] = []
         self.began = clock.now
-        self.clusters = fresh_clusters(clock.now)
+        self.clusters = fresh_clusters(world)
+        for cluster in self.clusters:
+            cluster.advance(clock.now)
         self.weathers = [Weather() for _ in self.clusters]
         self.watches: list[Watch] = []
         self._ports: dict[Any, Port] = {}

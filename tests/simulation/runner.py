@@ -19,7 +19,7 @@ from tests.simulation.platform import Manner, Platform
 from tests.simulation.sandbox import Sandbox
 from tests.simulation.schedule import Outcome, Schedule
 from tests.simulation.seeding import Chance, Clock, Complaints, Seeds, seeded
-from tests.simulation.world import START, World, build
+from tests.simulation.world import World, build
 
 # Holds of minutes instead of hours, so that money runs out within a schedule.
 SHORT_HOLD, SHORT_REFILL = 120, 150
@@ -56,8 +56,9 @@ class Runner:
         seeds = Seeds(seed)
         Chance.begin(seeds)
         self._complaints.seen.clear()
-        offset = seeds.stream("start").uniform(0, 300)
-        self._clock.set(START + timedelta(seconds=60 + int(offset)))
+        # At most as long after the world's last full list as a meter stays open without another.
+        offset = seeds.stream("start").randrange(45_000)
+        self._clock.set(self._world.built_at + timedelta(milliseconds=offset))
         drawn = Manner(seeds.stream("manner"))
         for name, value in manner.items():
             setattr(drawn, name, value)

@@ -1,7 +1,8 @@
-"""The world that every schedule starts from: two clusters on sale, three organizations with credit.
+"""The world that every schedule starts from: two clusters on sale, three organizations with credit,
+two machines that run.
 
-Built once through the product's own code (inventory, full lists, publishing, top-ups) and then
-marked in the sandbox; a schedule begins by going back to the mark.
+Built once through the product's own code (inventory, full lists, publishing, top-ups, renting) and
+then marked in the sandbox; a schedule begins by going back to the mark.
 """
 
 from __future__ import annotations
@@ -14,22 +15,28 @@ from uuid import UUID
 from django.db import transaction
 
 from marketplace.catalog import publish
-from marketplace.models import DataCenter, Offer, Provider
+from marketplace.catalog.query import OfferQuery
+from marketplace.models import DataCenter, Offer, Provider, Rental
+from marketplace.rentals import start
+from marketplace.rentals.follow import follow
+from marketplace.rentals.order import RentOrder
 from provisioner.inventory.summary import refresh
 from provisioner.models import Cluster, ClusterLoop
-from provisioner.reconcile import node_loop, observe
-from tests.market import USD, Renter, make_renter
+from provisioner.reconcile import instance_loop, node_loop, observe
+from tests.market import H100, USD, Renter, make_renter
 from tests.simulation.cluster import SimCluster
+from tests.simulation.pods import SimPod
 from tests.simulation.port import Port, Weather
 from tests.simulation.seeding import Clock
 
 # Shortly before a full hour: every schedule may see one, at a moment that differs by its seed.
-START = datetime(2026, 3, 1, 11, 56, 0, tzinfo=UTC)
+START = datetime(2026, 3, 1, 11, 58, 50, tzinfo=UTC)
 NODES: tuple[tuple[tuple[str, int], ...], ...] = (
     (("north-1", 2), ("north-2", 2)),
     (("south-1", 4),),
 )
 REGIONS = ("north", "south")
+IMAGE = "docker.io/library/ubuntu@sha256:" + "1" * 64
 # Prime numbers of micro-units: every rounding shows.
 PRICES = (1_999_993, 2_499_997)
 # Plenty, some hours of one card, and one hour and a little.
@@ -38,15 +45,27 @@ CREDIT = (500 * USD, 12 * USD, 3 * USD)
 
 @dataclass(frozen=True)
 class World:
-    """What schedules refer to. ``clusters`` and NODES are in the same order."""
+    """What schedules refer to. ``clusters``, ``pods`` and NODES are in the same order.
+
+    ``rentals``: public ids of what runs, with their renters. ``built_at``: the clock then.
+    """
 
     renters: tuple[Renter, ...]
     clusters: tuple[Cluster, ...]
-    owner: Renter
+    pods: tuple[tuple[SimPod, ...], ...]
+    rentals: dict[str, Renter]
+    built_at: datetime
 
 
-def fresh_clusters(start: datetime) -> list[SimCluster]:
+def fresh_clusters(world: World) -> list[SimCluster]:
     """The clusters in memory as the tables know them at the mark."""
+    clusters = _empty_clusters(world.built_at)
+    for cluster, pods in zip(clusters, world.pods, strict=True):
+        cluster.adopt(pods)
+    return clusters
+
+
+def _empty_clusters(start: datetime) -> list[SimCluster]:
     return [SimCluster(number, nodes, start) for number, nodes in enumerate(NODES)]
 
 
@@ -65,7 +84,8 @@ def build(clock: Clock, serving: dict[UUID, Port]) -> World:
         for region in REGIONS
     ]
     clusters = [_cluster(provider, place, START) for place in places]
-    for row, simulated in zip(clusters, fresh_clusters(START), strict=True):
+    machines = _empty_clusters(START)
+    for row, simulated in zip(clusters, machines, strict=True):
         serving[row.pk] = Port(simulated, Weather(), Random(0), lambda verb, what: None)
     node_loop.run()
     clock.advance(timedelta(seconds=1))
@@ -76,7 +96,41 @@ def build(clock: Clock, serving: dict[UUID, Port]) -> World:
     renters = tuple(
         make_renter(f"Org {number}", credit=credit) for number, credit in enumerate(CREDIT)
     )
-    return World(renters, tuple(clusters), owner)
+    rentals = dict(_rent(renter) for renter in renters[:2])
+    _until_running(clock, machines)
+    pods = tuple(tuple(cluster.history) for cluster in machines)
+    return World(renters, tuple(clusters), pods, rentals, clock.now)
+
+
+def _rent(renter: Renter) -> tuple[str, Renter]:
+    """One card in the first cluster, without an end."""
+    order = RentOrder(
+        requirement=OfferQuery(accelerator=(H100,), gpus=1, region=REGIONS[0]),
+        image=IMAGE,
+        ssh=False,
+        no_limit=True,
+    )
+    made: list[str] = []
+
+    def render(rental: Rental) -> tuple[int, dict[str, str]]:
+        made.append(rental.public_id)
+        return 202, {}
+
+    start.rent(acting=renter.principal, order=order, claim=None, render=render)
+    return made[0], renter
+
+
+def _until_running(clock: Clock, machines: list[SimCluster]) -> None:
+    for _ in range(10):
+        clock.advance(timedelta(seconds=4))
+        for cluster in machines:
+            cluster.advance(clock.now)
+        instance_loop.run()
+        observe.run()
+        follow()
+        if not Rental.objects.exclude(state=Rental.State.RUNNING).exists():
+            return
+    raise RuntimeError("the first machines do not run: the world itself is broken")
 
 
 def _cluster(provider: Provider, place: DataCenter, now: datetime) -> Cluster:
