@@ -91,7 +91,8 @@ class Runner:
 def ready() -> Iterator[Runner]:
     """A runner in the present database, which is left as it was found."""
     app.loader.import_default_modules()
-    clock, serving = Clock(), {}
+    clock = Clock()
+    serving: dict[UUID, Any] = {}
     runner: list[Runner] = []
 
     def send(task: str) -> None:

@@ -30,8 +30,8 @@ STEPS = ((4, 8), (9, 16), (17, 40))
 OFTEN = (6, 3, 1)
 # Quiet rounds in seconds: dense at first, where claims expire and clusters come back.
 ROUNDS = (5, 10, 20, 20, 20, 20, 25, *[20] * 12, *[55] * 12)
-# What a calm schedule may leave uncharged of each ready stretch: two full lists at either end.
-UNBILLED = timedelta(seconds=100)
+# What a calm schedule may leave uncharged of each ready stretch: until the first list that sees it.
+UNBILLED = timedelta(seconds=60)
 
 
 @dataclass

@@ -24,7 +24,7 @@ import kernel.clock
 import kernel.ids
 from config.celery import app
 from provisioner.kube.api import Connections
-from provisioner.reconcile import instance_loop, node_loop, observe, orphans, pool, tokens
+from provisioner.reconcile import claim, instance_loop, node_loop, observe, orphans, pool, tokens
 
 Json = dict[str, Any]
 
@@ -118,12 +118,12 @@ class Complaints:
         raise structlog.DropEvent
 
 
-def _in_order(claim: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
+def _in_order(plain: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
     """Rows that are due at the same moment come in any order from PostgreSQL: take them by key;
     which is worked at first the seed decides."""
 
     def claimed(*args: Any, **named: Any) -> list[Any]:
-        rows = claim(*args, **named)
+        rows = plain(*args, **named)
         return sorted(rows, key=lambda row: str(row.pk if hasattr(row, "pk") else row.cluster.pk))
 
     return claimed
@@ -165,11 +165,11 @@ def seeded(
         stack.enter_context(mock.patch.object(app, "send_task", lambda task, **_: send(task)))
         # Every row that is due at once, so that a limit never cuts among equals.
         stack.enter_context(mock.patch.object(instance_loop, "PER_CLUSTER", pool.THREADS))
-        claim = _in_order(instance_loop.claim_instances)
-        stack.enter_context(mock.patch.object(instance_loop, "claim_instances", claim))
+        one_by_one = _in_order(claim.claim_instances)
+        stack.enter_context(mock.patch.object(instance_loop, "claim_instances", one_by_one))
         for module in (observe, node_loop, orphans, tokens):
             stack.enter_context(
-                mock.patch.object(module, "claim_loops", _in_order(module.claim_loops))
+                mock.patch.object(module, "claim_loops", _in_order(claim.claim_loops))
             )
         stack.enter_context(_heard(complaints))
         state = random.getstate()
