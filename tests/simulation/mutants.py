@@ -228,7 +228,7 @@ def a_second_less_is_charged(stack: Break) -> None:
 
 @mutant("I3 ready seconds are charged", calm=True, trouble=0.0, hints_lost=0.0)
 def nothing_is_charged(stack: Break) -> None:
-    stack.nothing(provisioner, "chargeable", [])
+    stack.nothing(billing, "post_usage", 0)
 
 
 @mutant("I13 nothing charged after an acknowledged stop or before ready", trouble=0.0)
