@@ -1,8 +1,10 @@
-"""Long campaigns as commands of their own: `make bench`, `make torture`.
+"""Long campaigns as commands of their own: `make bench`, `make torture`, `make simulate`.
 
 bench     every benchmark of bench/ against a fresh, migrated PostgreSQL with durable writes; each
           ends with a line of JSON that names figure, floor and ratio
 torture   the races and the fault tests with many rounds: N=50 by default
+simulate  N=1000 seeded schedules of the whole product in one process (docs/simulation.md); SEED=
+          chooses them, ONLY= repeats one; the last line is JSON
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ TIMEOUT_S = 3000
 
 def main(name: str) -> int:
     """The highest exit status of what ran."""
-    campaigns = {"bench": _bench, "torture": _torture}
+    campaigns = {"bench": _bench, "torture": _torture, "simulate": _simulate}
     if name not in campaigns:
         raise fail(f"no campaign {name!r}; there are {', '.join(campaigns)}")
     with (
@@ -50,6 +52,10 @@ def _torture(env: dict[str, str]) -> int:
     env["ROUNDS"] = env.get("N", ROUNDS)
     suites = ["tests/races", "tests/faults"]
     return _run([sys.executable, "-m", "pytest", "-q", "--timeout", str(TIMEOUT_S), *suites], env)
+
+
+def _simulate(env: dict[str, str]) -> int:
+    return _run([sys.executable, "-m", "tests.simulation"], env)
 
 
 def _run(command: list[str], env: dict[str, str]) -> int:

@@ -30,7 +30,7 @@ TESTS = ROOT / "tests"
 # What fails fastest and explains most comes first; what needs whole clusters or a browser last.
 SUITES = (
     *("unit", "house", "golden", "contract", "area", "flows"),
-    *("races", "faults", "live", "browser"),
+    *("races", "faults", "simulation", "live", "browser"),
 )
 
 # pytest's fixtures stop whole stacks after Ctrl-C; then its guard kills what is left.
