@@ -50,6 +50,8 @@ def _burn(org_ref: UUID, spendable: int) -> tuple[int, datetime | None]:
         for meter in RentalMeter.objects.filter(org_ref=org_ref, running_since__isnull=False)
     ]
     burn = sum(rental.price_micro_h for rental in running)
+    if not running:
+        return burn, None  # the usual answer of a list needs no clock
     return burn, lasts_until(running, spendable_micro=spendable, at=now())
 
 

@@ -14,7 +14,7 @@ from django.urls import path
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from kernel.errors import NotFound, Refusal
+from kernel.errors import Refusal
 from marketplace.accounts.access import Principal
 from marketplace.http.portal.base import is_htmx, once_to, page, piece, show, status_of
 from marketplace.models import Rental
@@ -102,8 +102,6 @@ ACTIONS: Final[dict[str, Action]] = {
 @page(scope="rentals:write")
 def confirm(request: HttpRequest, principal: Principal, rental: str, action: str) -> HttpResponse:
     """GET: the consequences, in a dialog or on a page. POST: the deed."""
-    if action not in ACTIONS:
-        raise NotFound("page")
     refusal = None
     if request.method == "POST":
         try:
@@ -140,4 +138,4 @@ def _context(rental: Rental, action: str) -> dict[str, Any]:
     }
 
 
-urls = [path("rentals/<str:rental>/<str:action>", confirm)]
+urls = [path(f"rentals/<str:rental>/{name}", confirm, {"action": name}) for name in ACTIONS]
