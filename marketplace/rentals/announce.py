@@ -12,6 +12,16 @@ from marketplace.rentals.present import describe
 from marketplace.webhooks.events import emit
 
 
+def announce_notice(rental: Rental, *, notice: str) -> None:
+    """Emit ``notice.<notice>`` for the interruption it shows; joins the transaction."""
+    emit(
+        organization=rental.organization_id,
+        type=f"notice.{notice}",
+        object=lambda: describe(rental),
+        cause=f"{rental.public_id}:{rental.version}",
+    )
+
+
 def announce(rental: Rental, *, seq: int) -> None:
     """Emit ``rental.<state>`` for the rental's event number ``seq``; joins the transaction."""
     emit(

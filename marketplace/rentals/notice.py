@@ -18,6 +18,7 @@ from billing import facade as billing
 from kernel.clock import AppNow, now
 from kernel.text import rfc3339
 from marketplace.models import Rental
+from marketplace.rentals.announce import announce_notice
 from marketplace.rentals.reasons import actor_of
 from marketplace.rentals.state import DEGRADED, INTERRUPTING, RUNNING
 from marketplace.rentals.timeline import move
@@ -52,6 +53,7 @@ def give(rental: Rental, reason: str, *, at: datetime) -> None:
         text=_TEXTS[reason].format(at=rfc3339(at)),
         evidence={"interrupt_at": rfc3339(at)},
     )
+    announce_notice(rental, notice=reason)
 
 
 def withdraw(rental: Rental, reason: str, *, text: str) -> bool:

@@ -15,7 +15,7 @@ from django.db import connection, transaction
 
 from billing import facade as billing
 from kernel.ids import parse
-from marketplace.models import Rental, RentalEvent
+from marketplace.models import Rental, RentalEvent, WebhookEvent
 from marketplace.rentals import charge as charging
 from marketplace.rentals import follow as following
 from marketplace.rentals import notice as noticing
@@ -383,6 +383,8 @@ def test_a_top_up_in_time_withdraws_the_notice(clock):
 
 
 def test_the_end_date_is_announced_and_moving_it_withdraws_that(world):
+    hook = {"url": "https://93.184.215.14/hook", "event_types": ["notice.*"]}
+    assert world.renter.call("POST", "/webhooks", hook)[0] == 201
     world.run()
     following.follow()
     end = NOON + timedelta(hours=2)
@@ -392,6 +394,8 @@ def test_the_end_date_is_announced_and_moving_it_withdraws_that(world):
         noticing.announce()
         assert world.show()["state"] == state
     assert world.show()["interrupt_at"] == "2026-03-01T14:00:00Z"
+    (told,) = WebhookEvent.objects.all()
+    assert told.type == "notice.end_date"
     body = {"action": "extend", "hours": "1.5"}
     status, shown = world.renter.call("POST", f"{world.path}/actions", body)
     assert (status, shown["state"], shown["expires_at"]) == (202, "running", "2026-03-01T15:30:00Z")
