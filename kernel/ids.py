@@ -46,6 +46,7 @@ PREFIXES: dict[str, str] = {
     "transaction": "txn",
     "listing": "ofr",
     "correlation": "err",
+    "switch": "swi",
 }
 
 

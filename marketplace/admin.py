@@ -116,3 +116,4 @@ _register(
     search=("actor", "object"),
 )
 _register(models.EmailToken, ("user", "purpose", "created_at", "sent_at", "used_at", "attempts"))
+_register(models.Switch, ("name", "cluster_ref", "on_at", "on_by", "off_at"), filters=("name",))

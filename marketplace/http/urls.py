@@ -13,6 +13,7 @@ from marketplace.http.api import (
     catalog,
     description,
     entry,
+    oncall,
     provider,
     rentals,
     secrets,
@@ -33,6 +34,7 @@ _API = [
     *provider.urls,
     *staff.urls,
     *brakes.urls,
+    *oncall.urls,
     *description.urls,
 ]
 

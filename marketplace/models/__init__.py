@@ -15,6 +15,7 @@ from marketplace.models.organization import (
 from marketplace.models.provider import DataCenter, Provider
 from marketplace.models.rental import Quote, Rental, RentalEvent
 from marketplace.models.secret import RegistryCredential, Secret
+from marketplace.models.switch import Switch
 
 __all__ = [
     "ApiKey",
@@ -35,6 +36,7 @@ __all__ = [
     "RentalEvent",
     "Secret",
     "SshKey",
+    "Switch",
     "Template",
     "User",
 ]
