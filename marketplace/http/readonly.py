@@ -13,7 +13,8 @@ from typing import Any, Final
 from django.http import HttpRequest, HttpResponse
 
 from marketplace.accounts import switches
-from marketplace.http.api.base import CHANGING, ApiView
+from marketplace.http.api.base import ApiView
+from marketplace.http.api.schema import CHANGING
 from marketplace.http.portal.base import principal_in, refused
 
 _OPEN: Final = frozenset(

@@ -38,7 +38,7 @@ from marketplace.accounts.idempotency import (
 )
 from marketplace.http import ratelimit
 from marketplace.http.api.paging import keyset_page, listed_page, parse_limit
-from marketplace.http.api.schema import OperationSchema
+from marketplace.http.api.schema import CHANGING, OperationSchema
 from marketplace.http.problems import flatten, rate_limited
 
 M = TypeVar("M", bound=Model)
@@ -47,8 +47,6 @@ T = TypeVar("T")
 # Reads one query value; raises ValueError with a sentence when it is not of its kind.
 Parse = Callable[[str], Any]
 _PAGING = ("cursor", "limit")
-# Methods that may change something.
-CHANGING = frozenset({"POST", "PATCH", "PUT", "DELETE"})
 
 
 class StrictJsonParser(BaseParser):
