@@ -65,15 +65,18 @@ def _key(rental: Rental) -> Iterator[Fact]:
         yield Fact(used or rental.created_at, "key", "", text)
 
 
-def _row(rental: Rental) -> Iterator[Fact]:
+def _order(rental: Rental) -> Iterator[Fact]:
     price = f"{format_micro(rental.price_micro_h)} {rental.currency}/h"
     ordered = _said(
         f"ordered by {public('user', rental.created_by_id)} of {rental.organization.public_id}:",
         f"{rental.gpus} x {rental.accelerator}, {price}, offer {rental.offer.public_id} of",
         f"{rental.offer.provider.public_id}, image {rental.image}",
     )
+    yield Fact(rental.created_at, "rental", rental.public_id, ordered)
+
+
+def _course(rental: Rental) -> Iterator[Fact]:
     name = rental.public_id
-    yield Fact(rental.created_at, "rental", name, ordered)
     reached = (
         (rental.queued_at, "waits for cards since"),
         (rental.ready_at, "first proven ready"),
@@ -166,7 +169,7 @@ def _audit(rental: Rental) -> Iterator[Fact]:
 # In the order of cause and effect.
 _SOURCES: Final[tuple[Callable[[Rental], Iterator[Fact]], ...]] = (
     _key,
-    _row,
+    _order,
     _audit,
     _slots,
     _instances,
@@ -175,4 +178,5 @@ _SOURCES: Final[tuple[Callable[[Rental], Iterator[Fact]], ...]] = (
     _intervals,
     _events,
     _usage,
+    _course,
 )

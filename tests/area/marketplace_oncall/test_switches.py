@@ -274,7 +274,7 @@ def test_pages_show_and_refuse_with_the_reason(db: None) -> None:
     client = Client()
     user = people.sign_up("ada@example.com")
     turn("read_only")
-    entered = client.post("/sign-in", {"username": user.email, "password": people.PASSWORD})
+    entered = client.post("/sign-in", {"email": user.email, "password": people.PASSWORD})
     assert entered.status_code in {302, 303}
     assert client.get("/rentals").status_code == 200
     refused = client.post("/billing/topups", {"amount": "25", "idempotency_key": "k"})

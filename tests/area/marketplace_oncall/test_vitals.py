@@ -159,7 +159,8 @@ def test_proven_hours_that_are_not_charged(yard: Yard) -> None:
 
 def test_a_closed_interval_is_late_from_its_end(yard: Yard) -> None:
     row = settled(yard, state=InstanceState.READY.value)
-    ended = {"closed_at": ago(minutes=6), "good_until": ago(minutes=6), "close_reason": "x"}
+    end = ago(minutes=6)
+    ended = {"closed_at": end, "good_until": end, "close_reason": "x"}
     interval(row, **ended, charged_to=ago(minutes=8))
     assert raised() == {}
     assert 300 < measured("intervals_unfinished_age").value < 420
@@ -241,7 +242,7 @@ def test_the_number_of_questions_is_fixed(yard: Yard) -> None:
         everything()
     for _ in range(2):
         row = settled(make_yard())
-        assert move(row, to=InstanceState.STOPPING, reason="host_lost")
+        assert move(row, to=InstanceState.STOPPING, reason="host_lost", at=now())
     with CaptureQueriesContext(connection) as more:
         everything()
     assert len(few) == len(more)
