@@ -117,7 +117,7 @@ def seed(count: int) -> None:
 
 def _supply(place: DataCenter) -> tuple[list[NodeShare], list[Namespace], Offer]:
     present = now()
-    shares, namespaces, group = [], [], None
+    shares, namespaces = [], []
     for number in range(CLUSTERS):
         cluster = Cluster.objects.create(
             name=f"bench-{number}", provider_ref=place.provider_id, datacenter_ref=place.id,
@@ -137,7 +137,7 @@ def _supply(place: DataCenter) -> tuple[list[NodeShare], list[Namespace], Offer]
         shares.append(NodeShare.objects.create(node=node, group=group, resource_name="r"))
         namespaces.append(Namespace.objects.create(cluster=cluster, name="bench"))
     offer = Offer.objects.create(
-        provider=place.provider, datacenter=place, group=group, ownership="partner", region="r",
+        provider=place.provider, datacenter=place, group=shares[0].group, ownership="partner", region="r",
         country="DE",
     )  # fmt: skip
     return shares, namespaces, offer

@@ -76,7 +76,7 @@ class FactOut(Shown):
     """One thing known of a rental."""
 
     at = serializers.DateTimeField()
-    source = serializers.CharField()
+    source = serializers.CharField()  # type: ignore[assignment]  # a field, not the option
     id = serializers.CharField()
     text = serializers.CharField()
 

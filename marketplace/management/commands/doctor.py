@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any, ClassVar
+from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
@@ -14,7 +14,7 @@ from marketplace.oncall.doctor import STATUS, Finding, examine, worst
 class Command(BaseCommand):
     help = "Check what the platform stands on, its set-up, its vital signs. Status 0, 1 or 2."
     # The doctor says itself what is wrong with the set-up; a refusal to start would hide the rest.
-    requires_system_checks: ClassVar[list[str]] = []
+    requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="one JSON list instead of lines")

@@ -211,8 +211,12 @@ def test_a_quote_from_before_does_not_get_in(supply: Supply, renter: Renter) -> 
 @pytest.mark.django_db
 def test_charging_and_funds_do_nothing_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(charging.provisioner, "chargeable", lambda **_: asked.append("c") or [])
-    monkeypatch.setattr(charging.billing, "exhausted", lambda **_: asked.append("f") or [])
+
+    def ask(name: str) -> Any:
+        return lambda **_: asked.append(name) or []  # type: ignore[func-returns-value]
+
+    monkeypatch.setattr("provisioner.facade.chargeable", ask("c"))
+    monkeypatch.setattr("billing.facade.exhausted", ask("f"))
     turn("stop_charging")
     before = held("charge")
     assert (charging.charge(), charging.funds(), asked) == (0, 0, [])
