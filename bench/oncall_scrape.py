@@ -137,8 +137,8 @@ def _supply(place: DataCenter) -> tuple[list[NodeShare], list[Namespace], Offer]
         shares.append(NodeShare.objects.create(node=node, group=group, resource_name="r"))
         namespaces.append(Namespace.objects.create(cluster=cluster, name="bench"))
     offer = Offer.objects.create(
-        provider=place.provider, datacenter=place, group=shares[0].group, ownership="partner", region="r",
-        country="DE",
+        provider=place.provider, datacenter=place, group=shares[0].group,
+        ownership="partner", region="r", country="DE",
     )  # fmt: skip
     return shares, namespaces, offer
 
