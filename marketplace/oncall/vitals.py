@@ -32,11 +32,12 @@ MOVING = (
 
 def everything() -> list[Vital]:
     """All vital signs, in a fixed order."""
-    return [*provisioner.vitals(), *billing.vitals(), *_rentals(), *_accounts(), *_switches()]
-
-
-def _rentals() -> list[Vital]:
     present = now()
+    own = [*_rentals(present), *_accounts(present), *_switches(present)]
+    return [*provisioner.vitals(), *billing.vitals(), *own]
+
+
+def _rentals(present: datetime) -> list[Vital]:
     waiting = Rental.objects.filter(state__in=states.WAITING).aggregate(
         count=Count("id"), oldest=Min("queued_at")
     )
@@ -57,8 +58,7 @@ def _rentals() -> list[Vital]:
     ]
 
 
-def _accounts() -> list[Vital]:
-    present = now()
+def _accounts(present: datetime) -> list[Vital]:
     unsealed, oldest_entry = audit.unsealed()
     unsent, oldest_mail = mail.unsent()
     return [
@@ -69,8 +69,7 @@ def _accounts() -> list[Vital]:
     ]
 
 
-def _switches() -> list[Vital]:
-    present = now()
+def _switches(present: datetime) -> list[Vital]:
     text = "Since a switch is on"
     return [
         Vital(
