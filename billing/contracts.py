@@ -206,3 +206,21 @@ class UnknownObjectView:
     claimed_ref: UUID
     first_seen_at: datetime
     last_seen_at: datetime
+
+
+@dataclass(frozen=True)
+class HoldMoveView:
+    """A move between a tenant's balance and the hold of one rental; negative: given back."""
+
+    txn_id: UUID
+    kind: str  # hold, hold_refill, hold_release
+    at: datetime
+    amount_micro: int
+
+
+@dataclass(frozen=True)
+class StripeMode:
+    """Which Stripe the platform talks to."""
+
+    kind: str  # live, test, unknown
+    own_address: bool  # Stripe's own, not a stand-in's

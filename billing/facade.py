@@ -16,11 +16,13 @@ from billing.contracts import (
     CardSetupView,
     ChargeView,
     EarningsView,
+    HoldMoveView,
     HoldView,
     InvoiceView,
     LastingView,
     PaymentMethodView,
     PriceTerms,
+    StripeMode,
     TopUpView,
     TransactionView,
     UnknownObjectView,
@@ -30,16 +32,20 @@ from billing.invoicing import close_period as _close
 from billing.invoicing import reads as _invoices
 from billing.ledger import invariants as _invariants
 from billing.ledger import statement as _statement
+from billing.metering import history as _history
 from billing.metering import hold as _hold
 from billing.metering import reads as _reads
 from billing.metering import runway as _runway
 from billing.metering import sweep as _sweep
 from billing.metering import usage as _usage
+from billing.metering import vitals as _vitals
 from billing.payments import cards as _cards
+from billing.payments import mode as _mode
 from billing.payments import tenants as _tenants
 from billing.payments import topup as _topup
 from billing.payments import unknown as _unknown
 from billing.payments import webhook as _webhook
+from kernel.vitals import Vital
 
 
 def open_tenant(*, org_ref: UUID, email: str, name: str) -> None:
@@ -225,3 +231,18 @@ def unknown_objects() -> list[UnknownObjectView]:
 def look_before_sending() -> int:
     """In a transaction, after a restore: waiting intents look at Stripe first; how many."""
     return _unknown.look_before_sending()
+
+
+def vitals() -> list[Vital]:
+    """How billing fares: what waits for Stripe, or came from it and is not applied."""
+    return _vitals.vitals()
+
+
+def stripe_mode() -> StripeMode:
+    """Which Stripe the platform is set to talk to."""
+    return _mode.stripe_mode()
+
+
+def hold_moves(*, rental_ref: UUID) -> list[HoldMoveView]:
+    """What was held for a rental and given back, oldest first."""
+    return _history.hold_moves(rental_ref=rental_ref)

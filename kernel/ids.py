@@ -47,6 +47,7 @@ PREFIXES: dict[str, str] = {
     "transaction": "txn",
     "listing": "ofr",
     "correlation": "err",
+    "switch": "swi",
 }
 
 

@@ -130,3 +130,4 @@ _register(
     ("id", "event", "endpoint", "state", "reason", "attempts", "next_at", "response_code"),
     filters=("state", "reason"),
 )
+_register(models.Switch, ("name", "cluster_ref", "on_at", "on_by", "off_at"), filters=("name",))

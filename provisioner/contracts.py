@@ -353,3 +353,32 @@ class LogText:
             "taken_at": rfc3339(self.taken_at),
             "stream_url": None,
         }
+
+
+@dataclass(frozen=True)
+class SlotHoldView:
+    """A card that is or was held for a rental; ``number`` is the seat on its node."""
+
+    instance_id: UUID
+    slot_id: UUID
+    node: str
+    number: int
+    from_at: datetime
+    to_at: datetime | None
+
+
+@dataclass(frozen=True)
+class IntervalView:
+    """An interval in which the cards were proven ready, and how far it is charged."""
+
+    interval_id: UUID
+    instance_id: UUID
+    pod_uid: str
+    gpus: int
+    opened_at: datetime
+    closed_at: datetime | None
+    close_reason: str | None
+    good_until: datetime | None
+    charged_to: datetime
+    settled: bool
+    proof: dict[str, Any]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
+from kernel.vitals import Vital
 from provisioner.clusters import addresses, register, views
 from provisioner.contracts import (
     Accelerator,
@@ -23,17 +24,20 @@ from provisioner.contracts import (
     Fault,
     GroupView,
     InstanceView,
+    IntervalView,
     LogText,
     NodeView,
     PlacementRequest,
     Plan,
     PodOrder,
     ReadyView,
+    SlotHoldView,
     SlotView,
     UnknownPodView,
 )
 from provisioner.instances import brakes as _brakes
-from provisioner.instances import events, lease, logs, meter, release
+from provisioner.instances import events, history, lease, logs, meter, release
+from provisioner.instances import vitals as _vitals
 from provisioner.instances.reserve import reserve as _reserve
 from provisioner.inventory import accelerators as registry
 from provisioner.placement import inventory as _inventory
@@ -277,3 +281,26 @@ def is_settled(*, rental_ref: UUID) -> bool:
 def evidence(*, interval_id: UUID, from_at: datetime, to_at: datetime) -> Evidence:
     """The observations that justify a charged window."""
     return meter.evidence(interval_id=interval_id, from_at=from_at, to_at=to_at)
+
+
+# --- for people on call -----------------------------------------------------------------------
+
+
+def vitals() -> list[Vital]:
+    """How the provisioner fares: ages and counts of what is unfinished."""
+    return _vitals.vitals()
+
+
+def token_opens() -> bool | None:
+    """Whether the present sealing key opens the newest cluster's token; None without a cluster."""
+    return register.newest_token_opens()
+
+
+def slot_holds(*, rental_ref: UUID) -> list[SlotHoldView]:
+    """Every card that is or was held for a rental, oldest first."""
+    return history.holds(rental_ref=rental_ref)
+
+
+def intervals(*, rental_ref: UUID) -> list[IntervalView]:
+    """Every interval in which a rental's cards were proven ready, oldest first."""
+    return history.intervals(rental_ref=rental_ref)

@@ -50,6 +50,14 @@ class Transaction(models.Model):
     at = models.DateTimeField(db_default=AppNow())
 
     class Meta:
+        indexes = [
+            # The unique constraint below finds all other moves of a rental's hold.
+            models.Index(
+                fields=["cause_id"],
+                condition=Q(kind=TransactionKind.HOLD_REFILL),
+                name="billing_refill_of",
+            )
+        ]
         constraints = [
             # A hold is refilled many times for one rental; all else happens once per cause and
             # round.

@@ -60,7 +60,9 @@ class StripeCall(models.Model):
 
     class Meta:
         indexes = [
-            models.Index(fields=["next_at"], condition=Q(state="pending"), name="billing_call_due")
+            models.Index(fields=["next_at"], condition=Q(state="pending"), name="billing_call_due"),
+            # A handful at most, among all intents there ever were: each waits for a person.
+            models.Index(fields=["id"], condition=Q(state="stuck"), name="billing_call_stuck"),
         ]
 
     def __str__(self) -> str:

@@ -13,11 +13,12 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
+from django.db.models import Count, Min
 
 from kernel.clock import now
 from marketplace.accounts.access import Principal
@@ -30,6 +31,8 @@ _BATCH = 500
 _FIRST = bytes(32)
 # Rows become visible out of id order; one older than this without a seal is a fault.
 UNSEALED_LIMIT = timedelta(seconds=60)
+# Requests and loops commit within seconds; this is far beyond all of them.
+_LONGEST_TRANSACTION = timedelta(minutes=10)
 
 
 def record(
@@ -81,9 +84,28 @@ def digest(prev: bytes, seq: int, entry: AuditEntry) -> bytes:
     return hashlib.sha256(prev + content.encode()).digest()
 
 
-def unsealed() -> int:
-    """Rows that are not chained yet; an old one means that the sealer is not running."""
-    return AuditEntry.objects.filter(seal=None).count()
+def unsealed() -> tuple[int, datetime | None]:
+    """How many rows are not chained yet, and the time of the oldest; an old one means that the
+    sealer is not running. Looks behind the chain's end only: the cost is that of what waits."""
+    tail = AuditSeal.objects.order_by("-seq").values_list("entry_id", flat=True).first()
+    waiting = AuditEntry.objects.filter(seal=None)
+    if tail is not None:
+        waiting = waiting.filter(id__gte=_shortly_before(tail))
+    found = waiting.aggregate(count=Count("id"), oldest=Min("ts"))
+    return found["count"], found["oldest"]
+
+
+def _shortly_before(entry: UUID) -> UUID:
+    """An id as old as the longest transaction that may still commit an older row: ids begin with
+    their milliseconds."""
+    millis = (entry.int >> 80) - int(_LONGEST_TRANSACTION.total_seconds() * 1000)
+    return UUID(int=max(millis, 0) << 80)
+
+
+def about(*, object: str, organization_ref: UUID | None) -> list[AuditEntry]:
+    """What was done with one object of an organization, oldest first."""
+    rows = AuditEntry.objects.filter(organization_ref=organization_ref, object=object)
+    return list(rows.order_by("id"))
 
 
 def seal() -> int:

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -116,6 +116,12 @@ def stored(claim: Claim) -> Rendered | None:
         organization_ref=claim.organization_ref, key=claim.key
     ).first()
     return _answered(row, claim) if row else None
+
+
+def used_at(*, organization_ref: UUID, key: str) -> datetime | None:
+    """When this key was used; None when it never was, or is forgotten for its age."""
+    rows = IdempotencyKey.objects.filter(organization_ref=organization_ref, key=key)
+    return rows.values_list("created_at", flat=True).first()
 
 
 def encode(value: Any) -> bytes:

@@ -7,15 +7,16 @@ then is the row marked sent. A crash in between sends the mail twice; it is neve
 from __future__ import annotations
 
 import smtplib
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 from django.conf import settings
 from django.core.mail import send_mail
 from django.db import transaction
+from django.db.models import Count, Min
 from django.template.loader import render_to_string
 
-from kernel.clock import now
+from kernel.clock import AppNow, now
 from marketplace.accounts.tokens import proof
 from marketplace.models import EmailToken
 
@@ -48,9 +49,11 @@ def deliver() -> int:
     return sent
 
 
-def unsent() -> int:
-    """Mails that are ordered, still of use, and not sent."""
-    return EmailToken.objects.filter(sent_at=None, used_at=None).count()
+def unsent() -> tuple[int, datetime | None]:
+    """Mails that are ordered, still of use, and not sent: how many, and the oldest order's time."""
+    waiting = EmailToken.objects.filter(sent_at=None, used_at=None, expires_at__gt=AppNow())
+    found = waiting.aggregate(count=Count("id"), oldest=Min("created_at"))
+    return found["count"], found["oldest"]
 
 
 def _take() -> list[EmailToken]:

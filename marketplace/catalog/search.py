@@ -18,6 +18,7 @@ from kernel.ids import BadId
 from kernel.ids import parse as parse_id
 from kernel.money import CURRENCY, format_micro
 from kernel.text import rfc3339
+from marketplace.accounts import switches
 from marketplace.catalog.needs import MIB_PER_GIB, whole_gib
 from marketplace.catalog.query import OfferQuery
 from marketplace.catalog.query import parse as parse_query
@@ -147,7 +148,10 @@ def describe(row: OfferRow, registry: Mapping[str, Accelerator]) -> dict[str, An
 def on_sale_now(offer: Offer) -> bool:
     """Whether the loaded offer can be rented at all; the end date is the query's matter."""
     approved = offer.provider.state == Provider.State.APPROVED
-    return offer.state == Offer.State.ACTIVE and approved and bool(offer.group.listed_ok)
+    listed = bool(offer.group.listed_ok)
+    if not (offer.state == Offer.State.ACTIVE and approved and listed):
+        return False
+    return offer.group.cluster_id not in switches.stopped_clusters()
 
 
 def amount(value: int, unit: int) -> int | float:

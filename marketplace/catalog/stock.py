@@ -14,6 +14,7 @@ from django.db.models.functions import Cast, Greatest
 from django.db.models.lookups import GreaterThanOrEqual
 
 from kernel.clock import AppNow
+from marketplace.accounts import switches
 from marketplace.catalog.needs import MIB_PER_GIB
 from marketplace.catalog.query import OfferQuery, cuda_x100
 from marketplace.models import Offer, Provider
@@ -25,8 +26,10 @@ STORAGE: Final = "none"
 
 
 def on_sale() -> QuerySet[Offer]:
-    """Active offers of approved owners whose cluster is ready and that have not ended."""
+    """Active offers of approved owners whose cluster is ready and takes new rentals, and that have
+    not ended."""
     return Offer.objects.filter(
+        ~switches.stopped_now(),
         Q(ends_at__isnull=True) | Q(ends_at__gt=AppNow()),
         state=Offer.State.ACTIVE,
         provider__state=Provider.State.APPROVED,

@@ -6,33 +6,24 @@ not take the process out of rotation: what is accepted then is done seconds late
 
 from __future__ import annotations
 
-import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from django.conf import settings
-from django.db import connection
-from django.db.utils import DatabaseError, InterfaceError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
-from redis import Redis
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-from redis.retry import Retry
 
 from kernel.clock import now
-from marketplace.accounts import audit, mail
+from kernel.vitals import Vital
+from marketplace.oncall import probes
+from marketplace.oncall.alarms import Level, Reading, judge
+from marketplace.oncall.probes import Probe
+from marketplace.oncall.vitals import everything
 from marketplace.rentals import read
 from provisioner import facade as provisioner
 from provisioner.contracts import ClusterState
-
-# One probe may take this long in all: probes come every few seconds and must not pile up.
-_BROKER_TIMEOUT_S = 0.3
-_DATABASE_TIMEOUT_MS = 1000
 
 
 @require_safe
@@ -41,54 +32,8 @@ def healthz(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"status": "ok"})
 
 
-class Probe:
-    """A check that remembers when it last succeeded, in this process."""
-
-    def __init__(self, check: Callable[[], None], errors: tuple[type[Exception], ...]) -> None:
-        self._check = check
-        self._errors = errors
-        self._lock = threading.Lock()
-        self._last_ok: float | None = None
-
-    def result(self) -> dict[str, Any]:
-        """``{"ok", "age_seconds", "error"}``; age: since it last succeeded, None if never."""
-        error = None
-        try:
-            self._check()
-        except self._errors as failure:
-            error = type(failure).__name__  # the text may hold an address or a password
-        with self._lock:
-            if error is None:
-                self._last_ok = time.monotonic()
-            last = self._last_ok
-        age = None if last is None else round(time.monotonic() - last, 1)
-        return {"ok": error is None, "age_seconds": age, "error": error}
-
-
-def _ask_database() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(f"SET statement_timeout = {_DATABASE_TIMEOUT_MS}")
-        try:
-            cursor.execute("SELECT 1")
-        finally:
-            cursor.execute("RESET statement_timeout")
-
-
-def _ask_broker() -> None:
-    client = Redis.from_url(
-        settings.CELERY_BROKER_URL,
-        socket_timeout=_BROKER_TIMEOUT_S,
-        socket_connect_timeout=_BROKER_TIMEOUT_S,
-        retry=Retry(NoBackoff(), 0),
-    )
-    try:
-        client.ping()
-    finally:
-        client.close()
-
-
-_database = Probe(_ask_database, (DatabaseError, InterfaceError))
-_broker = Probe(_ask_broker, (RedisError, OSError))
+_database = Probe(probes.ask_database, probes.DATABASE_ERRORS)
+_broker = Probe(probes.ask_broker, probes.BROKER_ERRORS)
 
 
 @require_safe
@@ -154,16 +99,31 @@ class _Facts:
         yield clusters
         yield _brakes()
         yield from _reapers()
-        yield GaugeMetricFamily(
-            "gpuyard_audit_unsealed",
-            "Audit rows not chained yet",
-            audit.unsealed(),
+        vitals = everything()
+        yield from _gauges(vitals)
+        yield _alarms(judge(vitals))
+
+
+def _gauges(vitals: Sequence[Vital]) -> Iterable[Metric]:
+    """One family for each name; its vitals differ by their labels."""
+    families: dict[str, GaugeMetricFamily] = {}
+    for vital in vitals:
+        names = [name for name, _ in vital.labels]
+        family = families.setdefault(
+            vital.metric, GaugeMetricFamily(vital.metric, vital.text, labels=names)
         )
-        yield GaugeMetricFamily(
-            "gpuyard_mail_unsent",
-            "E-mails ordered and not sent",
-            mail.unsent(),
-        )
+        family.add_metric([value for _, value in vital.labels], vital.value)
+    return families.values()
+
+
+def _alarms(readings: Sequence[Reading]) -> Metric:
+    """1 for the level that an alarm has reached: warn is read in the morning, page wakes people."""
+    family = GaugeMetricFamily("gpuyard_alarm", "Alarms", labels=["name", "level"])
+    for reading in readings:
+        family.add_metric([reading.alarm.name, Level.WARN], reading.level == Level.WARN)
+        if reading.alarm.page is not None:
+            family.add_metric([reading.alarm.name, Level.PAGE], reading.level == Level.PAGE)
+    return family
 
 
 def _brakes() -> Metric:

@@ -13,6 +13,7 @@ from marketplace.http.api import (
     catalog,
     description,
     entry,
+    oncall,
     provider,
     rentals,
     secrets,
@@ -35,6 +36,7 @@ _API = [
     *staff.urls,
     *brakes.urls,
     *webhooks.urls,
+    *oncall.urls,
     *description.urls,
 ]
 

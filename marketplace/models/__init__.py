@@ -15,6 +15,7 @@ from marketplace.models.organization import (
 from marketplace.models.provider import DataCenter, Provider
 from marketplace.models.rental import Quote, Rental, RentalEvent
 from marketplace.models.secret import RegistryCredential, Secret
+from marketplace.models.switch import Switch
 from marketplace.models.webhook import WebhookDelivery, WebhookEndpoint, WebhookEvent
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "RentalEvent",
     "Secret",
     "SshKey",
+    "Switch",
     "Template",
     "User",
     "WebhookDelivery",

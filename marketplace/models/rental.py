@@ -174,6 +174,21 @@ class Rental(PublicObject):
                 name="rental_waiting",
                 condition=models.Q(state__in=["requested", "queued"]),
             ),
+            models.Index(
+                fields=["state", "state_since"],
+                name="rental_moving",  # should leave its state by itself: watched by people on call
+                condition=models.Q(
+                    state__in=[
+                        "provisioning",
+                        "pulling",
+                        "starting",
+                        "interrupting",
+                        "stopping",
+                        "migrating",
+                        "terminating",
+                    ]
+                ),
+            ),
             GinIndex(fields=["labels"], name="rental_by_label"),
         ]
 

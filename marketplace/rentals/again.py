@@ -14,7 +14,7 @@ from kernel.clock import now
 from kernel.errors import InvalidRequest
 from kernel.sealed import CannotOpen
 from kernel.text import rfc3339
-from marketplace.accounts import audit
+from marketplace.accounts import audit, switches
 from marketplace.accounts.access import Principal
 from marketplace.catalog.relax import offer_taken
 from marketplace.models import Rental
@@ -42,10 +42,11 @@ def start(
     """``start`` a stopped or ``retry`` a failed rental; joins the caller's transaction.
 
     Raises NotFound, version_conflict, invalid_transition, account_frozen, insufficient_funds,
-    spend_rate_limit, quota_exceeded, offer_taken with alternatives.
+    spend_rate_limit, quota_exceeded, read_only, offer_taken with alternatives.
     """
     acting.require_verified()
     acting.require_unfrozen()
+    switches.refuse_rentals()
     rental = _lock(acting, rental_id, expected_version)
     check_legal(rental, action)
     if rental.leaving:

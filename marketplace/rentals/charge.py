@@ -16,6 +16,7 @@ from django.db import connection, transaction
 from billing import facade as billing
 from billing.contracts import UsageWindow
 from kernel.clock import AppNow, hour_of
+from marketplace.accounts import switches
 from marketplace.models import Rental
 from marketplace.rentals.state import FAILED, LEGAL, STOPPED, TERMINATED
 from marketplace.rentals.stop import halt_for
@@ -30,7 +31,12 @@ _LOCK: Final = 0x636861726765  # "charge": an advisory lock's name, any constant
 
 
 def charge(batch: int = _BATCH) -> int:
-    """Charge until nothing proven is left uncharged; the number of usage lines posted."""
+    """Charge until nothing proven is left uncharged; the number of usage lines posted.
+
+    Nothing while charging is stopped: proven windows wait, and with them the end of rentals.
+    """
+    if switches.holds_charging("charge"):
+        return 0
     posted = 0
     while True:
         with transaction.atomic(durable=True):
@@ -81,7 +87,12 @@ def _settle_one(rental_id: UUID) -> bool:
 
 
 def funds(limit: int = _BATCH) -> int:
-    """Stop rentals whose held money is used up; how many. What they keep outlives it."""
+    """Stop rentals whose held money is used up; how many. What they keep outlives it.
+
+    None while charging is stopped: what nobody charges has not used up anything.
+    """
+    if switches.holds_charging("funds"):
+        return 0
     return sum(_stop_unpaid(rental_ref) for rental_ref in billing.exhausted(limit=limit))
 
 

@@ -23,6 +23,7 @@ from kernel.errors import Refusal
 from kernel.ids import new_id
 from kernel.sealed import CannotOpen
 from kernel.wake import wake_on_commit
+from marketplace.accounts import switches
 from marketplace.catalog.needs import MIB_PER_GIB
 from marketplace.catalog.query import OfferQuery, parse_requirement
 from marketplace.catalog.quote import candidates, disk_for, price_of
@@ -48,7 +49,11 @@ _BATCH: Final = 200
 
 
 def place(limit: int = _BATCH) -> int:
-    """Give cards to those who wait; how many got some."""
+    """Give cards to those who wait; how many got some. None while no new rentals are taken: they
+    wait on, each until its own deadline."""
+    if switches.holds_queue():
+        _give_up_late()
+        return 0
     waiting = Rental.objects.filter(state__in=WAITING).order_by("queued_at", "id")
     placed, empty = 0, set[Any]()
     for row in list(waiting.only("id", "offer_id", "gpus", "wanted", "state")[:limit]):

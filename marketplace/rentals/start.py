@@ -21,7 +21,7 @@ from kernel.errors import Refusal
 from kernel.ids import new_id
 from kernel.money import CURRENCY, format_micro
 from kernel.wake import wake_on_commit
-from marketplace.accounts import audit
+from marketplace.accounts import audit, switches
 from marketplace.accounts.access import Principal
 from marketplace.accounts.idempotency import Claim, Rendered, once, stored
 from marketplace.catalog.needs import MIB_PER_GIB
@@ -94,7 +94,8 @@ def rent(*, acting: Principal, order: RentOrder, claim: Claim | None, render: Re
     """Rent, once per claim; the rendered rental.
 
     Raises Refusal: those of :func:`prepare`, email_unverified, account_frozen, offer_taken,
-    no_capacity, insufficient_funds, spend_rate_limit, quota_exceeded. Nothing is stored then.
+    no_capacity, insufficient_funds, spend_rate_limit, quota_exceeded, read_only. Nothing is stored
+    then.
     """
     replay = stored(claim) if claim else None
     if replay is not None:
@@ -112,6 +113,7 @@ def rent(*, acting: Principal, order: RentOrder, claim: Claim | None, render: Re
 def _rent(acting: Principal, order: RentOrder, claim: Claim | None, render: Render) -> Rendered:
     acting.require_verified()
     acting.require_unfrozen()
+    switches.refuse_rentals()
     prepared = prepare(acting, order)
     key = claim.key if claim else ""
     for wait in (False, True):

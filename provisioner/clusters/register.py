@@ -137,6 +137,18 @@ def open_token(cluster: Cluster) -> str:
     return sealed.unseal(bytes(cluster.token_sealed), key=key, owner=owner, field="token").decode()
 
 
+def newest_token_opens() -> bool | None:
+    """Whether the present sealing key opens the newest cluster's token; None without a cluster."""
+    cluster = Cluster.objects.order_by("-id").first()
+    if cluster is None:
+        return None
+    try:
+        open_token(cluster)
+    except sealed.CannotOpen:
+        return False
+    return True
+
+
 def binding_of(cluster: Cluster) -> AddressBinding:
     return AddressBinding(tuple(cluster.binding_networks), tuple(cluster.binding_ports))
 

@@ -128,6 +128,13 @@ class Instance(models.Model):
                 name="instance_alive",
                 condition=~Q(state=InstanceState.GONE.value),
             ),
+            # What somebody on call asks for: unfinished work, none of the thousands that run well.
+            models.Index(
+                fields=["state"],
+                name="instance_unfinished",
+                condition=~Q(state=InstanceState.GONE.value)
+                & ~Q(desired="run", state=InstanceState.READY.value),
+            ),
             # The brake counts a cluster's ends of the last minutes.
             models.Index(
                 fields=["cluster", "end_requested_at"],

@@ -66,6 +66,11 @@ class ReadyInterval(models.Model):
                 condition=Q(final=False, closed_at__isnull=False),
             ),
             models.Index(
+                fields=["good_until"],
+                name="readyinterval_to_settle",
+                condition=Q(final=True, settled=False),
+            ),
+            models.Index(
                 fields=["cluster"], name="readyinterval_open", condition=Q(closed_at__isnull=True)
             ),
             models.Index(fields=["rental_ref"], name="readyinterval_rental"),

@@ -26,11 +26,19 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from kernel.errors import InvalidRequest, NotFound, Refusal
+from marketplace.accounts import switches
 from marketplace.accounts.access import Principal
-from marketplace.accounts.idempotency import Claim, Rendered, encode, hash_request, once
+from marketplace.accounts.idempotency import (
+    Claim,
+    Rendered,
+    encode,
+    hash_request,
+    once,
+    stored,
+)
 from marketplace.http import ratelimit
 from marketplace.http.api.paging import keyset_page, listed_page, parse_limit
-from marketplace.http.api.schema import OperationSchema
+from marketplace.http.api.schema import CHANGING, OperationSchema
 from marketplace.http.problems import flatten, rate_limited
 
 M = TypeVar("M", bound=Model)
@@ -110,6 +118,7 @@ class ApiView(APIView):
     public: True, or the methods that need no credentials (a GET with a wrong key is still 401).
     lists: GET answers ``{"items", "next_cursor"}``. keyed: POST needs an Idempotency-Key.
     cost: request tokens per call; dear ones are those a stranger could abuse.
+    open_while_read_only: its changes go on while the platform only shows.
     """
 
     scopes: ClassVar[dict[str, str]] = {}
@@ -117,6 +126,7 @@ class ApiView(APIView):
     lists: ClassVar[bool] = False
     keyed: ClassVar[bool] = True
     cost: ClassVar[float] = 1.0
+    open_while_read_only: ClassVar[bool] = False
 
     parser_classes = (StrictJsonParser,)
     http_method_names = ["get", "post", "patch", "put", "delete", "head"]
@@ -159,6 +169,19 @@ class ApiView(APIView):
         super().initial(request, *args, **kwargs)
         if any("\0" in value for value in kwargs.values() if isinstance(value, str)):
             raise NotFound
+        if request.method in CHANGING and not self.open_while_read_only:
+            self._refuse_while_read_only(request)
+
+    def _refuse_while_read_only(self, request: Request) -> None:
+        """503 while the platform only shows; what was answered before is answered again."""
+        refusal = switches.read_only()
+        if refusal is None:
+            return
+        repeatable = request.method == "POST" and self.keyed and not self.is_public("POST")
+        if repeatable and stored(self.claim(request)) is not None:
+            return
+        switches.HELD.labels(switches.READ_ONLY, "request").inc()
+        raise refusal
 
     def check_throttles(self, request: Request) -> None:
         user: Any = request.user

@@ -160,6 +160,7 @@ class Session(ApiView):
 
     public = frozenset({"POST"})
     cost = _DEAR
+    open_while_read_only = True
 
     @extend_schema(request=SignInIn, responses={200: SignedInOut})
     def post(self, request: Request) -> HttpResponse:

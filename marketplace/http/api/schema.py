@@ -29,6 +29,8 @@ _PROBLEM = {
         },
     },
 }
+# Methods that may change something.
+CHANGING = frozenset({"POST", "PATCH", "PUT", "DELETE"})
 _VERBS = {"GET": "get", "POST": "create", "PATCH": "change", "PUT": "set", "DELETE": "delete"}
 _TEXTS = {
     "400": "Malformed JSON, header, cursor or filter",
@@ -39,6 +41,7 @@ _TEXTS = {
     "409": "Not possible now",
     "422": "Fields are wrong",
     "429": "Too many requests",
+    "503": "Not now: read-only, or no new rentals for the moment",
 }
 
 
@@ -107,6 +110,8 @@ class OperationSchema(AutoSchema):
             codes |= {"401", "403"}
         if "{" in self.path:
             codes.add("404")
+        if self.method in CHANGING and not self.view.open_while_read_only:
+            codes.add("503")
         if self.method in {"POST", "PATCH", "PUT"}:
             codes |= (
                 {"402", "404", "409", "422"} if not self.view.is_public(self.method) else {"422"}

@@ -48,7 +48,7 @@ def page(
     def wrap(view: View) -> View:
         @wraps(view)
         def wrapped(request: HttpRequest, **parts: Any) -> HttpResponse:
-            principal = _principal(request)
+            principal = principal_in(request)
             try:
                 _throttle(request, principal, cost)
                 if principal is None and not public:
@@ -71,7 +71,8 @@ def is_htmx(request: HttpRequest) -> bool:
     return request.headers.get("HX-Request") == "true"
 
 
-def _principal(request: HttpRequest) -> Principal | None:
+def principal_in(request: HttpRequest) -> Principal | None:
+    """Who is signed in; None for a stranger."""
     user = request.user
     return principal_of(user) if isinstance(user, User) and user.is_active else None
 

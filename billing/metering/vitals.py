@@ -1,0 +1,39 @@
+"""How billing fares, as figures: what waits for Stripe or came from it and is not applied.
+
+Reads only, over the partial indexes of the two queues. How late settled hours are is measured where
+the proof lies: the provisioner's ``tick_lag``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import connection
+
+from kernel.vitals import COUNT, Vital
+
+_QUEUES = """
+SELECT outbox.count, outbox.age, stuck.count, inbox.count, inbox.age FROM
+  (SELECT count(*) AS count,
+     coalesce(extract(epoch FROM app_now() - min(created_at)), 0)::float8 AS age
+   FROM billing_stripecall WHERE state = 'pending') outbox,
+  (SELECT count(*) AS count FROM billing_stripecall WHERE state = 'stuck') stuck,
+  (SELECT count(*) AS count,
+     coalesce(extract(epoch FROM app_now() - min(received_at)), 0)::float8 AS age
+   FROM billing_stripeevent WHERE applied_at IS NULL) inbox
+"""
+
+
+def vitals() -> list[Vital]:
+    """Everything measured here, in a fixed order."""
+    with connection.cursor() as cursor:
+        cursor.execute(_QUEUES)
+        row: tuple[Any, ...] | None = cursor.fetchone()
+    waiting, waiting_age, stuck, unapplied, unapplied_age = row or (0, 0.0, 0, 0, 0.0)
+    return [
+        Vital("stripe_out", waiting, "Intents that Stripe has not answered", COUNT),
+        Vital("stripe_out_age", max(waiting_age, 0.0), "Since the oldest of them was ordered"),
+        Vital("stripe_stuck", stuck, "Intents whose outcome only a person can find out", COUNT),
+        Vital("stripe_in", unapplied, "Events of Stripe that are not applied", COUNT),
+        Vital("stripe_in_age", max(unapplied_age, 0.0), "Since the oldest of them came"),
+    ]

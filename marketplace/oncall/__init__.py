@@ -1,0 +1,1 @@
+"""For people on call: vital signs, alarms, the doctor, and one rental explained."""
