@@ -96,6 +96,18 @@ TABLE: Final[tuple[Alarm, ...]] = (
         _DARK,
     ),
     Alarm(
+        "reaper_silent",
+        "reaper_silence",
+        Call.WAIT,
+        # Its heartbeat comes every few seconds and is read every twenty. Nobody's rental ends by
+        # its silence; a pod there would outlive its lease while we are away.
+        3 * MINUTE,
+        None,
+        "A cluster's reaper is silent: leases there end nothing",
+        "Ask its owner to apply reaper.yaml again",
+        _DARK,
+    ),
+    Alarm(
         "cluster_unusable",
         "cluster_unusable",
         Call.WAIT,

@@ -90,6 +90,13 @@ FROM provisioner_brake WHERE released_at IS NULL
 """
 
 
+# One that never gave a sign is silent since the cluster joined: its owner has an older bundle.
+_REAPERS = """
+SELECT id::text, extract(epoch FROM app_now() - coalesce(reaper_seen_at, created_at))::float8
+FROM provisioner_cluster WHERE state = 'ready' AND drain_requested_at IS NULL ORDER BY created_at
+"""
+
+
 def vitals() -> list[Vital]:
     """Everything measured here, in a fixed order."""
     return [vital for source in _SOURCES for vital in source()]
@@ -166,7 +173,15 @@ def _counted(statement: str, name: str, text: str) -> list[Vital]:
     ]
 
 
-# One line for each source of vitals; the reaper's silence belongs here once clusters report it.
+def _reapers() -> list[Vital]:
+    text = "Since a ready cluster's reaper gave a sign of life"
+    return [
+        Vital("reaper_silence", silence, text, labels=(("cluster", cluster),))
+        for cluster, silence in _rows(_REAPERS)
+    ]
+
+
+# One line for each source of vitals.
 _SOURCES: tuple[Callable[[], list[Vital]], ...] = (
     _clusters,
     _operations,
@@ -176,4 +191,5 @@ _SOURCES: tuple[Callable[[], list[Vital]], ...] = (
     _tick,
     _unfinished,
     _brakes,
+    _reapers,
 )
