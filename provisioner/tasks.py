@@ -6,13 +6,26 @@ from celery import shared_task
 
 from provisioner.instances import release
 from provisioner.inventory import summary
-from provisioner.reconcile import instance_loop, node_loop, observe, orphans, tokens
+from provisioner.reconcile import (
+    instance_loop,
+    node_loop,
+    observe,
+    orphans,
+    tokens,
+    volume_loop,
+)
 
 
 @shared_task(name="provisioner.instances")
 def instances() -> None:
     """Bring instances to what their rows want."""
     instance_loop.run()
+
+
+@shared_task(name="provisioner.volumes")
+def volumes() -> None:
+    """Bring volumes to what their rows want."""
+    volume_loop.run()
 
 
 @shared_task(name="provisioner.observe")

@@ -9,7 +9,14 @@ from uuid import UUID
 from django.db.models import Count, Exists, OuterRef, Q, Sum
 
 from provisioner.clusters.register import observed_state
-from provisioner.contracts import ClusterView, GroupView, InstanceState, NodeView, SlotView
+from provisioner.contracts import (
+    ClusterView,
+    GroupView,
+    InstanceState,
+    NodeView,
+    SlotView,
+    StorageDomain,
+)
 from provisioner.models import Cluster, DeviceGroup, Instance, Node, NodeShare, Slot
 
 
@@ -56,6 +63,9 @@ def _cluster_view(row: Cluster, counts: dict[str, int], nodes: int) -> ClusterVi
         nodes=nodes,
         slots=counts.get("total", 0),
         slots_free=counts.get("free", 0),
+        storage=StorageDomain(row.storage_domain),
+        storage_class=row.storage_class,
+        storage_reason=row.storage_reason,
     )
 
 
@@ -125,6 +135,7 @@ def groups(
             vcpus_milli_per_gpu=row.vcpus_milli_per_gpu,
             ram_mib_per_gpu=row.ram_mib_per_gpu,
             disk_mib_per_gpu=row.disk_mib_per_gpu,
+            storage=StorageDomain(row.storage_domain),
         )
         for row in rows
     ]

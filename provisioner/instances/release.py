@@ -19,6 +19,7 @@ from provisioner.instances.meter import Closing, confirm, proven_until
 from provisioner.instances.move import move
 from provisioner.instances.state import TERMINAL
 from provisioner.models import Cluster, Hold, Instance, ReadyInterval, Slot
+from provisioner.volumes.attach import detach
 
 # The kubelet reports a pod gone a moment before the driver has let go of its devices.
 DIRTY_FOR = timedelta(seconds=5)
@@ -114,6 +115,7 @@ def finish(row: Instance, *, at: datetime, claim: UUID | None, text: str = "") -
             return False
         confirm(row.pk, unchanged=False)
         holds.update(to_ts=at)
+        detach(row.pk, at=at)
         Slot.objects.filter(pk__in=[slot for slot, _ in held], state=Slot.State.HELD).update(
             last_to=at, **_after_hold(row.end_reason, at)
         )

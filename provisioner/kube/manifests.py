@@ -66,6 +66,15 @@ clean() {{ printf '%s' "$1" | tr -d '"\\\\' | sed 's/^ *//;s/ *$//'; }}
 
 
 @dataclass(frozen=True)
+class ClaimMount:
+    """A volume's claim, by name, in the main container. The check has no use for it."""
+
+    claim: str
+    path: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True)
 class PodSpec:
     """Everything a pod is made of. Ids are the public ones: opaque, and what owners can quote."""
 
@@ -89,6 +98,7 @@ class PodSpec:
     has_pull_secret: bool
     termination_grace: int
     server_version: str | None
+    volumes: tuple[ClaimMount, ...] = ()
 
 
 def pod(spec: PodSpec) -> Json:
@@ -104,7 +114,11 @@ def pod(spec: PodSpec) -> Json:
         "initContainers": [_check_container(spec)],
         "containers": [_main_container(spec)],
         "volumes": [
-            {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{spec.ram_mib // 2}Mi"}}
+            {
+                "name": "shm",
+                "emptyDir": {"medium": "Memory", "sizeLimit": f"{spec.ram_mib // 2}Mi"},
+            },
+            *({"name": v.claim, "persistentVolumeClaim": _claim_of(v)} for v in spec.volumes),
         ],
     }
     if spec.runtime_class:
@@ -195,7 +209,7 @@ def _container(spec: PodSpec, name: str) -> Json:
 
 def _main_container(spec: PodSpec) -> Json:
     container = _container(spec, MAIN)
-    container["volumeMounts"] = [{"name": "shm", "mountPath": _SHM}]
+    container["volumeMounts"] = [{"name": "shm", "mountPath": _SHM}, *map(_mount, spec.volumes)]
     if spec.command:
         container["command"] = list(spec.command)
     if spec.ports:
@@ -207,6 +221,14 @@ def _main_container(spec: PodSpec) -> Json:
             for name in spec.env_names
         ]
     return container
+
+
+def _claim_of(volume: ClaimMount) -> Json:
+    return {"claimName": volume.claim, "readOnly": volume.read_only}
+
+
+def _mount(volume: ClaimMount) -> Json:
+    return {"name": volume.claim, "mountPath": volume.path, "readOnly": volume.read_only}
 
 
 def _check_container(spec: PodSpec) -> Json:

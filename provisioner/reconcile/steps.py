@@ -18,9 +18,10 @@ from provisioner.inventory.accelerators import by_slug
 from provisioner.kube import manifests
 from provisioner.kube.api import ClusterApi
 from provisioner.kube.errors import Rejected
-from provisioner.kube.manifests import PodSpec
+from provisioner.kube.manifests import ClaimMount, PodSpec
 from provisioner.kube.pods import PodFacts, facts
 from provisioner.models import Instance
+from provisioner.volumes.wish import pvc_name_of
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,11 @@ def spec_of(row: Instance) -> PodSpec:
         has_pull_secret=bool(order["has_pull_secret"]),
         termination_grace=int(order["termination_grace"]),
         server_version=row.cluster.server_version,
+        # Orders from before there were volumes have no such field.
+        volumes=tuple(
+            ClaimMount(pvc_name_of(UUID(m["volume"])), m["path"], m["read_only"])
+            for m in order.get("volumes", ())
+        ),
     )
 
 

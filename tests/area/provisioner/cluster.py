@@ -26,6 +26,8 @@ class MemoryCluster:
     def __init__(self) -> None:
         self.pods: dict[tuple[str, str], Json] = {}
         self.secrets: dict[tuple[str, str], Json] = {}
+        self.claims: dict[tuple[str, str], Json] = {}
+        self.classes: list[Json] = []
         self.nodes: list[Json] = []
         self.namespaces = [f"gpuyard-r-{number:02d}" for number in range(1, 5)]
         self.calls: list[str] = []
@@ -94,6 +96,45 @@ class MemoryCluster:
     def delete_secret(self, namespace: str, name: str) -> None:
         with self._effect("delete_secret"):
             self.secrets.pop((namespace, name), None)
+
+    def create_claim(self, namespace: str, body: Json) -> Json:
+        with self._effect("create_claim"):
+            key = (namespace, body["metadata"]["name"])
+            if key in self.claims:
+                raise Rejected("exists", "409")
+            claim = copy.deepcopy(body)
+            claim["metadata"] |= {"namespace": namespace, "uid": f"pvc-{next(self._versions)}"}
+            claim["status"] = {"phase": "Pending"}
+            self.claims[key] = claim
+            return copy.deepcopy(claim)
+
+    def get_claim(self, namespace: str, name: str) -> Json:
+        with self._effect("get_claim"):
+            return copy.deepcopy(self._claim(namespace, name))
+
+    def patch_claim(self, namespace: str, name: str, body: Json) -> Json:
+        with self._effect("patch_claim"):
+            claim = self._claim(namespace, name)
+            claim["spec"]["resources"]["requests"] |= body["spec"]["resources"]["requests"]
+            return copy.deepcopy(claim)
+
+    def delete_claim(self, namespace: str, name: str, *, uid: str | None) -> None:
+        with self._effect("delete_claim"):
+            claim = self._claim(namespace, name)
+            if uid is not None and claim["metadata"]["uid"] != uid:
+                raise Rejected("conflict", "409")
+            claim["metadata"]["deletionTimestamp"] = "2026-11-01T10:00:00Z"
+
+    def list_claims(self, namespace: str) -> tuple[list[Json], str]:
+        with self._effect("list_claims"):
+            found = [
+                copy.deepcopy(item) for (ns, _), item in self.claims.items() if ns == namespace
+            ]
+            return found, str(next(self._versions))
+
+    def list_storage_classes(self) -> list[Json]:
+        with self._effect("list_storage_classes"):
+            return copy.deepcopy(self.classes)
 
     def list_nodes(self) -> list[Json]:
         with self._effect("list_nodes"):
@@ -174,6 +215,21 @@ class MemoryCluster:
             if "deletionTimestamp" in pod["metadata"]:
                 del self.pods[key]
 
+    def bind_claims(self, *, node: str = "") -> None:
+        """Every claim has its storage, of the size it asks for."""
+        for claim in self.claims.values():
+            asked = claim["spec"]["resources"]["requests"]["storage"]
+            claim["status"] = {"phase": "Bound", "capacity": {"storage": asked}}
+            if node:
+                note = {"volume.kubernetes.io/selected-node": node}
+                claim["metadata"]["annotations"] = note
+
+    def finish_claim_deletions(self) -> None:
+        """Claims that were told to go are gone."""
+        for key, claim in list(self.claims.items()):
+            if "deletionTimestamp" in claim["metadata"]:
+                del self.claims[key]
+
     def only_key(self) -> tuple[str, str]:
         (key,) = self.pods
         return key
@@ -188,6 +244,11 @@ class MemoryCluster:
         if (namespace, name) not in self.pods:
             raise Rejected("not_found", "404")
         return self.pods[namespace, name]
+
+    def _claim(self, namespace: str, name: str) -> Json:
+        if (namespace, name) not in self.claims:
+            raise Rejected("not_found", "404")
+        return self.claims[namespace, name]
 
     def _effect(self, call: str) -> _Effect:
         return _Effect(self, call)
