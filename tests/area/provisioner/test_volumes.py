@@ -64,8 +64,8 @@ def loop(cluster: MemoryCluster) -> None:
     for model in (Volume, Instance):
         model.objects.exclude(due_at=None).update(due_at=clock.now())
     Cluster.objects.update(retry_at=None)
-    volume_loop.run(cluster.connect, seconds=0.01)
-    instance_loop.run(cluster.connect, seconds=0.01)
+    volume_loop.run(cluster.connect, seconds=1.0)
+    instance_loop.run(cluster.connect, seconds=1.0)
 
 
 def full_list(cluster: MemoryCluster) -> None:
