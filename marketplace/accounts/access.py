@@ -30,6 +30,7 @@ from marketplace.models import (
     SshKey,
     Template,
     User,
+    Volume,
 )
 
 M = TypeVar("M", bound=Model)
@@ -196,6 +197,7 @@ _VISIBLE: dict[type[Model], Callable[[Principal], Q]] = {
     RentalEvent: _by("rental__organization"),
     SshKey: _by("organization"),
     Template: _templates,
+    Volume: _by("organization"),
 }
 
 

@@ -74,9 +74,24 @@ def regions() -> list[dict[str, Any]]:
         .distinct()
     )
     return [
-        {"id": region, "region": region, "country": country, "storage": ["none"]}
+        {
+            "id": region,
+            "region": region,
+            "country": country,
+            "storage": _domains(region=region, country=country),
+        }
         for region, country in rows
     ]
+
+
+def _domains(**where: Any) -> list[str]:
+    """The storage domains of what is on sale there; none where nothing is."""
+    rows = on_sale().filter(**where).order_by().values_list("group__storage_domain", flat=True)
+    return sorted(set(rows.distinct())) or ["none"]
+
+
+def _farthest(domains: list[str]) -> str:
+    return next(name for name in ("cluster", "node", "none") if name in domains)
 
 
 def datacenters() -> list[dict[str, Any]]:
@@ -91,7 +106,7 @@ def datacenters() -> list[dict[str, Any]]:
             "region": row.region,
             "country": row.country,
             "ownership": row.provider.ownership,
-            "storage": "none",
+            "storage": _farthest(_domains(datacenter=row)),
             "created_at": rfc3339(row.created_at),
             "version": row.version,
         }

@@ -15,6 +15,7 @@ from marketplace.http.api import (
     provider,
     rentals,
     staff,
+    volumes,
 )
 from marketplace.http.portal import urls as portal
 from marketplace.http.staff import pages as staff_pages
@@ -25,6 +26,7 @@ _API = [
     *billing.urls,
     *catalog.urls,
     *rentals.urls,
+    *volumes.urls,
     *provider.urls,
     *staff.urls,
     *description.urls,

@@ -14,6 +14,7 @@ from marketplace.models.organization import (
 )
 from marketplace.models.provider import DataCenter, Provider
 from marketplace.models.rental import Quote, Rental, RentalEvent
+from marketplace.models.volume import RentalVolume, Volume
 
 __all__ = [
     "ApiKey",
@@ -31,7 +32,9 @@ __all__ = [
     "Quote",
     "Rental",
     "RentalEvent",
+    "RentalVolume",
     "SshKey",
     "Template",
     "User",
+    "Volume",
 ]

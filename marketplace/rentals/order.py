@@ -18,6 +18,8 @@ from marketplace.catalog.query import OfferQuery
 from marketplace.catalog.quote import open_quote
 from marketplace.catalog.templates import PINNED, check_fit, get_template
 from marketplace.models import Project, Quote, SshKey, Template
+from marketplace.volumes.mounts import Mounts, VolumeOrder, look_up
+from marketplace.volumes.mounts import mistakes as mount_mistakes
 
 # An end further away than this is a mistake in the date; no_limit is the way to say "open".
 MAX_HOURS: Final = 24 * 366
@@ -51,6 +53,7 @@ class RentOrder:
     max_hours: Decimal | None = None
     no_limit: bool = False
     disk_gib: int | None = None
+    volumes: tuple[VolumeOrder, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,13 +75,14 @@ class Prepared:
     ssh: bool
     expires_at: datetime | None
     disk_gib: int | None
+    volumes: Mounts
 
 
 def prepare(acting: Principal, order: RentOrder) -> Prepared:
     """Check and look up; reads only.
 
     Raises InvalidRequest with every wrong field at once, then NotFound, quote_used,
-    quote_expired, ssh_key_missing, ssh_key_invalid, template_mismatch.
+    quote_expired, ssh_key_missing, ssh_key_invalid, template_mismatch, volume_in_use.
     """
     errors = _mistakes(order)
     if errors:
@@ -87,7 +91,9 @@ def prepare(acting: Principal, order: RentOrder) -> Prepared:
     quote = open_quote(acting, order.quote_id) if order.quote_id is not None else None
     template = get_template(acting, order.template) if order.template is not None else None
     needs: Mapping[str, Any] = template.needs if template else {}
+    mounts = look_up(acting, order.volumes)
     if quote is not None:
+        mounts.admit(quote.offer)
         check_fit(needs, quote.offer)
     image = template.image if template else order.image or ""
     command = order.command
@@ -109,6 +115,7 @@ def prepare(acting: Principal, order: RentOrder) -> Prepared:
         ssh=order.ssh,
         expires_at=_end(order),
         disk_gib=order.disk_gib,
+        volumes=mounts,
     )
 
 
@@ -135,7 +142,11 @@ def _mistakes(order: RentOrder) -> dict[str, list[str]]:
         wrong(name, message)
     if not order.ssh and order.ssh_keys:
         wrong("ssh", "ssh is false, yet ssh_keys are given")
-    for name, message in (*label_mistakes(order.labels), *_content_mistakes(order)):
+    for name, message in (
+        *label_mistakes(order.labels),
+        *_content_mistakes(order),
+        *mount_mistakes(order.volumes),
+    ):
         wrong(name, message)
     return errors
 

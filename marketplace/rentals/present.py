@@ -14,6 +14,7 @@ from kernel.text import rfc3339
 from marketplace.models import Rental, RentalEvent
 from marketplace.rentals.reasons import REASONS, sentence
 from marketplace.rentals.state import BILLABLE, COMMITTED, actions
+from marketplace.volumes import mounts
 from provisioner.contracts import Evidence
 
 LOADED = ("offer__datacenter", "project", "template")
@@ -32,7 +33,11 @@ def describe_many(rentals: Sequence[Rental]) -> list[dict[str, Any]]:
     funds_end_at = None
     if any(rental.state in COMMITTED for rental in rentals):
         funds_end_at = billing.balance(org_ref=rentals[0].organization_id).funds_end_at
-    return [_rental(rental, spent.get(rental.id, 0), funds_end_at) for rental in rentals]
+    volumes = mounts.describe(rentals)
+    return [
+        {**_rental(rental, spent.get(rental.id, 0), funds_end_at), "volumes": volumes[rental.id]}
+        for rental in rentals
+    ]
 
 
 def _rental(rental: Rental, spent_micro: int, funds_end_at: datetime | None) -> dict[str, Any]:

@@ -26,7 +26,8 @@ from marketplace.accounts.access import SCOPES
 from marketplace.http import ratelimit
 from marketplace.http.api.description import document
 from marketplace.models import Provider
-from provisioner.models import Instance, ReadyInterval
+from provisioner.models import Instance, ReadyInterval, Volume
+from provisioner.volumes.receipt import Absence, finish
 from tests.area.marketplace_accounts import people
 from tests.area.marketplace_accounts.people import Api
 from tests.market import SSH_KEY, Renter, make_renter, make_supply, order
@@ -39,6 +40,7 @@ BODIES: dict[str, Any] = {
     "PATCH provider/clusters/{}": {"token": "another.token"},
     "PATCH provider/offers/{}": {"price_per_gpu_hour": "1.00"},
     "PATCH rentals/{}": {"name": "mine now"},
+    "PATCH volumes/{}": {"name": "mine now"},
     "POST rentals/{}/actions": {"action": "terminate"},
     "POST staff/organizations/{}/limit": {"credit_limit": "1"},
     "POST staff/providers/{}/approve": {"ownership": "partner"},
@@ -189,6 +191,19 @@ class Owned:
             assert billing.post_usage(windows=[window]) == 1
         return public("charge", billing.charges(rental_ref=rental_ref)[0].id)
 
+    def deleted_volume(self) -> str:
+        """With its receipt, so that everything which can be asked of a volume is answered."""
+        place = make_supply(1, storage="cluster").datacenter.public_id
+        body = {"name": "data", "size_gib": 1, "datacenter": place}
+        made = self._post(self.renter, "/volumes", body)["id"]
+        path = f"/volumes/{made}"
+        token = self.renter.call("DELETE", path)[1]["confirm_token"]
+        status, _ = self.renter.call("DELETE", f"{path}?confirm_token={token}")
+        assert status == 202
+        row = Volume.objects.select_related("namespace").get(pk=parse("volume", made))
+        assert finish(row, Absence(now(), "1", 0), at=now(), claim=None)
+        return str(made)
+
     def find(self, prefix: str) -> str:
         """The id of the object behind an address that begins so."""
         renter, quote = self.renter, {"offer": self.supply.offer.public_id, "gpus": 1}
@@ -208,6 +223,7 @@ class Owned:
             "billing/invoices": lambda: public("invoice", new_id()),
             "quotes": lambda: self._post(renter, "/quotes", quote)["id"],
             "rentals": lambda: self.rental,
+            "volumes": self.deleted_volume,
             "charges": self.charge,
             "provider/clusters": lambda: public("cluster", self.supply.cluster.id),
             "provider/offers": lambda: self.supply.offer.public_id,

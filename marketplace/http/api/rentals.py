@@ -25,6 +25,7 @@ from marketplace.rentals import edit, read, start, stop
 from marketplace.rentals.order import RentOrder
 from marketplace.rentals.present import describe, describe_many
 from marketplace.rentals.state import LEGAL, STATES
+from marketplace.volumes.mounts import VolumeOrder
 
 _TEXT = 32 * 1024
 
@@ -39,6 +40,16 @@ class Text(serializers.CharField):
         if not isinstance(data, str):
             raise serializers.ValidationError("must be a text")
         return str(super().to_internal_value(data))
+
+
+class MountIn(Body):
+    """Exactly one of volume (an id) and size_gib (a new volume where the cards are)."""
+
+    mount = Text(max_length=400, help_text="Where in the machine, such as /data")
+    volume = Text(required=False, max_length=64)
+    size_gib = serializers.IntegerField(required=False, min_value=1, max_value=MAX_DISK_GIB)
+    name = NameIn(required=False, max_length=80)
+    read_only = Flag(required=False)
 
 
 class RentIn(Body):
@@ -66,7 +77,11 @@ class RentIn(Body):
     no_limit = Flag(required=False)
     secrets = Later()
     registry_credentials = Later()
-    volumes = Later()
+    volumes = serializers.ListField(
+        required=False,
+        child=MountIn(),
+        help_text="Volumes to mount: an existing one, or size_gib for a new one",
+    )
     idle_stop_minutes = Later()
     queue = Later()
     failover = Later()
@@ -83,6 +98,14 @@ class Access(Shown):
     ports = serializers.ListField(child=serializers.DictField())
     jupyter = serializers.DictField(allow_null=True)
     terminal = serializers.DictField(allow_null=True)
+
+
+class MountOut(Shown):
+    volume = serializers.CharField()
+    name = serializers.CharField()
+    mount = serializers.CharField()
+    read_only = serializers.BooleanField()
+    size_gib = serializers.IntegerField()
 
 
 class RentalOut(Shown):
@@ -104,6 +127,7 @@ class RentalOut(Shown):
     accelerator = serializers.CharField()
     gpus = serializers.IntegerField()
     disk_gib = serializers.IntegerField()
+    volumes = MountOut(many=True)
     region = serializers.CharField()
     country = serializers.CharField()
     datacenter = serializers.CharField()
@@ -198,6 +222,7 @@ def _order(data: Mapping[str, Any]) -> RentOrder:
         max_hours=data.get("max_hours"),
         no_limit=data.get("no_limit", False),
         disk_gib=data.get("disk_gib"),
+        volumes=tuple(VolumeOrder(**item) for item in data.get("volumes", ())),
     )
 
 
