@@ -152,6 +152,11 @@ def remove(
     return volume
 
 
+def confirmation(*, acting: Principal, volume_id: str) -> str:
+    """The token for a page that shows what will be lost and asks; raises NotFound."""
+    return confirm.issue([get_visible(Volume, acting, volume_id)], at=now())
+
+
 def _locked(acting: Principal, volume_id: str, expected: int | None) -> Volume:
     volume = get_visible(Volume.objects.select_for_update(of=("self",)), acting, volume_id)
     if expected is not None and expected != volume.version:

@@ -11,12 +11,14 @@ from marketplace.http.portal import (
     rent,
     rentals,
     styleguide,
+    volumes,
 )
 
 urlpatterns = [
     *catalogue.urls,
     *rent.urls,
     *rentals.urls,
+    *volumes.urls,
     *billing.urls,
     *keys.urls,
     *provider.urls,

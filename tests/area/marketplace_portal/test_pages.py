@@ -20,6 +20,7 @@ from tests.area.marketplace_portal.visitors import PASSWORD, Visitor, visitor_of
 PUBLIC = ["/", "/sign-up", "/sign-in", "/reset-password", "/terms", "/styleguide"]
 PRIVATE = [
     "/rentals",
+    "/volumes",
     "/billing",
     "/billing/transactions",
     "/billing/invoices",
@@ -33,6 +34,8 @@ FOREIGN: list[tuple[str, str]] = [
     ("rental", "/rentals/{id}"),
     ("rental", "/rentals/{id}/live"),
     ("rental", "/rentals/{id}/terminate"),
+    ("volume", "/volumes/{id}"),
+    ("volume", "/volumes/{id}/delete"),
     ("charge", "/charges/{id}"),
     ("topup", "/billing/topups/{id}"),
     ("card_setup", "/billing/cards/{id}"),
