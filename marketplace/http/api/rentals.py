@@ -49,7 +49,8 @@ class MountIn(Body):
     volume = Text(required=False, max_length=64)
     size_gib = serializers.IntegerField(required=False, min_value=1, max_value=MAX_DISK_GIB)
     name = NameIn(required=False, max_length=80)
-    read_only = Flag(required=False)
+    # A field of that name, which the base class's own attribute of it does not meet.
+    read_only = Flag(required=False)  # type: ignore[assignment]
 
 
 class RentIn(Body):
@@ -104,7 +105,7 @@ class MountOut(Shown):
     volume = serializers.CharField()
     name = serializers.CharField()
     mount = serializers.CharField()
-    read_only = serializers.BooleanField()
+    read_only = serializers.BooleanField()  # type: ignore[assignment]  # as above
     size_gib = serializers.IntegerField()
 
 
