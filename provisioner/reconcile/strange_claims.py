@@ -16,14 +16,24 @@ from kernel.ids import BadId, parse
 from provisioner.contracts import VolumeState
 from provisioner.kube.api import ClusterApi
 from provisioner.kube.claims import ClaimFacts, facts
+from provisioner.kube.errors import Rejected
 from provisioner.models import Cluster, UnknownVolume, Volume
 
 log = structlog.get_logger(__name__)
 
 
 def collect(api: ClusterApi, namespaces: Iterable[str]) -> tuple[ClaimFacts, ...]:
-    """Our claims in these namespaces; raises the errors of kube/errors.py."""
-    found = (facts(item) for name in namespaces for item in api.list_claims(name)[0])
+    """Our claims in these namespaces; raises the errors of kube/errors.py.
+
+    None where the role may not list them: such a cluster can have no volumes of ours, and its
+    pods are swept all the same.
+    """
+    try:
+        found = [facts(item) for name in namespaces for item in api.list_claims(name)[0]]
+    except Rejected as error:
+        if error.code not in ("forbidden", "not_found"):
+            raise
+        return ()
     return tuple(claim for claim in found if claim is not None)
 
 

@@ -456,6 +456,17 @@ def test_a_strange_claim_is_reported_and_left_alone(cluster) -> None:
     assert "delete_claim" not in cluster.calls
 
 
+def test_a_role_without_claims_is_swept_all_the_same(cluster) -> None:
+    yard = make_yard()
+    cluster.fail(
+        "list_claims", lambda: Rejected("forbidden", "403 cannot list persistentvolumeclaims")
+    )
+    ClusterLoop.objects.update(due_at=clock.now())
+    orphans.run(cluster.connect)
+    yard.cluster.refresh_from_db()
+    assert (yard.cluster.state, yard.cluster.failures) == ("ready", 0)
+
+
 def test_inventory_finds_the_domain_and_an_older_bundle_means_none(cluster) -> None:
     yard = make_yard()
     ClusterLoop.objects.update(due_at=clock.now())
