@@ -136,3 +136,10 @@ class StripeEventAdmin(ReadOnly):
 class MeterBatchAdmin(ReadOnly):
     list_display = ("identifier", "gpu_seconds", "at", "sent_at")
     search_fields = ("org_ref", "identifier")
+
+
+@admin.register(models.UnknownObject)
+class UnknownObjectAdmin(ReadOnly):
+    list_display = ("stripe_id", "type", "status", "amount_minor", "currency", "first_seen_at")
+    list_filter = ("type",)
+    search_fields = ("stripe_id", "customer")

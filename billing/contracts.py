@@ -52,6 +52,14 @@ class BalanceView:
 
 
 @dataclass(frozen=True)
+class LastingView:
+    """How long an organization's money lasts if certain rentals run."""
+
+    post_paid: bool
+    ends_at: datetime | None  # None when they are free
+
+
+@dataclass(frozen=True)
 class HoldView:
     rental_ref: UUID
     held_micro: int
@@ -182,3 +190,19 @@ class BooksView:
             or self.holds_uncovered
             or self.receivables_wrong
         )
+
+
+@dataclass(frozen=True)
+class UnknownObjectView:
+    """An object at Stripe with our metadata whose row we do not know; nothing was done about it."""
+
+    stripe_id: str
+    type: str
+    status: str
+    amount_minor: int | None
+    currency: str
+    customer: str
+    names: str  # what it claims to be, e.g. gpuyard_topup
+    claimed_ref: UUID
+    first_seen_at: datetime
+    last_seen_at: datetime

@@ -7,7 +7,7 @@ Nothing behind this door talks to Stripe: intents are rows, executed later by a 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from billing.contracts import (
@@ -18,10 +18,12 @@ from billing.contracts import (
     EarningsView,
     HoldView,
     InvoiceView,
+    LastingView,
     PaymentMethodView,
     PriceTerms,
     TopUpView,
     TransactionView,
+    UnknownObjectView,
     UsageWindow,
 )
 from billing.invoicing import close_period as _close
@@ -30,11 +32,13 @@ from billing.ledger import invariants as _invariants
 from billing.ledger import statement as _statement
 from billing.metering import hold as _hold
 from billing.metering import reads as _reads
+from billing.metering import runway as _runway
 from billing.metering import sweep as _sweep
 from billing.metering import usage as _usage
 from billing.payments import cards as _cards
 from billing.payments import tenants as _tenants
 from billing.payments import topup as _topup
+from billing.payments import unknown as _unknown
 from billing.payments import webhook as _webhook
 
 
@@ -53,12 +57,25 @@ def balance(*, org_ref: UUID) -> BalanceView:
     return _reads.balance(org_ref=org_ref)
 
 
+def lasting(*, rental_refs: Sequence[UUID]) -> dict[UUID, LastingView]:
+    """By organization: until when its money lasts if exactly these of its rentals run. For all of
+    an organization's rentals at once; two queries, whatever their number."""
+    return _runway.lasting(rental_refs=rental_refs)
+
+
 def hold(*, org_ref: UUID, rental_ref: UUID, terms: PriceTerms) -> HoldView:
     """In a transaction, as its last lock: hold the first hour of a rental.
 
-    Refusal("insufficient_funds", needed, available, topup_url) past the floor. Idempotent.
+    Refusal("insufficient_funds", needed, available, topup_url) past the floor. Idempotent; after
+    ``end_rental`` it holds anew, at the price fixed first.
     """
     return _hold.hold(org_ref=org_ref, rental_ref=rental_ref, terms=terms)
+
+
+def check_affordable(*, org_ref: UUID, price_micro_h: int) -> None:
+    """In a transaction: Refusal("insufficient_funds") when an hour at this price could not be
+    held now. Nothing is held."""
+    _hold.check_affordable(org_ref=org_ref, price_micro_h=price_micro_h)
 
 
 def meter_started(*, rental_ref: UUID, at: datetime) -> None:
@@ -72,7 +89,8 @@ def meter_stopped(*, rental_ref: UUID) -> None:
 
 
 def end_rental(*, rental_ref: UUID) -> None:
-    """In a transaction, after the last window: return the rest of the hold. Idempotent."""
+    """In a transaction, after the last window: return the rest of the hold. Idempotent; nothing
+    for a rental that never held."""
     _hold.end_rental(rental_ref=rental_ref)
 
 
@@ -88,6 +106,11 @@ def post_usage(*, windows: Sequence[UsageWindow]) -> int:
 def exhausted(*, limit: int) -> list[UUID]:
     """Running rentals that nothing pays any more, soonest first; refills those it can."""
     return _sweep.exhausted(limit=limit)
+
+
+def running_out(*, within: timedelta, limit: int) -> dict[UUID, datetime]:
+    """Running rentals whose money ends within that time, and when; refills those it can."""
+    return _sweep.running_out(within=within, limit=limit)
 
 
 def start_topup(
@@ -192,3 +215,13 @@ def receive_webhook(*, payload: bytes, signature: str) -> None:
 def books() -> BooksView:
     """The ledger's own checks: ``balanced`` when nothing breaks a rule."""
     return _invariants.books()
+
+
+def unknown_objects() -> list[UnknownObjectView]:
+    """Objects at Stripe that carry our metadata and name no row of ours, oldest first."""
+    return _unknown.unknown_objects()
+
+
+def look_before_sending() -> int:
+    """In a transaction, after a restore: waiting intents look at Stripe first; how many."""
+    return _unknown.look_before_sending()

@@ -26,12 +26,20 @@ BEAT: dict[str, dict[str, Any]] = {
     "summaries": _every("provisioner.summaries", 1),
     # Pods without rental: 120 s is the promise, four sweeps fit in it.
     "orphans": _every("provisioner.orphans", 30),
+    # A lease of ten minutes is due each minute: ten seconds late is a sixth of that.
+    "leases": _every("provisioner.leases", 10),
+    # How long each rental is paid for: a lease of a day is not shorter for being a minute old.
+    "lease_wishes": _every("marketplace.leases", 60),
     # Tokens are renewed at a third of 30 days: hourly is plenty and survives a day of absence.
     "tokens": _every("provisioner.tokens", 3600),
+    # Kept logs live for thirty days, to the hour.
+    "old_logs": _every("provisioner.old_logs", 3600),
     # What instances did becomes what the renter sees.
     "follow": _every("marketplace.follow", 2),
     # Hours are settled at their end; the loop finds nothing to do in between.
     "charge": _every("marketplace.charge", 15),
+    # Woken when cards come back and when a host failed; who waits notices five seconds.
+    "place": _every("marketplace.place", 5),
     # paid_until is exact to the second; five seconds late is ours to pay.
     "funds": _every("marketplace.funds", 5),
     # Audit rows are chained within 5 s.
@@ -42,6 +50,8 @@ BEAT: dict[str, dict[str, Any]] = {
     "publish": _every("marketplace.publish", 5),
     # Idempotency keys are kept thirty days; an hour more or less matters to nobody.
     "forget": _every("marketplace.forget", 3600),
+    # Woken after commit; this net also makes the next attempts at receivers that failed.
+    "webhooks": _every("marketplace.webhooks", 5),
     # Intents towards Stripe: woken after commit, this is the net below.
     "stripe_out": _every("billing.stripe_out", 5),
     "stripe_in": _every("billing.stripe_in", 5),

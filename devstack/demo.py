@@ -41,6 +41,8 @@ from devstack.supply import SITES, onboard, put_on_sale
 Json = dict[str, Any]
 HOME = Path(__file__).resolve().parents[1] / ".devstack"
 ENDPOINTS = "endpoints.json"
+# Real control planes, or simulated ones that are there in a second.
+KUBES = ("real", "sim")
 
 
 class Interrupted(BaseException):
@@ -51,12 +53,15 @@ def main(arguments: list[str]) -> int:
     """Exit status: 0 done, 1 something failed (said on standard error), 130 interrupted."""
     options = argparse.ArgumentParser(prog="devstack.demo", description=__doc__)
     options.add_argument("--once", action="store_true", default=bool(os.environ.get("ONCE")))
-    once = options.parse_args(arguments).once
+    options.add_argument("--kube", choices=KUBES, default=os.environ.get("KUBE") or KUBES[0])
+    given = options.parse_args(arguments)
+    if given.kube not in KUBES:  # from the environment, which argparse does not check
+        options.error(f"KUBE is one of {', '.join(KUBES)}, not {given.kube!r}")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
-        with State.temporary("demo") if once else State.acquire(HOME) as state:
-            return _run(state, once=once)
+        with State.temporary("demo") if given.once else State.acquire(HOME) as state:
+            return _run(state, once=given.once, kube=given.kube)
     except Interrupted:
         say("interrupted; everything is stopped")
         return 130
@@ -65,9 +70,10 @@ def main(arguments: list[str]) -> int:
         return 1
 
 
-def _run(state: State, *, once: bool) -> int:
-    find_binaries()  # built before anything waits for it: minutes on the first run
-    stack = Stack(state)
+def _run(state: State, *, once: bool, kube: str) -> int:
+    if kube == "real":
+        find_binaries()  # built before anything waits for it: minutes on the first run
+    stack = Stack(state, kube=kube)
     try:
         stack.start()
         people = furnish(stack)

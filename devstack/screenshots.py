@@ -21,7 +21,18 @@ WIDTHS = (360, 768, 1440)
 HEIGHT = 900
 
 PUBLIC = ("/", "/sign-up", "/sign-in", "/terms", "/styleguide")
-RENTER = ("/rentals", "/billing", "/billing/invoices", "/ssh-keys", "/api-keys", "/settings")
+RENTER = (
+    "/rentals",
+    "/billing",
+    "/billing/invoices",
+    "/ssh-keys",
+    "/api-keys",
+    "/secrets",
+    "/templates",
+    "/templates/new",
+    "/webhooks",
+    "/settings",
+)
 BY_PERSONA = {
     "renter": RENTER,
     "postpaid": ("/billing/invoices",),

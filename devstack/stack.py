@@ -1,7 +1,8 @@
 """The whole platform on one machine: its own processes and the world around it, on loopback.
 
 PostgreSQL, broker, two Kubernetes control planes with simulated nodes, the Stripe simulator, and
-the product's processes started exactly as docs/operators.md says: web, worker, beat, watcher.
+the product's processes started exactly as docs/operators.md says: web, streams, worker, beat,
+watcher, with one origin in front of web and streams.
 The product is configured by environment only and does not know where it runs.
 """
 
@@ -50,11 +51,17 @@ class Stack:
     """Start with `start`, look at `base_url`, `env` and `clusters`, end with `stop`.
 
     In a temporary state its database and broker are its own whatever the environment names: it
-    begins empty and meets no other stack there.
+    begins empty and meets no other stack there. `kube`: "real" control planes, or "sim" for
+    simulated ones.
     """
 
     def __init__(
-        self, state: State, *, clusters: Sequence[str] = CLUSTERS, durable: bool = True
+        self,
+        state: State,
+        *,
+        clusters: Sequence[str] = CLUSTERS,
+        durable: bool = True,
+        kube: str = "real",
     ) -> None:
         self.state = state
         self.supervisor = Supervisor(state)
@@ -63,15 +70,18 @@ class Stack:
         self.cluster_names = tuple(clusters)
         self.clusters: dict[str, Cluster] = {}
         self.env: dict[str, str] = {}
+        self.port = free_port()
         self.web_port = free_port()
+        self.streams_port = free_port()
         self.stripe_port = free_port()
         self.mail = state.path / "mail"
+        self.kube = kube
         self._kube: Child | None = None
         self.workers: dict[str, Child] = {}
 
     @property
     def base_url(self) -> str:
-        return f"http://127.0.0.1:{self.web_port}"
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def stripe_url(self) -> str:
@@ -90,7 +100,7 @@ class Stack:
         self.manage("migrate", "--verbosity", "0")
         say("database migrated")
         self._start_web()
-        for name in ("worker", "beat", "watcher"):
+        for name in ("worker", "beat", "watcher", "streams"):
             self.start_process(name)
         self._await_web()
         if self.cluster_names:
@@ -118,7 +128,7 @@ class Stack:
         return done.stdout
 
     def start_process(self, name: str) -> Child:
-        """Start one of worker, beat, watcher (again); the child."""
+        """Start one of worker, beat, watcher, streams (again); the child."""
         commands = {
             "worker": [
                 *(sys.executable, "-m", "celery", "-A", "config.celery", "worker"),
@@ -131,6 +141,11 @@ class Stack:
                 *("--pidfile", ""),
             ],
             "watcher": [sys.executable, str(ROOT / "manage.py"), "watcher"],
+            "streams": [
+                *(sys.executable, "-m", "granian", "config.asgi:application"),
+                *("--interface", "asgi", "--host", "127.0.0.1", "--port", str(self.streams_port)),
+                *("--workers", "1", "--no-access-log", "--log-level", "warning"),
+            ],
         }
         child = self.supervisor.start(
             name, commands[name], env={**self.env, "GPUYARD_PROCESS": name}, cwd=ROOT
@@ -158,6 +173,9 @@ class Stack:
             "STRIPE_API_KEY": "sk_test_gpuyard",
             "STRIPE_API_BASE": self.stripe_url,
             "STRIPE_WEBHOOK_SECRET": "whsec_gpuyard",
+            # Receivers of webhooks that a developer runs here are not public (docs/operators.md).
+            "GPUYARD_WEBHOOK_NETWORKS": "127.0.0.0/8,::1/128",
+            "GPUYARD_WEBHOOK_CA_FILE": os.environ.get("GPUYARD_WEBHOOK_CA_FILE", ""),
             "PYTHONUNBUFFERED": "1",
         }
 
@@ -174,9 +192,24 @@ class Stack:
             cwd=ROOT,
         )
 
+        self.supervisor.start(
+            "origin",
+            [
+                *(sys.executable, "-m", "devstack.origin", "--port", str(self.port)),
+                *("--web", str(self.web_port), "--streams", str(self.streams_port)),
+            ],
+            cwd=ROOT,
+        )
+
     def _await_web(self) -> None:
         web = next(child for child in self.supervisor.children if child.name == "web")
         wait_until(answers_at(f"{self.base_url}/healthz"), "the web process answers", child=web)
+        wait_until(
+            answers_at(f"{self.base_url}/streams/healthz"),
+            "the streams process answers",
+            child=self.workers["streams"],
+            deadline_s=120,  # it imports the Kubernetes client: ten seconds of a busy core
+        )
         say(f"web answers at {self.base_url}")
 
     def _start_stripe(self) -> None:
@@ -198,7 +231,7 @@ class Stack:
                 *(sys.executable, "-m", "devstack.kube", "up"),
                 *("--state", str(self.state.path / "kube")),
                 *("--json-out", str(self._kube_file)),
-                *("--names", ",".join(self.cluster_names)),
+                *("--names", ",".join(self.cluster_names), "--kind", self.kube),
             ],
             cwd=ROOT,
             grace_s=15,
@@ -222,4 +255,5 @@ class Stack:
                 admin_kubeconfig=Path(values["admin_kubeconfig"]),
                 sim_control_url=values["sim_control_url"],
             )
-        say(f"Kubernetes control planes answer: {', '.join(self.clusters)}")
+        kind = "simulated control planes" if self.kube == "sim" else "Kubernetes control planes"
+        say(f"{kind} answer: {', '.join(self.clusters)}")

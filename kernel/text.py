@@ -13,6 +13,9 @@ from typing import overload
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-_])")
 _BIDI = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F])
+# Controls but the tab, lone surrogates, line and paragraph separators: one C-speed pass, because
+# logs come by the megabyte.
+_CONTROLS = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
 def clean(value: object, *, limit: int = 500, lines: bool = False) -> str:
@@ -29,6 +32,12 @@ def clean(value: object, *, limit: int = 500, lines: bool = False) -> str:
     joined = "".join(kept)
     joined = joined.strip() if lines else " ".join(joined.split())
     return joined if len(joined) <= limit else joined[: limit - 1] + "…"
+
+
+def clean_line(value: str, *, limit: int) -> str:
+    """One line of a program's output: as ``clean``, but its spaces and tabs stay as they are."""
+    text = _CONTROLS.sub(" ", _ANSI.sub("", value).translate(_BIDI)).rstrip()
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 @overload

@@ -14,7 +14,17 @@ from django.http import HttpRequest
 
 from marketplace import models
 
-_HIDDEN = {"password", "secret_hash", "answer", "request_hash"}
+_HIDDEN = {
+    "password",
+    "secret_hash",
+    "answer",
+    "request_hash",
+    "value_sealed",
+    "password_sealed",
+    "env_sealed",
+    "secret_sealed",
+    "previous_sealed",
+}
 
 
 if TYPE_CHECKING:
@@ -80,6 +90,8 @@ _register(models.Membership, ("user", "organization", "role"), filters=("role",)
 _register(models.Project, ("name", "organization", "created_at"))
 _register(models.ApiKey, ("name", "organization", "created_by", "expires_at", "revoked_at"))
 _register(models.SshKey, ("name", "organization", "fingerprint"), search=("fingerprint",))
+_register(models.Secret, ("name", "organization", "created_by", "updated_at"))
+_register(models.RegistryCredential, ("registry", "username", "organization", "updated_at"))
 _register(
     models.Provider, ("organization", "state", "ownership", "approved_at"), filters=("state",)
 )
@@ -106,3 +118,15 @@ _register(
     search=("actor", "object"),
 )
 _register(models.EmailToken, ("user", "purpose", "created_at", "sent_at", "used_at", "attempts"))
+_register(
+    models.WebhookEndpoint,
+    ("id", "organization", "url", "state", "reason", "failing_since", "deleted_at"),
+    filters=("state", "reason"),
+    search=("url", "organization__name"),
+)
+_register(models.WebhookEvent, ("id", "organization", "type", "cause", "created_at"))
+_register(
+    models.WebhookDelivery,
+    ("id", "event", "endpoint", "state", "reason", "attempts", "next_at", "response_code"),
+    filters=("state", "reason"),
+)

@@ -1,4 +1,7 @@
-"""The marketplace's loops: no arguments, one call each, the same code for beat and wake-ups."""
+"""The marketplace's loops: no arguments, one call each, the same code for beat and wake-ups.
+
+What sends webhooks is imported when it first runs: only the worker speaks to a network.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,10 @@ from marketplace.accounts import mail as mailing
 from marketplace.catalog import publish as publishing
 from marketplace.rentals import charge as charging
 from marketplace.rentals import follow as following
+from marketplace.rentals import lease as leasing
+from marketplace.rentals import notice as noticing
+from marketplace.rentals import place as placing
+from marketplace.webhooks import health
 
 
 @shared_task(name="marketplace.follow")
@@ -26,8 +33,21 @@ def charge() -> None:
 
 @shared_task(name="marketplace.funds")
 def funds() -> None:
-    """End what the held money does not pay any more."""
+    """Stop what the held money does not pay any more; notices of what is about to happen."""
     charging.funds()
+    noticing.announce()
+
+
+@shared_task(name="marketplace.place")
+def place() -> None:
+    """Cards for rentals that wait for them."""
+    placing.place()
+
+
+@shared_task(name="marketplace.leases")
+def leases() -> None:
+    """Until when each pod may live without us."""
+    leasing.push()
 
 
 @shared_task(name="marketplace.seal_audit")
@@ -50,6 +70,15 @@ def publish() -> None:
 
 @shared_task(name="marketplace.forget")
 def forget() -> None:
-    """Drop idempotency keys, e-mail proofs and sessions past their time."""
+    """Drop idempotency keys, e-mail proofs, sessions and webhook events past their time."""
     idempotency.forget()
     tokens.forget()
+    health.forget()
+
+
+@shared_task(name="marketplace.webhooks")
+def webhooks() -> None:
+    """Send webhooks that are due."""
+    from marketplace.webhooks.deliver import run
+
+    run()

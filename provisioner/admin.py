@@ -13,7 +13,9 @@ from django.db.models import Model
 from django.http import HttpRequest
 
 from provisioner.models import (
+    Brake,
     Cluster,
+    DeletedOrphan,
     DeviceGroup,
     Hold,
     Instance,
@@ -152,3 +154,16 @@ class VolumeReceiptAdmin(ReadOnly):
 @admin.register(UnknownVolume)
 class UnknownVolumeAdmin(ReadOnly):
     list_display = ("cluster", "namespace", "name", "label", "first_seen_at", "last_seen_at")
+
+
+@admin.register(Brake)
+class BrakeAdmin(ReadOnly):
+    list_display = ("cluster", "cause", "tripped_at", "wanted", "limit", "released_at", "note")
+    list_filter = ("cause",)
+    list_select_related = ("cluster",)
+
+
+@admin.register(DeletedOrphan)
+class DeletedOrphanAdmin(ReadOnly):
+    list_display = ("name", "namespace", "cluster", "label", "deleted_at")
+    list_select_related = ("cluster",)

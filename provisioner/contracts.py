@@ -12,6 +12,9 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from kernel.ids import public
+from kernel.text import rfc3339
+
 
 class ClusterState(StrEnum):
     """How a cluster stands. Only ``ready`` takes new rentals."""
@@ -23,6 +26,16 @@ class ClusterState(StrEnum):
     TLS_REJECTED = "tls_rejected"  # the certificate is not signed by the given CA
     DRAINING = "draining"
     RETIRED = "retired"
+
+
+class ReaperState(StrEnum):
+    """How the reaper of a cluster stands: the program there that ends pods whose lease ran out."""
+
+    UNKNOWN = "unknown"  # not looked at yet, or registered a moment ago
+    RUNNING = "running"
+    MISSING = "missing"  # no heartbeat was ever seen: the bundle's reaper.yaml is not applied
+    SILENT = "silent"  # its heartbeat stopped
+    OUTDATED = "outdated"  # it runs, in an older version than this platform's bundle has
 
 
 class InstanceState(StrEnum):
@@ -111,6 +124,9 @@ class ClusterView:
     nodes: int
     slots: int
     slots_free: int
+    reaper_state: ReaperState
+    reaper_version: int | None
+    reaper_seen_at: datetime | None  # when its heartbeat was last seen to change
     storage: StorageDomain = StorageDomain.NONE
     storage_class: str = ""
     storage_reason: str = ""  # a sentence: why this class and this domain, or why none
@@ -171,6 +187,10 @@ class VolumeMount:
     create_gib: int = 0
 
 
+# Hosts reboot within ten minutes; the node controller itself needs one to say that a node is lost.
+DEFAULT_GRACE = 600
+
+
 @dataclass(frozen=True)
 class PodOrder:
     """What runs in the pod. Secret values are sealed before they are stored."""
@@ -182,6 +202,7 @@ class PodOrder:
     ports: tuple[int, ...] = ()
     ssh_public_keys: tuple[str, ...] = ()
     termination_grace: int = 10
+    grace_seconds: int = DEFAULT_GRACE  # trouble of the host lasting longer ends the instance
     pull_secret: dict[str, str] | None = None  # registry, username, password
     volumes: tuple[VolumeMount, ...] = ()
 
@@ -237,6 +258,7 @@ class InstanceView:
     tenant_ref: UUID
     cluster_id: UUID
     group_id: UUID
+    node_id: UUID
     node: str
     namespace: str
     pod_name: str
@@ -339,3 +361,90 @@ class Evidence:
     close_reason: str | None
     proof: dict[str, Any]  # the readiness proof: devices, model, memory
     observations: tuple[tuple[datetime, str], ...]  # (time, kind), positive ones of the cluster
+
+
+@dataclass(frozen=True)
+class BrakeView:
+    """One pull of the mass brake. cluster_id None: everywhere, after a restore of the database."""
+
+    id: UUID
+    cluster_id: UUID | None
+    cause: str  # list, trouble, ends, sweep, restored
+    detail: str
+    tripped_at: datetime
+    wanted: int
+    limit: int
+    backup_at: datetime | None
+    released_at: datetime | None
+    released_by: str
+    note: str
+
+
+@dataclass(frozen=True)
+class UnknownPodView:
+    """A pod with our label whose instance we do not know; ``label`` is what it claims."""
+
+    cluster_id: UUID
+    cluster: str
+    namespace: str
+    name: str
+    uid: str
+    label: str
+    first_seen_at: datetime
+    last_seen_at: datetime
+
+
+@dataclass(frozen=True)
+class ReadyView:
+    """A stretch in which the cards were proven ready. to_at: None while it goes on."""
+
+    instance_id: UUID
+    from_at: datetime
+    to_at: datetime | None
+    proven_to: datetime  # what may be charged ends here
+
+
+# What grants (kernel.grants) allow at the streams process, and the address of each.
+LOGS_FOLLOW, LOGS_TAIL = "logs.follow", "logs.tail"
+STREAM_PATHS = {LOGS_FOLLOW: "/streams/logs", LOGS_TAIL: "/streams/tail"}
+# Lines that one answer may hold: a page that people still scroll through.
+MOST_LOG_LINES = 2000
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """A line of a program's output, already harmless text. at: the host's clock, None if it gave
+    no readable time."""
+
+    at: str | None
+    text: str
+
+
+@dataclass(frozen=True)
+class LogText:
+    """A piece of an instance's log.
+
+    kind: live (read from the host now), kept (stored when the machine ended by itself), none
+    (there is nothing, ``detail`` says why). truncated: something before or inside is missing.
+    """
+
+    instance_id: UUID | None
+    kind: str
+    lines: tuple[LogLine, ...] = ()
+    truncated: bool = False
+    detail: str | None = None
+    previous: bool = False  # of the run before the last restart of the program
+    taken_at: datetime | None = None
+
+    def document(self) -> dict[str, Any]:
+        """As the API shows it, whoever answers."""
+        return {
+            "instance": public("instance", self.instance_id) if self.instance_id else None,
+            "kind": self.kind,
+            "previous": self.previous,
+            "items": [{"at": line.at, "text": line.text} for line in self.lines],
+            "truncated": self.truncated,
+            "detail": self.detail,
+            "taken_at": rfc3339(self.taken_at),
+            "stream_url": None,
+        }

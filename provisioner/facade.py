@@ -15,6 +15,7 @@ from provisioner.clusters import addresses, register, views
 from provisioner.contracts import (
     Accelerator,
     AddressBinding,
+    BrakeView,
     Chargeable,
     ClusterView,
     EventView,
@@ -22,15 +23,19 @@ from provisioner.contracts import (
     Fault,
     GroupView,
     InstanceView,
+    LogText,
     NodeView,
     PlacementRequest,
     Plan,
     PodOrder,
+    ReadyView,
     ReceiptView,
     SlotView,
+    UnknownPodView,
     VolumeView,
 )
-from provisioner.instances import events, meter, release
+from provisioner.instances import brakes as _brakes
+from provisioner.instances import events, lease, logs, meter, release
 from provisioner.instances.order import mount_problems as _mount_problems
 from provisioner.instances.reserve import reserve as _reserve
 from provisioner.inventory import accelerators as registry
@@ -162,10 +167,25 @@ def reserve(
     )
 
 
-def request_end(*, rental_ref: UUID, reason: str, fault: Fault) -> None:
+def request_end(*, rental_ref: UUID, reason: str, fault: Fault) -> UUID | None:
     """In a transaction. Idempotent: the meter stops now, the pod goes, the cards come back when
-    its absence was observed."""
-    release.request_end(rental_ref=rental_ref, reason=reason, fault=fault)
+    its absence was observed. The instance that ends, None when none was left; a restart that was
+    under way is called off."""
+    return release.request_end(rental_ref=rental_ref, reason=reason, fault=fault)
+
+
+def request_restart(*, rental_ref: UUID, reason: str, fault: Fault) -> UUID | None:
+    """In a transaction. The meter stops now; another instance takes over the same cards when the
+    present one is gone. The other's id, or None when nothing runs that could be restarted."""
+    return release.request_restart(rental_ref=rental_ref, reason=reason, fault=fault)
+
+
+def set_leases(leases: Sequence[tuple[UUID, datetime]]) -> int:
+    """(rental_ref, until): how long each one's pod may live without us; the number of changes.
+
+    One statement. A row that somebody holds just now keeps its wish until the next call.
+    """
+    return lease.set_leases(leases)
 
 
 def instance(*, rental_ref: UUID) -> InstanceView | None:
@@ -217,6 +237,54 @@ def volumes(*, ids: Sequence[UUID]) -> list[VolumeView]:
 def volume_receipt(*, volume_id: UUID) -> ReceiptView | None:
     """The signed proof of a deletion, None until the volume's absence was observed."""
     return _volume_views.receipt(volume_id=volume_id)
+
+
+# --- the mass brake ---------------------------------------------------------------------------
+
+
+def brakes() -> list[BrakeView]:
+    """Open ones and those of the last thirty days, newest first."""
+    return _brakes.brakes()
+
+
+def release_brake(*, brake_id: UUID, by: str, note: str) -> BrakeView:
+    """In a transaction. What was held is looked at again and decided anew.
+
+    Raises NotFound, InvalidRequest without a note, invalid_transition when it is released.
+    """
+    return _brakes.release(brake_id=brake_id, by=by, note=note)
+
+
+def mark_restored(*, backup_at: datetime) -> BrakeView:
+    """In a transaction. The database is as old as ``backup_at``: nothing that is older than now is
+    ended or deleted until the brake is released. Idempotent. InvalidRequest for a time to come."""
+    return _brakes.mark_restored(backup_at=backup_at)
+
+
+def unknown_pods() -> list[UnknownPodView]:
+    """Pods with our label whose instance we do not know, oldest first."""
+    return _brakes.unknown_pods()
+
+
+def instances(*, rental_ref: UUID) -> list[InstanceView]:
+    """All instances of a rental, newest first."""
+    return events.instances(rental_ref=rental_ref)
+
+
+def kept_logs(*, instance_id: UUID) -> list[LogText]:
+    """What is kept of an instance that ended by itself, the older run first; for thirty days."""
+    return logs.kept(instance_id)
+
+
+def ready_intervals(*, rental_ref: UUID) -> list[ReadyView]:
+    """When the rental's cards were proven ready, oldest first."""
+    return meter.ready_intervals(rental_ref=rental_ref)
+
+
+def restarts(*, rental_ref: UUID) -> dict[UUID, int]:
+    """How often each instance's program was restarted by its host, as last seen; instances whose
+    program was never seen are absent."""
+    return events.restarts(rental_ref=rental_ref)
 
 
 # --- for readers ------------------------------------------------------------------------------

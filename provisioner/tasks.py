@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from provisioner.instances import release
+from kernel.wake import wake
+from provisioner.instances import logs, release
 from provisioner.inventory import summary
 from provisioner.reconcile import (
     instance_loop,
+    leases,
     node_loop,
     observe,
     orphans,
@@ -43,8 +45,16 @@ def inventory() -> None:
 @shared_task(name="provisioner.summaries")
 def summaries() -> None:
     """Rested slots are free again; summaries follow."""
-    release.recycle()
+    returned = release.recycle()
     summary.refresh()
+    if returned:
+        wake("marketplace.place")  # somebody may wait for these cards
+
+
+@shared_task(name="provisioner.leases")
+def renew_leases() -> None:
+    """What keeps pods alive while we are away."""
+    leases.run()
 
 
 @shared_task(name="provisioner.orphans")
@@ -57,3 +67,9 @@ def sweep_orphans() -> None:
 def renew_tokens() -> None:
     """Tokens at a third of their life."""
     tokens.run()
+
+
+@shared_task(name="provisioner.old_logs")
+def prune_logs() -> None:
+    """Kept logs past their month."""
+    logs.prune()

@@ -24,6 +24,7 @@ class Entry:
     cause_id: UUID
     legs: tuple[Leg, ...]
     linked: UUID | None = None
+    round: int = 1
     id: UUID = field(default_factory=new_id)
 
 
@@ -41,8 +42,11 @@ def post(entries: Sequence[Entry]) -> None:
         cursor.execute(
             """
             WITH written AS (
-              INSERT INTO billing_transaction (id, kind, cause_type, cause_id, linked_id)
-              SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::uuid[], %s::uuid[])
+              INSERT INTO billing_transaction (
+                id, kind, cause_type, cause_id, linked_id, round
+              )
+              SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::uuid[], %s::uuid[],
+                                   %s::int[])
             )
             INSERT INTO billing_posting (txn_id, account_id, amount_micro, currency)
             SELECT *, %s FROM unnest(%s::uuid[], %s::uuid[], %s::bigint[])
@@ -53,6 +57,7 @@ def post(entries: Sequence[Entry]) -> None:
                 [entry.cause_type.value for entry in entries],
                 [entry.cause_id for entry in entries],
                 [entry.linked for entry in entries],
+                [entry.round for entry in entries],
                 CURRENCY,
                 [leg[0] for leg in legs],
                 [leg[1] for leg in legs],

@@ -25,13 +25,14 @@ from kernel.money import CURRENCY, format_micro
 def hold(*, org_ref: UUID, rental_ref: UUID, terms: PriceTerms) -> HoldView:
     """Hold the first hour of a rental; Refusal("insufficient_funds") when it passes the floor.
 
-    A rental that has its hold already keeps it: nothing more is taken.
+    A rental that has its hold already keeps it: nothing more is taken. One that ended and starts
+    again holds anew, at the price that was fixed when it was rented.
     """
     if terms.currency != CURRENCY:
         raise ValueError(f"prices are in {CURRENCY}, not {terms.currency}")
-    existing = RentalMeter.objects.filter(rental_ref=rental_ref).first()
+    existing = RentalMeter.objects.select_for_update().filter(rental_ref=rental_ref).first()
     if existing is not None:
-        return _view(existing)
+        return _view(existing) if existing.ended_at is None else _hold_again(existing)
     needed = hold_for(terms.price_micro_h, FIRST_HOLD)
     meter = RentalMeter.objects.create(
         rental_ref=rental_ref,
@@ -43,19 +44,43 @@ def hold(*, org_ref: UUID, rental_ref: UUID, terms: PriceTerms) -> HoldView:
         provider_micro_h=terms.provider_micro_h,
         accelerator=terms.accelerator,
         description=terms.description,
+        round=1,
         held_micro=needed,
     )
     purse = lock_purse(org_ref)
     if needed > purse.available_micro:
         raise _insufficient(needed, purse)
-    post([_move(TransactionKind.HOLD, purse, rental_ref, needed)])
+    post([_move(TransactionKind.HOLD, purse, meter, needed)])
+    return _view(meter)
+
+
+def check_affordable(*, org_ref: UUID, price_micro_h: int) -> None:
+    """Refusal("insufficient_funds") when the first hour could not be held now; holds nothing."""
+    needed, purse = hold_for(price_micro_h, FIRST_HOLD), lock_purse(org_ref)
+    if needed > purse.available_micro:
+        raise _insufficient(needed, purse)
+
+
+def _hold_again(meter: RentalMeter) -> HoldView:
+    needed = hold_for(meter.price_micro_h, FIRST_HOLD)
+    purse = lock_purse(meter.org_ref)
+    if needed > purse.available_micro:
+        raise _insufficient(needed, purse)
+    meter.ended_at = None
+    meter.round += 1
+    meter.held_micro = needed
+    meter.save(update_fields=["ended_at", "round", "held_micro"])
+    post([_move(TransactionKind.HOLD, purse, meter, needed)])
     return _view(meter)
 
 
 def end_rental(*, rental_ref: UUID) -> None:
-    """Return what is left of the hold; nothing is charged for this rental any more."""
-    meter = _lock(rental_ref)
-    if meter.ended_at is not None:
+    """Return what is left of the hold; nothing is charged unless it is held again.
+
+    A rental that never held anything, as one that left the queue, has nothing to return.
+    """
+    meter = RentalMeter.objects.select_for_update().filter(rental_ref=rental_ref).first()
+    if meter is None or meter.ended_at is not None:
         return
     rest = meter.held_micro
     meter.held_micro = 0
@@ -64,7 +89,7 @@ def end_rental(*, rental_ref: UUID) -> None:
     meter.save(update_fields=["held_micro", "running_since", "paid_until", "ended_at"])
     if rest:
         purse = lock_purse(meter.org_ref)
-        post([_move(TransactionKind.HOLD_RELEASE, purse, rental_ref, -rest)])
+        post([_move(TransactionKind.HOLD_RELEASE, purse, meter, -rest)])
 
 
 def meter_started(*, rental_ref: UUID, at: datetime) -> None:
@@ -98,10 +123,10 @@ def _lock(rental_ref: UUID) -> RentalMeter:
     return meter
 
 
-def _move(kind: TransactionKind, purse: Purse, rental_ref: UUID, amount: int) -> Entry:
+def _move(kind: TransactionKind, purse: Purse, meter: RentalMeter, amount: int) -> Entry:
     """``amount`` from the tenant into its hold; negative: back."""
     legs = ((purse.tenant, -amount), (purse.hold, amount))
-    return Entry(kind, CauseType.RENTAL, rental_ref, legs)
+    return Entry(kind, CauseType.RENTAL, meter.rental_ref, legs, round=meter.round)
 
 
 def _insufficient(needed: int, purse: Purse) -> Refusal:

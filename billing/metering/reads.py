@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 from django.db.models import F, Sum
 
 from billing.contracts import BalanceView, ChargeView, EarningsView
 from billing.models import Account, AccountKind, Posting, RentalMeter, UsageLine
-from billing.rating.funds import unpaid_from
-from billing.rating.rounding import HOUR
+from billing.rating.funds import Burning, lasts_until
 from kernel.clock import now
 from kernel.errors import NotFound
 from kernel.money import CURRENCY
@@ -46,19 +45,12 @@ def balance(*, org_ref: UUID) -> BalanceView:
 
 def _burn(org_ref: UUID, spendable: int) -> tuple[int, datetime | None]:
     """Hourly price of what runs, and when holds and balance together are used up."""
-    running = list(RentalMeter.objects.filter(org_ref=org_ref, running_since__isnull=False))
-    burn = sum(meter.price_micro_h for meter in running)
-    if not burn:
-        return 0, None
-    present = now()
-    funds = spendable
-    for meter in running:
-        since = unpaid_from(meter.running_since or present, meter.charged_until)
-        unpaid = max(0, int((present - since).total_seconds()))
-        funds += meter.held_micro - meter.price_micro_h * unpaid // HOUR
-    # A century stands for "longer than anybody plans": a date must stay a date.
-    seconds = min(max(funds, 0) * HOUR // burn, 100 * 365 * 24 * HOUR)
-    return burn, present + timedelta(seconds=seconds)
+    running = [
+        Burning(meter.price_micro_h, meter.held_micro, meter.running_since, meter.charged_until)
+        for meter in RentalMeter.objects.filter(org_ref=org_ref, running_since__isnull=False)
+    ]
+    burn = sum(rental.price_micro_h for rental in running)
+    return burn, lasts_until(running, spendable_micro=spendable, at=now())
 
 
 def charges(*, rental_ref: UUID) -> list[ChargeView]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import transaction
@@ -37,3 +38,28 @@ def exhausted(*, limit: int) -> list[UUID]:
         for meter in due
         if meter.paid_until is not None and meter.paid_until <= present
     ]
+
+
+def running_out(*, within: timedelta, limit: int) -> dict[UUID, datetime]:
+    """Running rentals whose money ends within that time, with the moment; refills those it can.
+
+    Meters that somebody else settles are waited for, not skipped: one left out would look as if
+    it had been paid.
+    """
+    with transaction.atomic():
+        due = list(
+            RentalMeter.objects.select_for_update()
+            .filter(running_since__isnull=False, paid_until__lte=AppNow() + within)
+            .order_by("rental_ref")[:limit]
+        )
+        if not due:
+            return {}
+        funds = Funds(lock_purses({meter.org_ref for meter in due}))
+        present = now()
+        post(refill(due, funds, at=present))
+        save_meters(due)
+    return {
+        meter.rental_ref: meter.paid_until
+        for meter in due
+        if meter.paid_until is not None and meter.paid_until <= present + within
+    }

@@ -14,6 +14,7 @@ from billing.models.stripe import (
     StripeCursor,
     StripeEvent,
 )
+from billing.models.unknown import UnknownObject
 
 __all__ = [
     "OWNED",
@@ -42,5 +43,6 @@ __all__ = [
     "TopUp",
     "Transaction",
     "TransactionKind",
+    "UnknownObject",
     "UsageLine",
 ]

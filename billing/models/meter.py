@@ -43,6 +43,7 @@ class RentalMeter(models.Model):
     charged_until = models.DateTimeField(null=True)
     next_seq = models.IntegerField(default=1)
 
+    round = models.PositiveIntegerField(db_default=1)  # raised when it holds again after an end
     held_micro = models.BigIntegerField(default=0)
     running_since = models.DateTimeField(null=True)
     paid_until = models.DateTimeField(null=True)
@@ -170,7 +171,8 @@ class UsageLine(models.Model):
                 condition=Q(
                     amount_micro=F("provider_micro") + F("fee_micro"),
                     provider_micro__gte=0,
-                    fee_micro__gte=0,
+                    # Price and share are floors of their own: they may step in another order.
+                    fee_micro__gte=-1,
                     overrun_micro__gte=0,
                     overrun_micro__lte=F("amount_micro"),
                 ),

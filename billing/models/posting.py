@@ -44,14 +44,17 @@ class Transaction(models.Model):
     kind = models.CharField(max_length=20, choices=TransactionKind.choices)
     cause_type = models.CharField(max_length=10, choices=CauseType.choices)
     cause_id = models.UUIDField()
+    # A rental that was stopped and starts again holds and releases anew: the how-manieth time.
+    round = models.PositiveIntegerField(db_default=1)
     linked = models.ForeignKey("self", null=True, on_delete=models.PROTECT, related_name="+")
     at = models.DateTimeField(db_default=AppNow())
 
     class Meta:
         constraints = [
-            # A hold is refilled many times for one rental; all else happens once per cause.
+            # A hold is refilled many times for one rental; all else happens once per cause and
+            # round.
             models.UniqueConstraint(
-                fields=["kind", "cause_type", "cause_id"],
+                fields=["kind", "cause_type", "cause_id", "round"],
                 condition=~Q(kind=TransactionKind.HOLD_REFILL),
                 name="billing_transaction_once",
             ),

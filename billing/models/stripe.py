@@ -70,7 +70,9 @@ class StripeCall(models.Model):
 class EventOutcome(models.TextChoices):
     APPLIED = "applied"
     IGNORED = "ignored"  # a type we do not use, or an object that is not ours
-    ORPHAN = "orphan"  # carries our metadata but names a row that does not exist: a person looks
+    ORPHAN = "orphan"  # its object is gone or not ours to read: a person looks
+    # Carries our metadata but names a row that does not exist: listed, a person decides.
+    UNKNOWN_OBJECT = "unknown_object"
 
 
 class StripeEvent(models.Model):
@@ -84,7 +86,7 @@ class StripeEvent(models.Model):
     source = models.CharField(max_length=10, choices=[("webhook", "webhook"), ("poll", "poll")])
     received_at = models.DateTimeField(db_default=AppNow())
     applied_at = models.DateTimeField(null=True)
-    outcome = models.CharField(max_length=10, choices=EventOutcome.choices, null=True)
+    outcome = models.CharField(max_length=20, choices=EventOutcome.choices, null=True)
     tries = models.PositiveIntegerField(default=0)
     next_at = models.DateTimeField(db_default=AppNow())
     fence = models.BigIntegerField(default=0)

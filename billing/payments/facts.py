@@ -51,3 +51,15 @@ class InvoiceFact:
     number: str | None
     hosted_url: str | None
     payments: tuple[PaymentFact, ...] = ()
+
+
+@dataclass(frozen=True)
+class ObjectFact:
+    """Any object, as far as a person needs to find it. customer: Stripe's id, "" without one."""
+
+    stripe_id: str
+    type: str
+    status: str
+    amount_minor: int | None
+    currency: str
+    customer: str

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from billing.rating.rounding import hold_for, seconds_covered
+from billing.rating.rounding import HOUR, hold_for, seconds_covered
 
 FIRST_HOLD = 3600
 # A tick settles full hours; a quarter more carries the rental over a tick that comes late.
@@ -46,6 +47,33 @@ def paid_until(
     return unpaid_from(running_since, charged_until) + timedelta(
         seconds=seconds_covered(held, rate_micro_h)
     )
+
+
+@dataclass(frozen=True)
+class Burning:
+    """A rental as far as it uses up money."""
+
+    price_micro_h: int
+    held_micro: int
+    running_since: datetime | None
+    charged_until: datetime | None
+
+
+def lasts_until(
+    rentals: Iterable[Burning], *, spendable_micro: int, at: datetime
+) -> datetime | None:
+    """When the holds of these rentals and the balance are used up together; None: they are free."""
+    burn, funds = 0, spendable_micro
+    for rental in rentals:
+        burn += rental.price_micro_h
+        since = unpaid_from(rental.running_since or at, rental.charged_until)
+        unpaid = max(0, int((at - since).total_seconds()))
+        funds += rental.held_micro - rental.price_micro_h * unpaid // HOUR
+    if not burn:
+        return None
+    # A century stands for "longer than anybody plans": a date must stay a date.
+    seconds = min(max(funds, 0) * HOUR // burn, 100 * 365 * 24 * HOUR)
+    return at + timedelta(seconds=seconds)
 
 
 def unpaid_from(running_since: datetime, charged_until: datetime | None) -> datetime:

@@ -24,7 +24,6 @@ from billing.stripe_gateway.invoice_steps import (
     PayInvoice,
     WriteLine,
 )
-from billing.stripe_gateway.lanes import lane
 from billing.stripe_gateway.meter_steps import CreateMeter, SendMeterEvent
 from billing.stripe_gateway.steps import (
     CardSetupPage,
@@ -35,6 +34,7 @@ from billing.stripe_gateway.steps import (
 )
 from kernel.clock import AppNow, now
 from kernel.errors import PermanentError, TemporaryError, UnknownOutcome
+from kernel.lanes import lane
 from kernel.retry import backoff
 
 log = structlog.get_logger(__name__)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
+from uuid import UUID
 
 import structlog
 from django.db import transaction
@@ -16,11 +18,11 @@ from prometheus_client import Counter
 
 from billing.invoicing import converge as invoicing
 from billing.models import EventOutcome, StripeEvent
-from billing.payments import converge
+from billing.payments import converge, unknown
 from billing.stripe_gateway import read
-from billing.stripe_gateway.lanes import lane
 from kernel.clock import AppNow, now
 from kernel.errors import PermanentError, VendorError
+from kernel.lanes import lane
 from kernel.retry import backoff
 
 log = structlog.get_logger(__name__)
@@ -84,8 +86,12 @@ def _finish(event: StripeEvent, outcome: EventOutcome, error: str) -> None:
     EVENTS.labels(event.type, outcome.value).inc()
 
 
-def _outcome(found: bool) -> EventOutcome:
-    return EventOutcome.APPLIED if found else EventOutcome.ORPHAN
+def _outcome(known: bool, thing: Any, names: str, claimed_ref: UUID) -> EventOutcome:
+    """Applied; or the object names a row we do not have, and is written down for people."""
+    if known:
+        return EventOutcome.APPLIED
+    unknown.record(read.object_fact(thing), names=names, claimed_ref=claimed_ref)
+    return EventOutcome.UNKNOWN_OBJECT
 
 
 def _payment_intent(object_id: str) -> EventOutcome:
@@ -93,7 +99,8 @@ def _payment_intent(object_id: str) -> EventOutcome:
     topup = read.ours(intent, read.TOPUP)
     if topup is None:
         return EventOutcome.IGNORED  # an invoice's: the invoice's own events bring it
-    return _outcome(converge.topup_payment(topup, read.payment_fact(intent)))
+    known = converge.topup_payment(topup, read.payment_fact(intent))
+    return _outcome(known, intent, read.TOPUP, topup)
 
 
 def _session(object_id: str) -> EventOutcome:
@@ -101,7 +108,8 @@ def _session(object_id: str) -> EventOutcome:
     fact = read.session_fact(found)
     setup = read.ours(found, read.SETUP)
     if setup is not None:
-        return _outcome(converge.setup_session(setup, fact, read.saved_card(found)))
+        known = converge.setup_session(setup, fact, read.saved_card(found))
+        return _outcome(known, found, read.SETUP, setup)
     topup = read.ours(found, read.TOPUP)
     if topup is None:
         return EventOutcome.IGNORED
@@ -110,7 +118,7 @@ def _session(object_id: str) -> EventOutcome:
     if known and intent is not None:
         name = intent if isinstance(intent, str) else intent.id
         converge.topup_payment(topup, read.payment_fact(read.payment_intent(name)))
-    return _outcome(known)
+    return _outcome(known, found, read.TOPUP, topup)
 
 
 def _payment_method(object_id: str) -> EventOutcome:
@@ -124,7 +132,8 @@ def _invoice(object_id: str) -> EventOutcome:
     invoice = read.ours(found, read.INVOICE)
     if invoice is None:
         return EventOutcome.IGNORED
-    return _outcome(invoicing.invoice_seen(invoice, read.invoice_fact(found)))
+    known = invoicing.invoice_seen(invoice, read.invoice_fact(found))
+    return _outcome(known, found, read.INVOICE, invoice)
 
 
 HANDLERS: dict[str, Callable[[str], EventOutcome]] = {

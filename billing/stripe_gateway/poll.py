@@ -13,9 +13,9 @@ from billing.models import StripeCursor, StripeEvent
 from billing.payments.webhook import store
 from billing.stripe_gateway.client import call
 from billing.stripe_gateway.inbox import HANDLERS
-from billing.stripe_gateway.lanes import lane
 from kernel.clock import now
 from kernel.errors import VendorError
+from kernel.lanes import lane
 
 log = structlog.get_logger(__name__)
 CURSOR = "events"

@@ -8,7 +8,7 @@ from uuid import UUID
 import stripe
 
 from billing.contracts import InvoiceState, PaymentState
-from billing.payments.facts import CardFact, InvoiceFact, PaymentFact, SessionFact
+from billing.payments.facts import CardFact, InvoiceFact, ObjectFact, PaymentFact, SessionFact
 from billing.stripe_gateway.client import call
 
 # The metadata that names our row on each object of ours.
@@ -29,6 +29,21 @@ def ours(thing: Any, name: str) -> UUID | None:
         return UUID((thing.metadata or {})[name])
     except (KeyError, ValueError):
         return None
+
+
+def object_fact(thing: Any) -> ObjectFact:
+    """A PaymentIntent, Checkout session or invoice as a person would look for it."""
+    plain = thing.to_dict(for_json=True)
+    amounts = (plain.get(name) for name in ("amount_total", "total", "amount_received", "amount"))
+    customer = plain.get("customer")
+    return ObjectFact(
+        stripe_id=thing.id,
+        type=str(plain.get("object", "")),
+        status=str(plain.get("status") or ""),
+        amount_minor=next((amount for amount in amounts if amount), None),
+        currency=str(plain.get("currency") or "").upper(),
+        customer=str(customer.get("id") if isinstance(customer, dict) else customer or ""),
+    )
 
 
 def payment_intent(stripe_id: str) -> stripe.PaymentIntent:

@@ -9,6 +9,8 @@ import environ
 from csp.constants import NONE, SELF
 
 from config.settings.env import Environment
+from kernel import grants
+from kernel.addresses import Network
 from kernel.sealed import parse_key
 
 BASE_DIR = Path(__file__).resolve().parents[2]
@@ -188,8 +190,12 @@ TERMS_VERSION = "2026-11-01"
 # Set by apply() below; named here so that a type checker knows them.
 CELERY_BROKER_URL: str
 GPUYARD_SEALING_KEY: bytes
+GPUYARD_GRANT_KEY: bytes
 GPUYARD_BASE_URL: str
 GPUYARD_FEE_BPS: int
+GPUYARD_REGISTRY_NETWORKS: tuple[Network, ...]
+GPUYARD_WEBHOOK_NETWORKS: tuple[Network, ...]
+GPUYARD_WEBHOOK_CA_FILE: str
 STRIPE_API_KEY: str
 STRIPE_API_BASE: str
 STRIPE_WEBHOOK_SECRET: str
@@ -206,8 +212,12 @@ def apply(env: Environment) -> dict[str, Any]:
         "CELERY_BROKER_TRANSPORT_OPTIONS": _BROKER_OPTIONS if consumer else _PRODUCER_OPTIONS,
         "ALLOWED_HOSTS": env.allowed_hosts,
         "GPUYARD_SEALING_KEY": parse_key(env.sealing_key),
+        "GPUYARD_GRANT_KEY": grants.derive(env.secret_key),
         "GPUYARD_BASE_URL": env.base_url,
         "GPUYARD_FEE_BPS": env.fee_bps,
+        "GPUYARD_REGISTRY_NETWORKS": env.registry_networks,
+        "GPUYARD_WEBHOOK_NETWORKS": env.webhook_networks,
+        "GPUYARD_WEBHOOK_CA_FILE": env.webhook_ca_file,
         "STRIPE_API_KEY": env.stripe_api_key,
         "STRIPE_API_BASE": env.stripe_api_base,
         "STRIPE_WEBHOOK_SECRET": env.stripe_webhook_secret,

@@ -6,9 +6,14 @@ that would be unsafe in production.
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
+from pathlib import Path
 
 import environ
+from django.core.exceptions import ImproperlyConfigured
+
+from kernel.addresses import Network
 
 _env = environ.Env()
 
@@ -30,8 +35,11 @@ class Environment:
     stripe_webhook_secret: str
     ssh_gateway: str
     fee_bps: int
+    registry_networks: tuple[Network, ...]
     log_format: str
-    process: str  # web, worker, beat, watcher or command
+    webhook_networks: tuple[Network, ...]
+    webhook_ca_file: str
+    process: str  # web, worker, beat, watcher, streams or command
 
 
 def read(*, defaults: dict[str, str] | None = None) -> Environment:
@@ -57,6 +65,28 @@ def read(*, defaults: dict[str, str] | None = None) -> Environment:
         stripe_webhook_secret=text("STRIPE_WEBHOOK_SECRET"),
         ssh_gateway=_env.str("GPUYARD_SSH_GATEWAY", default=""),
         fee_bps=_env.int("GPUYARD_FEE_BPS", default=1500),
+        registry_networks=_networks("GPUYARD_REGISTRY_NETWORKS"),
         log_format=_env.str("GPUYARD_LOG_FORMAT", default="json"),
+        webhook_networks=_networks("GPUYARD_WEBHOOK_NETWORKS"),
+        webhook_ca_file=_file("GPUYARD_WEBHOOK_CA_FILE"),
         process=_env.str("GPUYARD_PROCESS", default="command"),
     )
+
+
+def _networks(name: str) -> tuple[Network, ...]:
+    """Networks in CIDR form, comma separated; none without the variable."""
+    texts = [text.strip() for text in str(_env.str(name, default="")).split(",") if text.strip()]
+    try:
+        return tuple(ipaddress.ip_network(text) for text in texts)
+    except ValueError as error:
+        raise ImproperlyConfigured(
+            f"{name} must list networks such as 10.1.0.0/16: {error}"
+        ) from error
+
+
+def _file(name: str) -> str:
+    """The path of a file that is there; empty without the variable."""
+    path = str(_env.str(name, default=""))
+    if path and not Path(path).is_file():
+        raise ImproperlyConfigured(f"{name} names no file: {path}")
+    return path

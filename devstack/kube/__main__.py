@@ -1,8 +1,9 @@
 """`python -m devstack.kube up`: clusters in a process of their own, until SIGTERM or SIGINT.
 
 When all serve, the file named by --json-out is written by rename (all clusters by name, with
-tokens, mode 0600) and its path is printed as one line of JSON; it is removed at the end. `build`
-only makes sure that the programs are there. Exit status: 0 after a signal while serving, 130 after
+tokens, mode 0600) and its path is printed as one line of JSON; it is removed at the end. With
+`--kind sim` the clusters are simulated in this process. `build` only makes sure that the programs
+of real ones are there. Exit status: 0 after a signal while serving, 130 after
 one before that, 1 when something failed or a program ended by itself.
 """
 
@@ -23,6 +24,7 @@ from devstack.debian import DebianError
 from devstack.kube.api import ApiError
 from devstack.kube.binaries import find_binaries
 from devstack.kube.build import BuildError
+from devstack.kube.sim.stack import Pace, SimStack
 from devstack.kube.stack import DEFAULT_NAMES, KubeStack
 from devstack.process import ProcessError
 from devstack.state import StateBusyError
@@ -36,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("build", help="find or build the programs and print where they are")
     up = commands.add_parser("up", help="run clusters until a signal comes")
+    up.add_argument("--kind", choices=["real", "sim"], default="real")
     up.add_argument("--state", type=Path, required=True)
     up.add_argument("--json-out", type=Path, required=True)
     up.add_argument("--names", default=",".join(DEFAULT_NAMES))
@@ -58,13 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _up(given: argparse.Namespace) -> int:
-    stack = KubeStack(
-        given.state,
-        names=given.names.split(","),
-        namespaces=given.namespaces,
-        heartbeat_s=given.heartbeat_s,
-        node_grace_s=given.node_grace_s,
-    )
+    stack = _made(given)
     try:
         stack.start()
         _write(given.json_out, json.dumps(stack.describe(), indent=1))
@@ -81,6 +78,20 @@ def _up(given: argparse.Namespace) -> int:
         _on_signals(signal.SIG_IGN)  # a second one must not cut the stop short
         given.json_out.unlink(missing_ok=True)
         stack.stop()
+
+
+def _made(given: argparse.Namespace) -> KubeStack | SimStack:
+    names = given.names.split(",")
+    if given.kind == "sim":
+        pace = Pace(heartbeat_s=given.heartbeat_s, node_grace_s=given.node_grace_s)
+        return SimStack(given.state, names=names, namespaces=given.namespaces, pace=pace)
+    return KubeStack(
+        given.state,
+        names=names,
+        namespaces=given.namespaces,
+        heartbeat_s=given.heartbeat_s,
+        node_grace_s=given.node_grace_s,
+    )
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -71,6 +71,7 @@ class _Build:
 
     def run(self) -> None:
         say(f"kubernetes {VERSION}: building {', '.join(self.components)} (once, a few minutes)")
+        say("kubernetes: KUBE=sim make demo shows the same on simulated control planes, at once")
         self._fetch()
         self._repair_reflect2()
         self._generate_openapi()

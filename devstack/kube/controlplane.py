@@ -78,12 +78,19 @@ class ControlPlane:
         self._serving = self._authority.server("kube-apiserver", [_HOST, "localhost"])
         self._etcd_server = self._authority.server("etcd", [_HOST, "localhost"])
         self._etcd_client = self._authority.client("etcd-client", [])
+        self._kubelet_client = self._authority.client("kubelet-client", [ADMIN_GROUP])
+        self._authority.server("kubelet", [_HOST])  # for the simulator of this cluster's nodes
         self._token_key = token_key(folder / "pki")
         self.admin_kubeconfig = self._kubeconfig("kubernetes-admin", [ADMIN_GROUP])
 
     @property
     def api_url(self) -> str:
         return f"https://{_HOST}:{self._ports['api']}"
+
+    @property
+    def pki(self) -> Path:
+        """The folder of its certificates."""
+        return self._authority.folder
 
     @property
     def ca_pem(self) -> str:
@@ -165,6 +172,11 @@ class ControlPlane:
             "etcd-cafile": self._authority.pair.cert,
             "etcd-certfile": self._etcd_client.cert,
             "etcd-keyfile": self._etcd_client.key,
+            # Simulated nodes have addresses that lead nowhere and one that does (simnode.py).
+            "kubelet-preferred-address-types": "ExternalIP,InternalIP",
+            "kubelet-certificate-authority": self._authority.pair.cert,
+            "kubelet-client-certificate": self._kubelet_client.cert,
+            "kubelet-client-key": self._kubelet_client.key,
             "service-account-issuer": "https://kubernetes.default.svc",
             "service-account-signing-key-file": self._token_key,
             "service-account-key-file": self._token_key,

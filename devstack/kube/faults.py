@@ -26,6 +26,9 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     "wrong_count": {"missing": 1},
     "wrong_model": {"model": "NVIDIA-GeForce-GTX-1060", "memory_mib": 6144},
     "bad_proof": {"text": "not json"},
+    # The program prints: `lines` lines at `per_second` (0: all at once) of `text`, where {n} is the
+    # line's number, or of the raw bytes in `hex`; a line feed in them begins another line.
+    "log": {"text": "step {n}", "hex": "", "lines": 10, "per_second": 0.0},
     "slow_stop": {},  # ignores SIGTERM: needs its whole grace period
     # These two match claims for storage.
     "slow_bind": {"seconds": 30.0},

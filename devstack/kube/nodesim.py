@@ -1,7 +1,7 @@
 """The node simulator: registers nodes and plays their kubelets against a real control plane.
 
     python -m devstack.kube.nodesim --kubeconfig FILE --cluster NAME --fleet PRESET_OR_FILE
-                                    --control-port PORT
+                                    --control-port PORT --kubelet-port PORT --kubelet-pki DIR
 
 It binds nothing, the real scheduler does. Pods bound to its nodes get their cards, start, pass or
 fail their check, run, and go when deleted, with the statuses and events of a real kubelet. Orders
@@ -22,6 +22,7 @@ from pathlib import Path
 from devstack.kube.api import Api, ApiError, Json
 from devstack.kube.faults import Orders
 from devstack.kube.fleet import Machine, load_fleet
+from devstack.kube.kubelet import serve_kubelet
 from devstack.kube.podlife import Pod
 from devstack.kube.simcontrol import serve_control
 from devstack.kube.simnode import SimNode
@@ -38,18 +39,29 @@ _RETRY_S = 0.5
 
 
 class Simulator:
-    """All nodes of one cluster. `run` never returns; its threads are daemons."""
+    """All nodes of one cluster. `run` returns after `stop`; its threads are daemons.
+
+    `timeline`: the pods' own unless several clusters of a process share one.
+    """
 
     def __init__(
-        self, cluster: str, machines: list[Machine], api: Api, *, heartbeat_s: float = 10.0
+        self,
+        cluster: str,
+        machines: list[Machine],
+        api: Api,
+        *,
+        heartbeat_s: float = 10.0,
+        kubelet_port: int = 10250,
+        timeline: Timeline | None = None,
     ) -> None:
         self.orders = Orders()
         self.ready = threading.Event()
+        self._stopping = threading.Event()
         self._api = api
         self._heartbeat_s = heartbeat_s
         self._beat = threading.Event()  # set: look at the nodes before the next heartbeat is due
-        self._events: queue.SimpleQueue[tuple[str, Json]] = queue.SimpleQueue()
-        self._timeline = Timeline(WORKERS, say)
+        self._events: queue.SimpleQueue[tuple[str, Json] | None] = queue.SimpleQueue()
+        self._timeline = timeline or Timeline(WORKERS, say)
         version = api.get("/version")["gitVersion"]
         self.nodes = {
             machine.name: SimNode(
@@ -60,27 +72,37 @@ class Simulator:
                 events=self._events,
                 say=say,
                 kubelet_version=version,
+                kubelet_port=kubelet_port,
             )
             for machine in machines
         }
         self._pods: dict[str, Pod] = {}  # touched by the watching thread alone
 
     def run(self) -> None:
-        """Register all nodes, then follow pods until the process ends."""
+        """Register all nodes, then follow pods until the process ends or `stop`."""
         for node in self.nodes.values():
             node.register()
         threading.Thread(target=self._heartbeats, name="heartbeats", daemon=True).start()
         threading.Thread(target=self._post_events, name="events", daemon=True).start()
-        while True:
+        while not self._stopping.is_set():
             try:
                 self._follow(self._relist())
             except ApiError as error:
                 if error.status != 410:  # too old a resourceVersion: list again, at once
                     say(f"watching pods: {error}")
-                    time.sleep(_RETRY_S)
+                    self._stopping.wait(_RETRY_S)
             except OSError as error:
-                say(f"watching pods: {error!r}")
-                time.sleep(_RETRY_S)
+                if not self._stopping.wait(_RETRY_S):
+                    say(f"watching pods: {error!r}")
+
+    def stop(self) -> None:
+        """Let go of nodes and pods in this process, as a power cut does: nothing is written."""
+        self._stopping.set()
+        self._beat.set()
+        self._events.put(None)
+        for node in self.nodes.values():
+            for pod in node.pods():
+                pod.life.replace(pod.nothing)
 
     def orders_changed(self) -> None:
         """Look at the standing orders again: cards, silence, and every pod's next step."""
@@ -157,7 +179,7 @@ class Simulator:
 
     def _heartbeats(self) -> None:
         reported = dict.fromkeys(self.nodes, time.monotonic())
-        while True:
+        while not self._stopping.is_set():
             began = time.monotonic()
             try:
                 unready = self._nodes_unready_on_server()
@@ -184,8 +206,8 @@ class Simulator:
 
     def _post_events(self) -> None:
         """Events are a side channel: one that cannot be posted is logged and dropped."""
-        while True:
-            path, body = self._events.get()
+        while (found := self._events.get()) is not None:
+            path, body = found
             try:
                 self._api.post(path, body)
             except ApiError as error:
@@ -202,6 +224,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cluster", required=True, help="prefix of node names and device ids")
     parser.add_argument("--fleet", required=True, help="preset, .toml or .json file")
     parser.add_argument("--control-port", type=int, required=True)
+    parser.add_argument("--kubelet-port", type=int, required=True)
+    parser.add_argument(
+        "--kubelet-pki", type=Path, required=True, help="kubelet.crt and .key, ca.crt"
+    )
     parser.add_argument("--heartbeat-s", type=float, default=10.0)
     given = parser.parse_args(arguments)
     api = Api.from_kubeconfig(given.kubeconfig)
@@ -210,6 +236,15 @@ def main(arguments: list[str] | None = None) -> int:
         load_fleet(given.cluster, given.fleet),
         api,
         heartbeat_s=given.heartbeat_s,
+        kubelet_port=given.kubelet_port,
+    )
+    pki: Path = given.kubelet_pki
+    serve_kubelet(
+        simulator,
+        given.kubelet_port,
+        cert=pki / "kubelet.crt",
+        key=pki / "kubelet.key",
+        ca=pki / "ca.crt",
     )
     serve_control(simulator, given.control_port)
     storage = load_storage(given.fleet)

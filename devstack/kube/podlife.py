@@ -2,8 +2,8 @@
 
 A generator for `timeline`: it pushes statuses in the order and shape of a kubelet with containerd,
 and rests between them. What is not simulated: commands. A main container runs until its pod is
-deleted or an order for a fault ends it, and only the init container called `gpuyard-check` has an
-output, its report of the cards it sees.
+deleted or an order for a fault ends it. The init container called `gpuyard-check` reports the
+cards it sees; a main container says at its start which it has, and what an order makes it print.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from devstack.kube import podstatus
 from devstack.kube.api import STRATEGIC_MERGE, ApiError, Json
 from devstack.kube.devices import NoDevicesError
 from devstack.kube.faults import Order
+from devstack.kube.podlogs import PodLogs
 from devstack.kube.timeline import Life, Steps
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Pod:
         ]
         reason = "PodInitializing" if self.init else "ContainerCreating"
         self.main = [podstatus.container_status(c, reason) for c in self.spec["containers"]]
+        self.logs = PodLogs()
 
     @property
     def metadata(self) -> Json:
@@ -76,6 +78,8 @@ class Pod:
             count = podstatus.cards_requested(self.spec, self.node.machine.card.resource)
             self.node.give(self, count, podstatus.proven_uids(status))
             self.node.take_ip(self)
+            for container in self.main:  # what it wrote before went with the simulator
+                self.logs.begin(container["name"], self.node.devices_of(self))
 
     def contradicted(self) -> bool:
         """Whether somebody wrote another readiness after our last status, as the node controller
@@ -113,6 +117,8 @@ class Pod:
         while self.phase == "Running":
             if self._order("crash"):
                 yield from self._crash()
+            elif (order := self._order("log")) and order.id > self.logs.printed:
+                yield from self._print(order)
             elif self._stale:
                 self._stale = False
                 yield from self._push()
@@ -132,6 +138,7 @@ class Pod:
             if "running" in status["state"]:
                 self.node.event(self, "Normal", "Killing", f"Stopping container {status['name']}")
                 podstatus.end_container(status, 143)
+        self.logs.end("received SIGTERM, ending")
         yield from self._push()
         yield from self._tried(self._delete)
         self.node.forget(self)
@@ -169,6 +176,7 @@ class Pod:
         for status in self.main:
             podstatus.start_container(status)
             self._announce_start(status)
+            self.logs.begin(status["name"], self.node.devices_of(self))
         self.phase = "Running"
         delay = max(map(_readiness_delay, self.spec["containers"]))
         if delay:
@@ -185,6 +193,7 @@ class Pod:
             yield from self._rest(order.params["after_s"])
             for status in self.main:
                 podstatus.end_container(status, order.params["exit_code"])
+            self.logs.end(f"fatal: exit code {order.params['exit_code']}")
             yield from self._push()
             policy = self.spec.get("restartPolicy", "Always")
             if policy == "Never" or (policy == "OnFailure" and order.params["exit_code"] == 0):
@@ -197,6 +206,13 @@ class Pod:
             for status in self.main:
                 status["restartCount"] += 1
             yield from self._start_main()
+
+    def _print(self, order: Order) -> Iterator[float | None]:
+        """What the order says, at its pace or all at once; ends early when it is withdrawn."""
+        for pause in self.logs.printing(order):
+            yield from self._rest(pause)
+            if self._order("log") is not order:
+                return
 
     def _finish(self, phase: str) -> Iterator[float | None]:
         """A pod that will not run again gives its cards back and stays as a record."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,6 +21,7 @@ from devstack.kube.api import APPLY, Api, ApiError, Json
 BUNDLE = Path(__file__).resolve().parents[2] / "deploy" / "provider"
 POOL_PREFIX = "gpuyard-r-"
 TOKEN_SECONDS = 30 * 24 * 3600
+REAPER = "gpuyard-reaper"
 _FIRST = f"{POOL_PREFIX}01"
 _FIELD_MANAGER = "provider-bundle"
 _NAMESPACE_READY_WITHIN_S = 30.0
@@ -30,6 +32,9 @@ _CORE, _RBAC = "/api/v1", "/apis/rbac.authorization.k8s.io/v1"
 _KINDS = {
     "Namespace": (_CORE, "namespaces"),
     "ServiceAccount": (_CORE, "serviceaccounts"),
+    "ConfigMap": (_CORE, "configmaps"),
+    "Lease": ("/apis/coordination.k8s.io/v1", "leases"),
+    "Deployment": ("/apis/apps/v1", "deployments"),
     "ResourceQuota": (_CORE, "resourcequotas"),
     "NetworkPolicy": ("/apis/networking.k8s.io/v1", "networkpolicies"),
     "Role": (_RBAC, "roles"),
@@ -76,15 +81,21 @@ def provision(
 
 def bundle_objects(version: tuple[int, int], namespaces: int = 16) -> list[Json]:
     """The bundle's objects for a server of `version`, with a pool of that size."""
-    files = ["bundle.yaml"]
+    files = ["bundle.yaml", "reaper.yaml"]
     files += ["psp-1.24-and-older.yaml"] if version <= (1, 24) else []
     files += ["egress-1.22-and-newer.yaml"] if version >= (1, 22) else []
     files += ["admission-1.30-and-newer.yaml"] if version >= (1, 30) else []
     objects: list[Json] = []
     for file in files:
-        items = yaml.safe_load((BUNDLE / file).read_text())["items"]
-        objects += _resized([copy.deepcopy(item) for item in items], namespaces)
+        objects += _resized([copy.deepcopy(item) for item in _items_of(file)], namespaces)
     return objects
+
+
+@functools.cache
+def _items_of(file: str) -> list[Json]:
+    """Parsed once for however many clusters; nobody may change them."""
+    items: list[Json] = yaml.safe_load((BUNDLE / file).read_text())["items"]
+    return items
 
 
 def path_of(item: Json) -> str:
@@ -95,10 +106,11 @@ def path_of(item: Json) -> str:
     return f"{prefix}{inside}/{plural}/{metadata['name']}"
 
 
-def request_token(admin: Api, seconds: int = TOKEN_SECONDS) -> str:
-    """A token of the platform's account, valid for `seconds` if the server grants that much."""
+def request_token(admin: Api, seconds: int = TOKEN_SECONDS, *, account: str = "gpuyard") -> str:
+    """A token of the platform's account, or of another one beside it, valid for `seconds` if the
+    server grants that much."""
     answer = admin.post(
-        "/api/v1/namespaces/gpuyard-system/serviceaccounts/gpuyard/token",
+        f"/api/v1/namespaces/gpuyard-system/serviceaccounts/{account}/token",
         {
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenRequest",

@@ -23,21 +23,27 @@ from devstack.kube.faults import OrderError
 if TYPE_CHECKING:
     from devstack.kube.nodesim import Simulator
 
-_LONGEST_BODY = 65536
+LONGEST_BODY = 65536
 
 
 def serve_control(simulator: Simulator, port: int) -> None:
     """Listen in a daemon thread. OSError when the port is taken."""
 
-    class Handler(_Handler):
+    class Handler(ControlHandler):
         sim = simulator
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    listen(Handler, port)
+
+
+def listen(handler: type[ControlHandler], port: int) -> ThreadingHTTPServer:
+    """A server of `handler` in a daemon thread. OSError when the port is taken."""
+    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, name="control", daemon=True).start()
+    return server
 
 
-class _Handler(BaseHTTPRequestHandler):
+class ControlHandler(BaseHTTPRequestHandler):
     sim: Simulator
     protocol_version = "HTTP/1.1"
     timeout = 30
@@ -58,7 +64,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(404, {"error": f"no such path: {self.path}"})
             return
         try:
-            length = min(int(self.headers.get("Content-Length", 0)), _LONGEST_BODY)
+            length = min(int(self.headers.get("Content-Length", 0)), LONGEST_BODY)
             body = json.loads(self.rfile.read(length))
             order = self.sim.orders.place(
                 body["kind"], body.get("match", {}), body.get("params", {})

@@ -44,9 +44,10 @@ class SimNode:
         *,
         api: Api,
         orders: Orders,
-        events: queue.SimpleQueue[tuple[str, Json]],
+        events: queue.SimpleQueue[tuple[str, Json] | None],
         say: Callable[[str], None],
         kubelet_version: str,
+        kubelet_port: int,
     ) -> None:
         self.machine = machine
         self.api = api
@@ -57,6 +58,7 @@ class SimNode:
         self._events = events
         self._event_numbers = itertools.count(1)
         self._version = kubelet_version
+        self._kubelet_port = kubelet_port
         self._lock = threading.Lock()
         self._book = DeviceBook(machine.device_uids(cluster))
         # A network of its own for each cluster, from its name; a /24 of it for each node.
@@ -147,8 +149,10 @@ class SimNode:
             "addresses": [
                 {"type": "InternalIP", "address": self.address},
                 {"type": "Hostname", "address": machine.name},
+                # Where API servers find this node's log endpoint; the others lead nowhere.
+                {"type": "ExternalIP", "address": "127.0.0.1"},
             ],
-            "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}},
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": self._kubelet_port}},
             "nodeInfo": {
                 "architecture": machine.card.arch,
                 "bootID": identity,

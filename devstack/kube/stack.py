@@ -20,6 +20,7 @@ from devstack.kube.api import Api
 from devstack.kube.binaries import Binaries, find_binaries
 from devstack.kube.controlplane import ControlPlane
 from devstack.kube.provision import provision
+from devstack.kube.reaper import reaper_command
 from devstack.ports import free_port, release
 from devstack.process import Child, Supervisor, answers_at, wait_until
 from devstack.state import State
@@ -78,7 +79,9 @@ class KubeStack:
         self._heartbeat_s = heartbeat_s
         self._node_grace_s = node_grace_s
         self._simulators: dict[str, Child] = {}
+        self._reapers: dict[str, Child] = {}
         self._control_ports: dict[str, int] = {}
+        self._kubelet_ports: dict[str, int] = {}
         self._state: State | None = None
         self._supervisor: Supervisor | None = None
 
@@ -107,9 +110,11 @@ class KubeStack:
             self._supervisor.stop()
             self._supervisor = None
         self._simulators.clear()
-        for port in self._control_ports.values():
-            release(port)
-        self._control_ports.clear()
+        self._reapers.clear()
+        for ports in (self._control_ports, self._kubelet_ports):
+            for port in ports.values():
+                release(port)
+            ports.clear()
         if self._state:
             self._state.close()
             self._state = None
@@ -121,6 +126,8 @@ class KubeStack:
         command += ["--kubeconfig", str(self.planes[name].admin_kubeconfig)]
         command += ["--fleet", self._fleets.get(name, name)]
         command += ["--control-port", str(self._control_ports[name])]
+        command += ["--kubelet-port", str(self._kubelet_ports[name])]
+        command += ["--kubelet-pki", str(self.planes[name].pki)]
         command += ["--heartbeat-s", str(self._heartbeat_s)]
         child = self._supervisor.start(f"{name}-nodesim", command, cwd=_REPOSITORY)
         self._simulators[name] = child
@@ -132,6 +139,18 @@ class KubeStack:
         """All nodes of a cluster fall silent at once, as in a power cut."""
         assert self._supervisor is not None
         self._supervisor.discard(self._simulators.pop(name))
+
+    def start_reaper(self, name: str) -> None:
+        """The bundle's reaper as a program with its own account; no pod here really runs."""
+        assert self._supervisor is not None
+        assert self._state is not None
+        command = reaper_command(self.planes[name], self._state.path / name)
+        self._reapers[name] = self._supervisor.start(f"{name}-reaper", command)
+
+    def stop_reaper(self, name: str) -> None:
+        """Nobody ends pods whose lease runs out until `start_reaper`."""
+        assert self._supervisor is not None
+        self._supervisor.discard(self._reapers.pop(name))
 
     def ended(self) -> list[Child]:
         """Programs that ended by themselves: a cluster with one of them is broken."""
@@ -171,12 +190,14 @@ class KubeStack:
         )
         self.planes[name] = plane
         self._control_ports[name] = free_port()
+        self._kubelet_ports[name] = free_port()
         plane.start()
         admin = plane.admin()
         self.start_simulator(name)
         credentials = provision(
             admin, ca_pem=plane.ca_pem, version=plane.version, namespaces=self._namespaces
         )
+        self.start_reaper(name)
         wait_until(lambda: _nodes_usable(admin), f"usable nodes in {name}")
         version: str = admin.get("/version")["gitVersion"]
         say(f"cluster {name}: {version} serves at {plane.api_url}")

@@ -46,6 +46,7 @@ class Timeline:
         self._order = itertools.count()
         self._changed = threading.Condition()
         self._on_bug = on_bug
+        self._stopped = False
         for number in range(workers):
             threading.Thread(target=self._work, name=f"timeline-{number}", daemon=True).start()
 
@@ -55,6 +56,12 @@ class Timeline:
         with self._changed:
             self._schedule(life, 0.0)
         return life
+
+    def stop(self) -> None:
+        """End the threads after their present steps; lives rest for ever."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
 
     def _schedule(self, life: Life, rest_s: float) -> None:
         life._version += 1
@@ -79,8 +86,7 @@ class Timeline:
                 self._schedule(life, 0.0)
 
     def _work(self) -> None:
-        while True:
-            life = self._take()
+        while (life := self._take()) is not None:
             rest, ended = self._step(life)
             with self._changed:
                 life._running = False
@@ -93,9 +99,10 @@ class Timeline:
                     self._schedule(life, rest)
                 life._woken = False
 
-    def _take(self) -> Life:
+    def _take(self) -> Life | None:
+        """The next life that is due, waiting for it; None when the timeline was stopped."""
         with self._changed:
-            while True:
+            while not self._stopped:
                 if not self._heap:
                     self._changed.wait()
                     continue
@@ -113,6 +120,7 @@ class Timeline:
                     life._steps.close()
                     life._steps, life._next = life._next(), None
                 return life
+        return None
 
     def _step(self, life: Life) -> tuple[float | None, bool]:
         """Run one step; (rest, whether the life is over)."""

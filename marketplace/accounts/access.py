@@ -25,22 +25,26 @@ from marketplace.models import (
     Project,
     Provider,
     Quote,
+    RegistryCredential,
     Rental,
     RentalEvent,
+    Secret,
     SshKey,
     Template,
     User,
     Volume,
+    WebhookDelivery,
+    WebhookEndpoint,
 )
 
 M = TypeVar("M", bound=Model)
 
 STAFF = "staff"
 SCOPES: dict[str, str] = {
-    "account:read": "see the organization, its people, keys, projects and audit log",
-    "account:write": "change keys, SSH keys and projects",
+    "account:read": "see the organization, its people, keys, projects, webhooks and audit log",
+    "account:write": "change keys, SSH keys, secrets, projects and webhooks",
     "rentals:read": "see rentals and quotes",
-    "rentals:write": "rent, stop and change rentals",
+    "rentals:write": "rent, stop and change rentals; change templates",
     "billing:read": "see balance, transactions and invoices",
     "billing:write": "top up and save payment methods",
     "provider:read": "see clusters, offers and earnings",
@@ -182,6 +186,14 @@ def _audit(principal: Principal) -> Q:
     return Q(organization_ref=principal.owner_ref)
 
 
+def _webhooks(principal: Principal) -> Q:
+    return Q(organization=principal.organization, deleted_at=None)
+
+
+def _deliveries(principal: Principal) -> Q:
+    return Q(endpoint__organization=principal.organization, endpoint__deleted_at=None)
+
+
 # Staff see through the staff operations, never through these. Offers are the owner's here: what a
 # renter may see of them is the catalogue's business and needs no account.
 _VISIBLE: dict[type[Model], Callable[[Principal], Q]] = {
@@ -193,11 +205,15 @@ _VISIBLE: dict[type[Model], Callable[[Principal], Q]] = {
     Project: _by("organization"),
     Provider: _by("organization"),
     Quote: _by("organization"),
+    RegistryCredential: _by("organization"),
     Rental: _by("organization"),
     RentalEvent: _by("rental__organization"),
+    Secret: _by("organization"),
     SshKey: _by("organization"),
     Template: _templates,
     Volume: _by("organization"),
+    WebhookDelivery: _deliveries,
+    WebhookEndpoint: _webhooks,
 }
 
 

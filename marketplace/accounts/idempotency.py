@@ -17,6 +17,7 @@ from uuid import UUID
 
 from django.db import connection, transaction
 from django.db.utils import OperationalError
+from django.utils.crypto import salted_hmac
 
 from kernel.clock import now
 from kernel.errors import Refusal
@@ -54,6 +55,21 @@ def hash_request(method: str, path: str, body: Any) -> bytes:
     """SHA-256 over method, path and the body's meaning (key order and spaces do not count)."""
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(f"{method}\n{path}\n{canonical}".encode()).digest()
+
+
+def blinded(body: Any, names: Sequence[str]) -> Any:
+    """``body`` with these values replaced by keyed digests of them.
+
+    What is stored of a request is a plain hash; a short secret in it could be guessed from that.
+    """
+    if not isinstance(body, dict):
+        return body
+    hidden = {
+        name: salted_hmac("gpuyard.idempotency", json.dumps(body[name])).hexdigest()
+        for name in names
+        if name in body
+    }
+    return {**body, **hidden}
 
 
 def once(

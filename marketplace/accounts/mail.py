@@ -28,6 +28,7 @@ _SUBJECTS = {
     EmailToken.Purpose.VERIFY: "Confirm your e-mail address",
     EmailToken.Purpose.RESET: "Set a new password",
     EmailToken.Purpose.KNOWN: "You already have an account",
+    EmailToken.Purpose.WEBHOOK: "We stopped sending to a webhook",
 }
 _PAGES = {EmailToken.Purpose.VERIFY: "/verify-email", EmailToken.Purpose.RESET: "/reset-password"}
 
@@ -75,6 +76,7 @@ def _send(token: EmailToken) -> None:
         {
             "link": f"{base}{page}?token={proof(token)}" if page else "",
             "base_url": base,
+            "about": token.about,
             "expires_at": token.expires_at,
         },
     )

@@ -23,6 +23,7 @@ VALID_FOR = {
     EmailToken.Purpose.VERIFY: timedelta(days=3),
     EmailToken.Purpose.RESET: timedelta(hours=1),
     EmailToken.Purpose.KNOWN: timedelta(days=1),
+    EmailToken.Purpose.WEBHOOK: timedelta(days=3),
 }
 # One mail of a kind per address and minute: a form must not become a way to flood a mailbox.
 _SPACING = timedelta(minutes=1)
@@ -43,6 +44,13 @@ def order_mail(user: User, purpose: EmailToken.Purpose) -> None:
             user=user, purpose=purpose, expires_at=present + VALID_FOR[purpose]
         )
         wake_on_commit("marketplace.mail")
+
+
+def order_notice(user: User, purpose: EmailToken.Purpose, *, about: str) -> None:
+    """Order one mail that proves nothing and names something; in the caller's transaction."""
+    expires_at = now() + VALID_FOR[purpose]
+    EmailToken.objects.create(user=user, purpose=purpose, about=about, expires_at=expires_at)
+    wake_on_commit("marketplace.mail")
 
 
 def proof(token: EmailToken) -> str:

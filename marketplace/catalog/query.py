@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from typing import Any, Final
 
 from kernel.errors import InvalidRequest, Refusal
-from kernel.money import BadAmount, parse_micro
+from kernel.money import BadAmount, format_micro, parse_micro
 
 MAX_GPUS: Final = 4096  # more cards than any data centre of ours holds: a mistake, not an order
 MAX_SIZE: Final = 1_000_000  # GiB or cores; beyond it a number is a mistake
@@ -125,7 +125,8 @@ def _country(text: str) -> str:
     return text.upper()
 
 
-def _cuda(text: str) -> str:
+def cuda_version(text: str) -> str:
+    """The text unchanged; raises BadValue unless it is a version such as 12.4."""
     if not re.fullmatch(r"[1-9][0-9]?\.[0-9]", text):
         raise BadValue("give a CUDA version such as 12.4")
     return text
@@ -157,7 +158,7 @@ def _parsers(words: Vocabulary) -> dict[str, Callable[[str], Any]]:
         "min_vcpus": size,
         "min_ram_gib": size,
         "min_disk_gib": size,
-        "min_cuda": _cuda,
+        "min_cuda": cuda_version,
         "region": word,
         "country": _country,
         "ownership": one_of(("owned", "partner")),
@@ -220,6 +221,19 @@ def parse_requirement(body: object, words: Vocabulary) -> OfferQuery:
     if errors:
         raise InvalidRequest(errors)
     return OfferQuery(**found)
+
+
+def as_requirement(query: OfferQuery) -> dict[str, Any]:
+    """The JSON object that :func:`parse_requirement` reads back as ``query``."""
+    return {name: _as_json(name, value) for name, value in query.asked().items()}
+
+
+def _as_json(name: str, value: Any) -> Any:
+    if name == "max_price":
+        return format_micro(value)
+    if isinstance(value, tuple):
+        return list(value)
+    return value if isinstance(value, (str, bool)) else str(value)
 
 
 def _from_json(name: str, value: object, parser: Callable[[str], Any]) -> Any:

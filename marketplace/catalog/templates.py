@@ -1,10 +1,13 @@
-"""Templates: curated ones come from templates.toml, checked when they are loaded."""
+"""Templates: which exist for whom. Curated ones come from templates.toml, checked when loaded.
+
+Organizations make their own in own_templates.py.
+"""
 
 from __future__ import annotations
 
-import re
+import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,14 +16,18 @@ from django.db.models import F, QuerySet
 
 from kernel.errors import NotFound, Refusal
 from kernel.text import rfc3339
+from marketplace.accounts import vault
 from marketplace.accounts.access import Principal, find, visible
+from marketplace.accounts.variables import command_mistakes, env_mistakes, ports_mistakes
+from marketplace.catalog import needs as card_needs
 from marketplace.catalog.needs import Has, unmet
 from marketplace.catalog.registry import by_slug
+from marketplace.images.reference import BadReference, parse
 from marketplace.models import Offer, Template
+from provisioner import facade as provisioner
 
 CURATED: Final = Path(__file__).with_name("templates.toml")
-# name[:tag]@sha256:digest. A tag alone is refused: it may mean another image tomorrow.
-PINNED: Final = re.compile(r"[a-z0-9][a-zA-Z0-9._:/-]{0,250}@sha256:[0-9a-f]{64}")
+ENV_FIELD: Final = "template.env"
 _FIELDS: Final = ("name", "description", "image", "command", "env", "ports", "needs")
 _KNOWN: Final = frozenset({"slug", *_FIELDS})
 _KNOWN_NEEDS: Final = frozenset({"vendor", "toolkit", "min_memory_gib", "min_cuda"})
@@ -48,8 +55,15 @@ def _checked(row: dict[str, Any]) -> dict[str, Any]:
     unknown = set(row) - _KNOWN | set(row.get("needs", {})) - _KNOWN_NEEDS
     if unknown:
         raise ValueError(f"template {row.get('slug')}: unknown {', '.join(sorted(unknown))}")
-    if not PINNED.fullmatch(row["image"]):
-        raise ValueError(f"template {row['slug']}: the image is not pinned by digest")
+    mistakes = content_mistakes(
+        image=row["image"],
+        command=row.get("command"),
+        env=row.get("env", {}),
+        ports=row.get("ports", []),
+        needs=row.get("needs", {}),
+    )
+    if mistakes:
+        raise ValueError(f"template {row['slug']}: {mistakes}")
     return {
         "description": "",
         **row,
@@ -58,6 +72,31 @@ def _checked(row: dict[str, Any]) -> dict[str, Any]:
         "ports": row.get("ports", []),
         "needs": row.get("needs", {}),
     }
+
+
+def content_mistakes(
+    *,
+    image: str,
+    command: Sequence[str] | None,
+    env: Mapping[str, str],
+    ports: Sequence[int],
+    needs: Mapping[str, Any],
+) -> dict[str, list[str]]:
+    """What is wrong with a template's content, by field, whoever wrote it."""
+    found: dict[str, list[str]] = {}
+    try:
+        if parse(image).digest is None:
+            found["image"] = ["is not pinned by digest: a tag may mean another image tomorrow"]
+    except BadReference as error:
+        found["image"] = [str(error)]
+    for name, message in (
+        *command_mistakes(command or None),
+        *env_mistakes(env),
+        *ports_mistakes(ports),
+        *card_needs.mistakes(needs, provisioner.accelerators()),
+    ):
+        found.setdefault(name, []).append(message)
+    return found
 
 
 def _store(row: dict[str, Any]) -> int:
@@ -77,9 +116,11 @@ def _store(row: dict[str, Any]) -> int:
 
 
 def list_templates(acting: Principal | None) -> QuerySet[Template]:
-    """Those that the caller may use; without a caller the curated ones."""
-    rows = Template.objects.filter(active=True)
-    return visible(rows, acting) if acting else rows.filter(organization=None)
+    """Those that the caller may use; without a caller, or the right to rent, the curated ones."""
+    rows = Template.objects.filter(active=True).select_related("registry_credential")
+    if acting is None or acting.scopes.isdisjoint({"rentals:read", "rentals:write"}):
+        return rows.filter(organization=None)
+    return visible(rows, acting)
 
 
 def get_template(acting: Principal | None, given: str) -> Template:
@@ -94,8 +135,22 @@ def get_template(acting: Principal | None, given: str) -> Template:
     return found
 
 
+def env_of(template: Template) -> dict[str, str]:
+    """The template's variables; raises sealed.CannotOpen."""
+    if template.organization_id is None or template.env_sealed is None:
+        return dict(template.env)
+    plain = vault.unseal(
+        template.env_sealed,
+        organization_id=template.organization_id,
+        row_id=template.id,
+        field=ENV_FIELD,
+    )
+    return dict(json.loads(plain))
+
+
 def describe(template: Template) -> dict[str, Any]:
     """The template as the API shows it."""
+    credential = template.registry_credential
     return {
         "id": template.public_id,
         "slug": template.slug,
@@ -104,8 +159,10 @@ def describe(template: Template) -> dict[str, Any]:
         "curated": template.organization_id is None,
         "image": template.image,
         "command": template.command,
+        "env": env_of(template),
         "ports": template.ports,
         "needs": template.needs,
+        "registry_credentials": credential.public_id if credential else None,
         "created_at": rfc3339(template.created_at),
         "version": template.version,
     }

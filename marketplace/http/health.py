@@ -123,6 +123,23 @@ def _clusters() -> list[dict[str, Any]]:
     return rows
 
 
+def _reapers() -> Iterable[Metric]:
+    """Alarms: any state but running, and a silence of minutes. A cluster that does not answer
+    shows a growing silence as well."""
+    counts = GaugeMetricFamily("gpuyard_reapers", "Reapers by state", labels=["state"])
+    silence = GaugeMetricFamily(
+        "gpuyard_reaper_silence_seconds", "Since a reaper's last heartbeat", labels=["cluster"]
+    )
+    present, shown = now(), provisioner.clusters()
+    for state, number in Counter(c.reaper_state.value for c in shown).items():
+        counts.add_metric([state], number)
+    for cluster in shown:
+        if cluster.reaper_seen_at is not None and cluster.state != ClusterState.RETIRED:
+            age = (present - cluster.reaper_seen_at).total_seconds()
+            silence.add_metric([str(cluster.id)], age)
+    return counts, silence
+
+
 class _Facts:
     """Gauges read from the database at each scrape: the same whichever process is asked."""
 
@@ -135,6 +152,8 @@ class _Facts:
         for found, number in Counter(c.state.value for c in provisioner.clusters()).items():
             clusters.add_metric([found], number)
         yield clusters
+        yield _brakes()
+        yield from _reapers()
         yield GaugeMetricFamily(
             "gpuyard_audit_unsealed",
             "Audit rows not chained yet",
@@ -145,6 +164,17 @@ class _Facts:
             "E-mails ordered and not sent",
             mail.unsent(),
         )
+
+
+def _brakes() -> Metric:
+    """Any sample pages somebody: what it counts waits for a person or for a good look."""
+    family = GaugeMetricFamily(
+        "gpuyard_brake_held", "What an open mass brake holds", labels=["cluster", "cause"]
+    )
+    for brake in provisioner.brakes():
+        if brake.released_at is None:
+            family.add_metric([str(brake.cluster_id or "everywhere"), brake.cause], brake.wanted)
+    return family
 
 
 class _Both:

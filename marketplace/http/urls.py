@@ -9,13 +9,17 @@ from marketplace.http import health, problems
 from marketplace.http.api import (
     account,
     billing,
+    brakes,
     catalog,
     description,
     entry,
     provider,
     rentals,
+    secrets,
     staff,
+    templates,
     volumes,
+    webhooks,
 )
 from marketplace.http.portal import urls as portal
 from marketplace.http.staff import pages as staff_pages
@@ -25,10 +29,14 @@ _API = [
     *account.urls,
     *billing.urls,
     *catalog.urls,
+    *templates.urls,
+    *secrets.urls,
     *rentals.urls,
     *volumes.urls,
     *provider.urls,
     *staff.urls,
+    *brakes.urls,
+    *webhooks.urls,
     *description.urls,
 ]
 

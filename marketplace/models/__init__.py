@@ -14,7 +14,9 @@ from marketplace.models.organization import (
 )
 from marketplace.models.provider import DataCenter, Provider
 from marketplace.models.rental import Quote, Rental, RentalEvent
+from marketplace.models.secret import RegistryCredential, Secret
 from marketplace.models.volume import RentalVolume, Volume
+from marketplace.models.webhook import WebhookDelivery, WebhookEndpoint, WebhookEvent
 
 __all__ = [
     "ApiKey",
@@ -30,11 +32,16 @@ __all__ = [
     "Project",
     "Provider",
     "Quote",
+    "RegistryCredential",
     "Rental",
     "RentalEvent",
     "RentalVolume",
+    "Secret",
     "SshKey",
     "Template",
     "User",
     "Volume",
+    "WebhookDelivery",
+    "WebhookEndpoint",
+    "WebhookEvent",
 ]

@@ -9,6 +9,7 @@ from kernel.ids import new_id
 from marketplace.models.base import PublicObject
 from marketplace.models.organization import Organization
 from marketplace.models.provider import DataCenter, Provider
+from marketplace.models.secret import RegistryCredential
 
 
 class Offer(PublicObject):
@@ -87,10 +88,19 @@ class Template(PublicObject):
     description = models.CharField(max_length=500, blank=True)
     image = models.CharField(max_length=400)  # name@sha256:digest
     command = models.JSONField(default=list, blank=True)  # list of words
-    env = models.JSONField(default=dict, blank=True)
+    env = models.JSONField(default=dict, blank=True)  # of curated ones only, which hold no secret
+    # An organization's own: JSON, sealed for this row. People paste tokens into the wrong field.
+    env_sealed = models.BinaryField(null=True, blank=True)
     ports = models.JSONField(default=list, blank=True)
     # {"vendor": [...], "toolkit": "cuda", "min_memory_gib": 24, "min_cuda": "12.4"}
     needs = models.JSONField(default=dict, blank=True)
+    registry_credential = models.ForeignKey(
+        RegistryCredential,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="templates",
+    )
     active = models.BooleanField(default=True)
 
     class Meta:

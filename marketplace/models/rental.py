@@ -77,6 +77,11 @@ class Rental(PublicObject):
         Template, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
     )
     image = models.CharField(max_length=400)
+    # Which stored secrets went into it, by variable: {"HF_TOKEN": "sec_…"}. Never a value.
+    secrets = models.JSONField(
+        default=dict, db_default=models.Value({}, models.JSONField()), blank=True
+    )
+    registry_credential_ref = models.UUIDField(null=True, blank=True)  # may be deleted since
     accelerator = models.CharField(max_length=60)
     gpus = models.PositiveIntegerField()
     disk_gib = models.PositiveIntegerField()
@@ -86,6 +91,23 @@ class Rental(PublicObject):
     ssh_keys = ArrayField(models.TextField(), default=list, blank=True)
     ssh = models.BooleanField(default=True)
     expires_at = models.DateTimeField(null=True, blank=True)  # empty: no_limit was ordered
+    failover = models.BooleanField(db_default=False)  # go on elsewhere when the host is lost
+    locked = models.BooleanField(db_default=False)  # its people may not stop or end it
+
+    # What runs, with its secrets, sealed for this rental: it is placed again with the same.
+    order_sealed = models.BinaryField(null=True)
+    # Placements since it last ran, and the nodes that failed it: they are not tried again.
+    attempts = models.PositiveIntegerField(db_default=0)
+    tried_nodes = ArrayField(models.UUIDField(), null=True, blank=True)
+    # In the queue: since when, until when at most, and for what if it never was placed
+    # ({"requirement", "needs", "max_price_micro_h", "max_seconds"}).
+    queued_at = models.DateTimeField(null=True, blank=True)
+    queue_until = models.DateTimeField(null=True, blank=True)
+    wanted = models.JSONField(null=True, blank=True)
+    # A notice was given: when it takes effect. ``reason`` says why.
+    interrupt_at = models.DateTimeField(null=True, blank=True)
+    # Failed, yet its pod was not observed absent: nothing may be started until then.
+    leaving = models.BooleanField(db_default=False)
 
     instance_ref = models.UUIDField(null=True)  # the live or last instance
     desired_state = models.CharField(max_length=10, choices=Desired.choices)
@@ -142,8 +164,15 @@ class Rental(PublicObject):
             ),
             models.Index(
                 fields=["id"],
-                name="rental_unsettled",
-                condition=models.Q(settled_at__isnull=True, state__in=["failed", "terminated"]),
+                name="rental_to_settle",
+                condition=models.Q(
+                    settled_at__isnull=True, state__in=["failed", "stopped", "terminated"]
+                ),
+            ),
+            models.Index(
+                fields=["queued_at", "id"],
+                name="rental_waiting",
+                condition=models.Q(state__in=["requested", "queued"]),
             ),
             GinIndex(fields=["labels"], name="rental_by_label"),
         ]

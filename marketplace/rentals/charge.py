@@ -17,13 +17,15 @@ from billing import facade as billing
 from billing.contracts import UsageWindow
 from kernel.clock import AppNow, hour_of
 from marketplace.models import Rental
-from marketplace.rentals.state import ENDING, FAILED, TERMINATED
-from marketplace.rentals.stop import end_for
+from marketplace.rentals.state import FAILED, LEGAL, STOPPED, TERMINATED
+from marketplace.rentals.stop import halt_for
 from provisioner import facade as provisioner
 from provisioner.contracts import Chargeable
 
 # Windows per transaction: the accounts of a batch stay locked until it commits.
 _BATCH: Final = 500
+# A machine is not running and none is on its way: what was held for it is not needed.
+_AT_REST: Final = (FAILED, STOPPED, TERMINATED)
 _LOCK: Final = 0x636861726765  # "charge": an advisory lock's name, any constant unused elsewhere
 
 
@@ -60,8 +62,8 @@ def split(item: Chargeable) -> list[UsageWindow]:
 
 
 def settle(limit: int = _BATCH) -> int:
-    """Give back the holds of ended rentals whose last second is charged; how many."""
-    ended = Rental.objects.filter(settled_at=None, state__in=(FAILED, TERMINATED)).order_by("id")
+    """Give back the holds of rentals at rest whose last second is charged; how many."""
+    ended = Rental.objects.filter(settled_at=None, state__in=_AT_REST).order_by("id")
     waiting: list[UUID] = list(ended.values_list("id", flat=True)[:limit])
     return sum(_settle_one(rental_id) for rental_id in waiting)
 
@@ -69,7 +71,7 @@ def settle(limit: int = _BATCH) -> int:
 def _settle_one(rental_id: UUID) -> bool:
     with transaction.atomic(durable=True):
         rental = Rental.objects.select_for_update().get(id=rental_id)
-        if rental.settled_at is not None or rental.state not in (FAILED, TERMINATED):
+        if rental.settled_at is not None or rental.state not in _AT_REST:
             return False
         if not provisioner.is_settled(rental_ref=rental_id):
             return False  # an ended meter takes no more seconds: none may be lost here
@@ -79,14 +81,14 @@ def _settle_one(rental_id: UUID) -> bool:
 
 
 def funds(limit: int = _BATCH) -> int:
-    """End rentals whose held money is used up; how many."""
-    return sum(_end_unpaid(rental_ref) for rental_ref in billing.exhausted(limit=limit))
+    """Stop rentals whose held money is used up; how many. What they keep outlives it."""
+    return sum(_stop_unpaid(rental_ref) for rental_ref in billing.exhausted(limit=limit))
 
 
-def _end_unpaid(rental_ref: UUID) -> bool:
+def _stop_unpaid(rental_ref: UUID) -> bool:
     with transaction.atomic(durable=True):
         rental = Rental.objects.select_for_update().filter(id=rental_ref).first()
-        if rental is None or rental.state in (*ENDING, FAILED):
+        if rental is None or rental.state not in LEGAL["stop"]:
             return False
-        end_for(rental, "funds")
+        halt_for(rental, "funds")
         return True

@@ -1,4 +1,4 @@
-"""Change what may be changed while a rental lives: name, labels, end date."""
+"""Change what may be changed while a rental lives: name, labels, end date, lock."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from kernel.text import clean, rfc3339
 from marketplace.accounts import audit
 from marketplace.accounts.access import Principal
 from marketplace.models import Rental
+from marketplace.rentals import notice
 from marketplace.rentals.order import end_mistakes, label_mistakes
-from marketplace.rentals.state import ENDING, actions
+from marketplace.rentals.state import ENDING, actions_of
 from marketplace.rentals.stop import check_version, lock_visible
 
 
@@ -23,6 +24,7 @@ def change(
     name: str | None = None,
     labels: Mapping[str, str] | None = None,
     expires_at: datetime | None = None,
+    lock: bool | None = None,
     expected_version: int | None = None,
 ) -> Rental:
     """Change what is given; joins the caller's transaction.
@@ -42,9 +44,9 @@ def change(
             "invalid_transition",
             f"The rental is {rental.state}: its end date cannot be moved any more.",
             state=rental.state,
-            actions=actions(rental.state),
+            actions=actions_of(rental),
         )
-    changed = _apply(rental, name, labels, expires_at)
+    changed = _apply(rental, name, labels, expires_at, lock)
     if changed:
         rental.version += 1
         rental.save(update_fields=[*changed, "version"])
@@ -55,6 +57,8 @@ def change(
             organization_ref=rental.organization_id,
             details=changed,
         )
+    if "expires_at" in changed:
+        notice.withdraw(rental, "end_date", text="The end date was moved.")
     return rental
 
 
@@ -63,6 +67,7 @@ def _apply(
     name: str | None,
     labels: Mapping[str, str] | None,
     expires_at: datetime | None,
+    lock: bool | None,
 ) -> dict[str, Any]:
     """Set the fields that differ; what they are now, for the audit row."""
     changed: dict[str, Any] = {}
@@ -73,4 +78,6 @@ def _apply(
     if expires_at is not None and expires_at != rental.expires_at:
         rental.expires_at = expires_at
         changed["expires_at"] = rfc3339(expires_at)
+    if lock is not None and lock != rental.locked:
+        rental.locked = changed["locked"] = lock
     return changed

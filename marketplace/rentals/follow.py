@@ -9,23 +9,26 @@ a rental that says terminated shows its final cost.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
 import structlog
 from django.db import transaction
+from django.db.models import Q
 
 from billing import facade as billing
 from kernel.clock import AppNow
 from kernel.ids import public
+from kernel.wake import wake_on_commit
 from marketplace.models import Rental
 from marketplace.rentals import state as states
 from marketplace.rentals.charge import charge, settle
-from marketplace.rentals.reasons import actor_of, sentence
+from marketplace.rentals.reasons import OTHER_HOST, REASONS, actor_of, sentence
 from marketplace.rentals.stop import end_for
 from marketplace.rentals.timeline import IllegalMove, move
 from provisioner import facade as provisioner
-from provisioner.contracts import EventView, InstanceState
+from provisioner.contracts import EventView, Fault, InstanceState
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +44,10 @@ _SHOWN_AS: Final[dict[InstanceState, str]] = {
     InstanceState.DEGRADED: states.DEGRADED,
     InstanceState.UNREACHABLE: states.UNREACHABLE,
 }
+
+
+# Time to top up or to export after the money ended: stopping is not deleting.
+FUNDS_GRACE: Final = timedelta(days=7)
 
 
 def follow(limit: int = _LIMIT) -> int:
@@ -72,6 +79,13 @@ def _follow(behind: Sequence[tuple[UUID, UUID]]) -> int:
     return applied
 
 
+def _is_over(event: EventView) -> bool:
+    """Nothing of the instance runs any more: its absence was observed, or its lease ran out while
+    its cluster cannot be asked."""
+    lapsed = event.state == InstanceState.STOPPING and event.reason == "lapsed"
+    return event.state == InstanceState.GONE or lapsed
+
+
 def _is_gone(rental_ref: UUID) -> bool:
     view = provisioner.instance(rental_ref=rental_ref)
     return view is not None and view.state == InstanceState.GONE
@@ -87,8 +101,7 @@ def _follow_one(instance_id: UUID, rental_ref: UUID) -> int:
             return 0
         applied = 0
         for event in provisioner.take_events(instance_id=instance_id):
-            gone = event.state == InstanceState.GONE
-            if gone and not provisioner.is_settled(rental_ref=rental_ref):
+            if _is_over(event) and not provisioner.is_settled(rental_ref=rental_ref):
                 break  # gone since the last charging run: the next pass charges, then shows it
             _apply(rental, event)
             provisioner.ack_events(instance_id=instance_id, seq=event.seq)
@@ -97,25 +110,36 @@ def _follow_one(instance_id: UUID, rental_ref: UUID) -> int:
 
 
 def _apply(rental: Rental, event: EventView) -> None:
-    if event.state == InstanceState.READY and rental.ready_at is None:
-        rental.ready_at = event.at
-        rental.save(update_fields=["ready_at"])
-    if event.state == InstanceState.GONE:
+    if event.instance_id != rental.instance_ref:
+        return  # an earlier machine: what becomes of it does not move the rental any more
+    if _is_over(event):
         _finish(rental, event)
-    elif event.state == InstanceState.RESERVED or rental.state in states.ENDING:
-        # The first is the rental's own first event. After a request to end, what still arrives
-        # happened before it and changes nothing any more.
+    elif event.state == InstanceState.RESERVED or rental.desired_state != _RUNNING:
+        # The first is told by whoever placed it. After a request to stop or end, what still
+        # arrives happened before it and changes nothing any more.
         return
     elif event.state == InstanceState.STOPPING:
         _give_up(rental, event)
     else:
+        if event.state == InstanceState.READY:
+            _came_up(rental, event)
         _meter(rental, event)
-        _show(rental, _SHOWN_AS[event.state], event)
+        target = _SHOWN_AS[event.state]
+        if (rental.state, target) not in _NOT_SHOWN:
+            _show(rental, target, event)
+
+
+def _came_up(rental: Rental, event: EventView) -> None:
+    """It ran: what failed before does not count against the next trouble."""
+    rental.ready_at = rental.ready_at or event.at
+    rental.attempts, rental.tried_nodes = 0, None
+    rental.save(update_fields=["ready_at", "attempts", "tried_nodes"])
 
 
 def _meter(rental: Rental, event: EventView) -> None:
     """Tell billing whether seconds count from now on, so that the money's end is watched."""
-    if event.state == InstanceState.READY:
+    renters = event.state == InstanceState.DEGRADED and event.fault == Fault.RENTER
+    if event.state == InstanceState.READY or renters:
         billing.meter_started(rental_ref=rental.id, at=event.at)
     else:
         billing.meter_stopped(rental_ref=rental.id)
@@ -124,25 +148,66 @@ def _meter(rental: Rental, event: EventView) -> None:
 def _give_up(rental: Rental, event: EventView) -> None:
     """The platform ends the instance by itself: its cards are held until absence is observed."""
     billing.meter_stopped(rental_ref=rental.id)
-    target = states.DEGRADED if rental.state == states.RUNNING else rental.state
-    _show(rental, target, event)
+    if rental.state == states.UNREACHABLE and not rental.failover:
+        # Nobody can observe its absence while its cluster is dark; its people must know now.
+        rental.leaving = True
+        _show(rental, states.FAILED, event)
+        return
+    served = rental.state in (states.RUNNING, states.INTERRUPTING)
+    _show(rental, states.DEGRADED if served else rental.state, event)
 
 
 def _finish(rental: Rental, event: EventView) -> None:
+    """Absence was observed: what comes next depends on what is wanted."""
     billing.meter_stopped(rental_ref=rental.id)
-    if rental.state == states.TERMINATED:
+    if rental.state in (states.TERMINATED, states.STOPPED):
         return
-    rental.ended_at = event.at
     if rental.state == states.TERMINATING:
+        rental.ended_at = event.at
         _show(rental, states.TERMINATED, event, reason=rental.reason, text=_NOTHING_LEFT)
+    elif rental.state == states.STOPPING:
+        _show(rental, states.STOPPED, event, reason=rental.reason, text=_KEPT)
+    elif rental.state == states.FAILED:
+        rental.leaving = False
+        rental.save(update_fields=["leaving"])
+    elif _may_go_elsewhere(rental, event):
+        _go_elsewhere(rental, event)
     else:
-        rental.ended_at = None
         _show(rental, states.FAILED, event)
 
 
+def _may_go_elsewhere(rental: Rental, event: EventView) -> bool:
+    """On its way up: the host failed it, and others were not tried yet. Later: if allowed."""
+    row = REASONS.get(event.reason)
+    if row is None or row.retry != OTHER_HOST or event.fault == Fault.RENTER:
+        return False
+    if rental.state in states.COMING_UP:
+        return rental.attempts < MAX_ATTEMPTS
+    return rental.failover
+
+
+def _go_elsewhere(rental: Rental, event: EventView) -> None:
+    view = provisioner.instance(rental_ref=rental.id)
+    if view is not None:
+        rental.tried_nodes = [*(rental.tried_nodes or ()), view.node_id]
+    rental.interrupt_at = None
+    text = f"{sentence(event.reason, event.text)} Another host is tried."
+    _show(rental, states.REQUESTED, event, text=text)
+    wake_on_commit("marketplace.place")
+
+
+_RUNNING: Final = Rental.Desired.RUNNING.value
+# Hosts that may fail one rental on its way up before it says so. A third failure in a row is more
+# likely the order's than the hosts'.
+MAX_ATTEMPTS: Final = 3
+# A restart shows starting until its image is pulled; a notice stays until its cause is gone.
+_NOT_SHOWN: Final = frozenset(
+    {(states.STARTING, states.PROVISIONING), (states.INTERRUPTING, states.RUNNING)}
+)
 _NOTHING_LEFT: Final = (
     "The machine is gone from its cluster; nothing is left and nothing more is charged."
 )
+_KEPT: Final = "The machine is gone from its cluster and its cards are given back."
 
 
 def _show(
@@ -167,24 +232,21 @@ def _show(
 
 
 def expire(limit: int = _LIMIT) -> int:
-    """End rentals whose end date has come; how many."""
-    due = (
-        Rental.objects.filter(expires_at__lte=AppNow(), ended_at=None)
-        .exclude(state__in=(*states.ENDING, states.FAILED))
-        .order_by("expires_at")
-        .values_list("id", flat=True)
-    )
-    return sum(_end_one(rental_id, "end_date") for rental_id in list(due[:limit]))
+    """End rentals whose end date has come, or whose time to pay is over; how many."""
+    over = Q(expires_at__lte=AppNow()) & ~Q(state__in=(*states.ENDING, states.FAILED))
+    unpaid = Q(state=states.STOPPED, reason="funds", state_since__lte=AppNow() - FUNDS_GRACE)
+    ended = 0
+    for condition, reason in ((over, "end_date"), (unpaid, "funds_grace_over")):
+        due = Rental.objects.filter(condition, ended_at=None).order_by("expires_at")
+        for rental_id in list(due.values_list("id", flat=True)[:limit]):
+            ended += _end_one(rental_id, condition, reason)
+    return ended
 
 
-def _end_one(rental_id: UUID, reason: str) -> bool:
+def _end_one(rental_id: UUID, condition: Q, reason: str) -> bool:
     with transaction.atomic(durable=True):
-        rental = (
-            Rental.objects.select_for_update(skip_locked=True)
-            .filter(id=rental_id, expires_at__lte=AppNow())
-            .exclude(state__in=(*states.ENDING, states.FAILED))
-            .first()
-        )
+        rows = Rental.objects.select_for_update(skip_locked=True)
+        rental = rows.filter(condition, id=rental_id, ended_at=None).first()
         if rental is None:
             return False
         end_for(rental, reason)

@@ -13,29 +13,35 @@ from kernel.clock import now
 from kernel.errors import InvalidRequest, Refusal
 from kernel.text import clean
 from marketplace.accounts.access import Principal, get_visible
+from marketplace.accounts.registry_credentials import check_registry, login
+from marketplace.accounts.secrets import MAX_USED, take
 from marketplace.accounts.ssh_keys import parse_public_key
+from marketplace.accounts.variables import (
+    command_mistakes,
+    env_mistakes,
+    names_mistakes,
+    ports_mistakes,
+)
 from marketplace.catalog.query import OfferQuery
 from marketplace.catalog.quote import open_quote
-from marketplace.catalog.templates import PINNED, check_fit, get_template
-from marketplace.models import Project, Quote, SshKey, Template
+from marketplace.catalog.templates import check_fit, env_of, get_template
+from marketplace.images.reference import BadReference
+from marketplace.images.reference import parse as parse_image
+from marketplace.models import Project, Quote, RegistryCredential, SshKey, Template
 from marketplace.volumes.mounts import Mounts, VolumeOrder, look_up
 from marketplace.volumes.mounts import mistakes as mount_mistakes
 
 # An end further away than this is a mistake in the date; no_limit is the way to say "open".
 MAX_HOURS: Final = 24 * 366
-_MAX_LABELS, _MAX_KEYS, _MAX_PORTS, _MAX_ENV = 32, 32, 32, 128
-# Together they become one Secret and one pod; the API server refuses objects above 1 MiB.
-_MAX_TEXT: Final = 32 * 1024
+_MAX_LABELS, _MAX_KEYS = 32, 32
 _LABEL: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
-_ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
-# They steer the loader, the GPU runtime and the pod's own view of its cluster.
-_ENV_DENIED: Final = ("LD_", "NVIDIA_", "KUBERNETES_")
 
 
 @dataclass(frozen=True)
 class RentOrder:
     """The order as given. Exactly one of quote_id and requirement, template and image, and of
-    expires_at, max_hours and no_limit. ssh_keys: stored keys' ids or public key lines."""
+    expires_at, max_hours and no_limit. ssh_keys: stored keys' ids or public key lines. secrets:
+    variable -> id of a stored secret. image: by digest when it reaches :func:`prepare`."""
 
     quote_id: str | None = None
     requirement: OfferQuery | None = None
@@ -45,7 +51,9 @@ class RentOrder:
     template: str | None = None
     image: str | None = None
     command: tuple[str, ...] | None = None
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    registry_credentials: str | None = None
     ports: tuple[int, ...] = ()
     ssh_keys: tuple[str, ...] = ()
     ssh: bool = True
@@ -54,6 +62,8 @@ class RentOrder:
     no_limit: bool = False
     disk_gib: int | None = None
     volumes: tuple[VolumeOrder, ...] = ()
+    queue_seconds: int | None = None
+    failover: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,13 +79,27 @@ class Prepared:
     template: Template | None
     image: str
     command: tuple[str, ...]
-    env: dict[str, str]
+    env: dict[str, str] = field(repr=False)
+    secrets: dict[str, str]
+    secret_env: dict[str, str] = field(repr=False)
+    registry_credential: RegistryCredential | None
+    pull_secret: dict[str, str] | None = field(repr=False)
     ports: tuple[int, ...]
     ssh_keys: tuple[str, ...]
     ssh: bool
     expires_at: datetime | None
+    max_seconds: int | None  # an end that counts from the moment it has cards
     disk_gib: int | None
     volumes: Mounts
+    queue_seconds: int | None
+    failover: bool
+
+
+def check(order: RentOrder) -> None:
+    """Raise InvalidRequest with every field that is wrong by itself. No lookup, no network."""
+    errors = _mistakes(order)
+    if errors:
+        raise InvalidRequest(errors)
 
 
 def prepare(acting: Principal, order: RentOrder) -> Prepared:
@@ -84,9 +108,7 @@ def prepare(acting: Principal, order: RentOrder) -> Prepared:
     Raises InvalidRequest with every wrong field at once, then NotFound, quote_used,
     quote_expired, ssh_key_missing, ssh_key_invalid, template_mismatch, volume_in_use.
     """
-    errors = _mistakes(order)
-    if errors:
-        raise InvalidRequest(errors)
+    check(order)
     keys = _ssh_keys(acting, order)
     quote = open_quote(acting, order.quote_id) if order.quote_id is not None else None
     template = get_template(acting, order.template) if order.template is not None else None
@@ -99,6 +121,8 @@ def prepare(acting: Principal, order: RentOrder) -> Prepared:
     command = order.command
     if command is None:
         command = tuple(template.command) if template else ()
+    credential = _credential(acting, order, image, template)
+    env = {**(env_of(template) if template else {}), **order.env}
     return Prepared(
         quote=quote,
         query=order.requirement,
@@ -109,14 +133,34 @@ def prepare(acting: Principal, order: RentOrder) -> Prepared:
         template=template,
         image=image,
         command=command,
-        env={**(template.env if template else {}), **order.env},
+        # A secret takes the place of a template's variable of the same name.
+        env={name: value for name, value in env.items() if name not in order.secrets},
+        secrets=dict(order.secrets),
+        secret_env=take(acting, order.secrets),
+        registry_credential=credential,
+        pull_secret=login(credential).pull_secret() if credential else None,
         ports=order.ports or (tuple(template.ports) if template else ()),
         ssh_keys=keys,
         ssh=order.ssh,
         expires_at=_end(order),
+        max_seconds=None if order.max_hours is None else int(order.max_hours * 3600),
         disk_gib=order.disk_gib,
         volumes=mounts,
+        queue_seconds=order.queue_seconds,
+        failover=order.failover,
     )
+
+
+def _credential(
+    acting: Principal, order: RentOrder, image: str, template: Template | None
+) -> RegistryCredential | None:
+    """The order's, else the template's; one of another registry than the image's is refused."""
+    if order.registry_credentials is None:
+        return template.registry_credential if template else None
+    credential = get_visible(RegistryCredential, acting, order.registry_credentials)
+    registry = parse_image(image).registry
+    check_registry(credential, registry, field="registry_credentials")
+    return credential
 
 
 def _mistakes(order: RentOrder) -> dict[str, list[str]]:
@@ -131,8 +175,6 @@ def _mistakes(order: RentOrder) -> dict[str, list[str]]:
         wrong("disk_gib", "the disk is part of the quote; ask for a quote with another disk")
     if (order.template is None) == (order.image is None):
         wrong("template", "give either template or image")
-    if order.image is not None and not PINNED.fullmatch(order.image):
-        wrong("image", "give an image by digest, name@sha256:…; a tag may change under you")
     ends = [order.expires_at is not None, order.max_hours is not None, order.no_limit]
     if sum(ends) != 1:
         wrong("expires_at", "give exactly one of expires_at, max_hours and no_limit")
@@ -177,24 +219,22 @@ def label_mistakes(labels: Mapping[str, str]) -> list[tuple[str, str]]:
 
 
 def _content_mistakes(order: RentOrder) -> list[tuple[str, str]]:
-    """Command, environment, ports, keys: names, counts and sizes."""
-    found = []
-    command = order.command or ()
-    if len(command) > 64 or sum(map(len, command)) > _MAX_TEXT:
-        found.append(("command", f"at most 64 words and {_MAX_TEXT} characters"))
-    if order.command is not None and not order.command:
-        found.append(("command", "leave it out to run the image's own command"))
-    if len(order.env) > _MAX_ENV or sum(map(len, order.env.values())) > _MAX_TEXT:
-        found.append(("env", f"at most {_MAX_ENV} variables and {_MAX_TEXT} characters"))
-    for name in order.env:
-        if not _ENV_NAME.fullmatch(name):
-            found.append((f"env.{name[:63]}", "a name of letters, digits and underscores"))
-        elif name.upper().startswith(_ENV_DENIED):
-            found.append((f"env.{name[:63]}", "names with this prefix belong to the machine"))
-    if len(order.ports) > _MAX_PORTS or len(set(order.ports)) != len(order.ports):
-        found.append(("ports", f"at most {_MAX_PORTS} different ports"))
-    if any(not 1 <= port <= 65535 for port in order.ports):
-        found.append(("ports", "ports are whole numbers from 1 to 65535"))
+    """Image, command, environment, secrets, ports, keys: names, counts and sizes."""
+    found = [
+        *command_mistakes(order.command),
+        *env_mistakes(order.env),
+        *names_mistakes(order.secrets, "secrets"),
+        *ports_mistakes(order.ports),
+    ]
+    if order.image is not None:
+        try:
+            parse_image(order.image)
+        except BadReference as error:
+            found.append(("image", str(error)))
+    if len(order.secrets) > MAX_USED:
+        found.append(("secrets", f"at most {MAX_USED} secrets"))
+    for name in order.secrets.keys() & order.env.keys():
+        found.append((f"secrets.{name[:63]}", "is given in env as well"))
     if len(order.ssh_keys) > _MAX_KEYS:
         found.append(("ssh_keys", f"at most {_MAX_KEYS} keys"))
     return found

@@ -12,8 +12,10 @@ from kernel.ids import public
 from kernel.money import format_micro
 from kernel.text import rfc3339
 from marketplace.models import Rental, RentalEvent
-from marketplace.rentals.reasons import REASONS, sentence
-from marketplace.rentals.state import BILLABLE, COMMITTED, actions
+from marketplace.rentals.forecast import restart_forecasts
+from marketplace.rentals.queue import positions
+from marketplace.rentals.reasons import REASONS, RENTER, sentence
+from marketplace.rentals.state import BILLABLE, COMMITTED, DEGRADED, INTERRUPTING, actions_of
 from marketplace.volumes import mounts
 from provisioner.contracts import Evidence
 
@@ -33,9 +35,15 @@ def describe_many(rentals: Sequence[Rental]) -> list[dict[str, Any]]:
     funds_end_at = None
     if any(rental.state in COMMITTED for rental in rentals):
         funds_end_at = billing.balance(org_ref=rentals[0].organization_id).funds_end_at
+    forecasts, places = restart_forecasts(rentals), positions(rentals)
     volumes = mounts.describe(rentals)
     return [
-        {**_rental(rental, spent.get(rental.id, 0), funds_end_at), "volumes": volumes[rental.id]}
+        {
+            **_rental(rental, spent.get(rental.id, 0), funds_end_at),
+            "restart_forecast": forecasts.get(rental.id),
+            "queue": places.get(rental.id),
+            "volumes": volumes[rental.id],
+        }
         for rental in rentals
     ]
 
@@ -52,9 +60,12 @@ def _rental(rental: Rental, spent_micro: int, funds_end_at: datetime | None) -> 
         "state_since": rfc3339(rental.state_since),
         "reason": rental.reason,
         "reason_text": sentence(rental.reason),
-        "fault": REASONS[rental.reason].fault if rental.reason in REASONS else None,
+        "fault": _fault(rental.reason),
         "desired_state": rental.desired_state,
-        "actions": actions(rental.state),
+        "actions": actions_of(rental),
+        "lock": rental.locked,
+        "failover": rental.failover,
+        "interrupt_at": rfc3339(rental.interrupt_at) if rental.state == INTERRUPTING else None,
         "offer": offer.public_id,
         "quote": public("quote", rental.quote_id) if rental.quote_id else None,
         "accelerator": rental.accelerator,
@@ -66,6 +77,12 @@ def _rental(rental: Rental, spent_micro: int, funds_end_at: datetime | None) -> 
         "ownership": offer.ownership,
         "template": rental.template.slug if rental.template else None,
         "image": rental.image,
+        "secrets": rental.secrets,
+        "registry_credentials": (
+            public("registry_credential", rental.registry_credential_ref)
+            if rental.registry_credential_ref
+            else None
+        ),
         "price": format_micro(rental.price_micro_h),
         "price_per_gpu_hour": format_micro(rental.price_micro_h // rental.gpus),
         "currency": rental.currency,
@@ -87,9 +104,15 @@ def _rental(rental: Rental, spent_micro: int, funds_end_at: datetime | None) -> 
     }
 
 
+def _fault(reason: str) -> str | None:
+    return REASONS[reason].fault if reason in REASONS else None
+
+
 def continuing_charges(rental: Rental) -> dict[str, Any]:
     """What goes on costing as long as nobody acts: per hour, and for what."""
-    metered = rental.state in BILLABLE
+    metered = rental.state in BILLABLE and not (
+        rental.state == DEGRADED and _fault(rental.reason) != RENTER
+    )
     items = [{"kind": "gpu", "per_hour": format_micro(rental.price_micro_h)}] if metered else []
     return {
         "per_hour": format_micro(rental.price_micro_h if metered else 0),
@@ -102,12 +125,14 @@ def describe_event(event: RentalEvent) -> dict[str, Any]:
     """One step of the timeline."""
     return {
         "id": public("event", event.id),
+        "type": f"rental.{event.state}",
         "seq": event.seq,
         "at": rfc3339(event.at),
+        "created_at": rfc3339(event.at),
         "rental": public("rental", event.rental_id),
         "state": event.state,
         "reason": event.reason,
-        "fault": REASONS[event.reason].fault if event.reason in REASONS else None,
+        "fault": _fault(event.reason),
         "actor": event.actor,
         "text": event.text,
         "evidence": event.evidence,

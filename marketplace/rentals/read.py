@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import Final
 
 from django.db import connection
@@ -81,6 +82,24 @@ def by_state() -> dict[str, int]:
 def events(rental: Rental) -> QuerySet[RentalEvent]:
     """Its timeline."""
     return RentalEvent.objects.filter(rental=rental)
+
+
+def all_events(
+    acting: Principal,
+    *,
+    rental_id: str | None = None,
+    state: str | None = None,
+    created_after: datetime | None = None,
+) -> QuerySet[RentalEvent]:
+    """What happened to the caller's rentals; raises NotFound for a rental that is not theirs."""
+    found = visible(RentalEvent, acting)
+    if rental_id is not None:
+        found = found.filter(rental=get_visible(Rental, acting, rental_id))
+    if state is not None:
+        found = found.filter(state=state)
+    if created_after is not None:
+        found = found.filter(at__gt=created_after)
+    return found
 
 
 def charges(rental: Rental) -> list[ChargeView]:

@@ -3,20 +3,19 @@
 The plan reads the maintained summary without locks. The transaction takes its locks in the house's
 order: quote, cards (the provisioner's door), rental, and last and briefly the tenant's account,
 the one row that a team's burst shares. A race for the last card is lost at the cards' lock; before
-saying so the order is planned and tried once more, waiting for the lock this time.
+saying so the order is planned and tried once more, waiting for the lock this time. Who allowed it
+waits in the queue then (place.py serves it).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Sum
-
 from billing import facade as billing
-from billing.contracts import PriceTerms
 from kernel.clock import now
 from kernel.errors import Refusal
 from kernel.ids import new_id
@@ -27,16 +26,19 @@ from marketplace.accounts.access import Principal
 from marketplace.accounts.idempotency import Claim, Rendered, once, stored
 from marketplace.catalog.needs import MIB_PER_GIB
 from marketplace.catalog.price import Price
-from marketplace.catalog.query import OfferQuery
+from marketplace.catalog.query import OfferQuery, as_requirement
 from marketplace.catalog.quote import candidates, disk_for, price_of, use, with_disk
-from marketplace.catalog.registry import by_slug
 from marketplace.catalog.relax import no_capacity, offer_taken
 from marketplace.catalog.search import on_sale_now
 from marketplace.catalog.templates import check_fit
-from marketplace.models import Offer, Organization, Quote, Rental
+from marketplace.catalog.tiers import grace_of
+from marketplace.models import Offer, Quote, Rental
+from marketplace.rentals.limits import check_limits
 from marketplace.rentals.order import Prepared, RentOrder, prepare
 from marketplace.rentals.reasons import sentence
-from marketplace.rentals.state import COMMITTED
+from marketplace.rentals.sealed_order import seal_order
+from marketplace.rentals.state import PROVISIONING, QUEUED
+from marketplace.rentals.terms import terms_of
 from marketplace.rentals.timeline import note
 from marketplace.volumes import mounts
 from provisioner import facade as provisioner
@@ -141,6 +143,8 @@ def _rent(acting: Principal, order: RentOrder, claim: Claim | None, render: Rend
             return once(claim, create, render)
         except (NoCandidate, NoStorage):
             continue
+    if prepared.queue_seconds is not None and choice.offers:
+        return once(claim, partial(_enqueue, acting, prepared, choice, key=key), render)
     raise choice.refusal()
 
 
@@ -148,32 +152,104 @@ def _create(
     acting: Principal, prepared: Prepared, choice: _Choice, plan: Plan, *, key: str, wait: bool
 ) -> Rental:
     """Inside the transaction: cards, rental, hold. Raises NoCandidate, Refusal."""
-    rental_id, organization = new_id(), acting.org
+    rental_id = new_id()
     if prepared.quote is not None:
         use(prepared.quote)
+    order = _pod_order(prepared, choice)
     instance = provisioner.reserve(
         plan=plan,
         instance_id=new_id(),
         rental_ref=rental_id,
-        tenant_ref=organization.id,
-        order=PodOrder(
-            image=prepared.image,
-            command=prepared.command,
-            env=prepared.env,
-            ports=prepared.ports,
-            ssh_public_keys=prepared.ssh_keys,
-            volumes=prepared.volumes.mounts,
-        ),
+        tenant_ref=acting.org.id,
+        order=order,
         gpus=choice.gpus,
         disk_mib=choice.disk_gib * MIB_PER_GIB,
         wait=wait,
     )
     offer = choice.offers[instance.group_id]
-    price = choice.price(offer)
-    present = now()
-    rental = Rental.objects.create(
+    rental = _store(
+        acting,
+        prepared,
+        choice,
+        offer,
+        key=key,
         id=rental_id,
-        organization=organization,
+        order_sealed=seal_order(rental_id, order),
+        instance_ref=instance.id,
+        state=PROVISIONING,
+        reason="placed",
+        attempts=1,
+    )
+    billing.hold(org_ref=acting.org.id, rental_ref=rental_id, terms=terms_of(rental, offer))
+    # Behind the account's lock: what others of the organization committed is visible now.
+    check_limits(acting.org.id)
+    mounts.record(acting, rental, prepared.volumes)
+    wake_on_commit("provisioner.instances")
+    return rental
+
+
+def _enqueue(acting: Principal, prepared: Prepared, choice: _Choice, *, key: str) -> Rental:
+    """Inside the transaction: a rental that waits for cards. Nothing is held until it has them,
+    yet who cannot pay the first hour need not wait for it."""
+    rental_id, present = new_id(), now()
+    if prepared.quote is not None:
+        use(prepared.quote)
+    offer = next(iter(choice.offers.values()))
+    query, order = prepared.query, _pod_order(prepared, choice)
+    cap = query.max_price if query is not None else None
+    rental = _store(
+        acting,
+        prepared,
+        choice,
+        offer,
+        key=key,
+        id=rental_id,
+        order_sealed=seal_order(rental_id, order),
+        state=QUEUED,
+        reason="no_capacity",
+        queued_at=present,
+        queue_until=present + timedelta(seconds=prepared.queue_seconds or 0),
+        wanted={
+            "requirement": as_requirement(query) if query is not None else None,
+            "needs": dict(prepared.needs),
+            "max_price_micro_h": offer.price_micro_h if cap is None else cap,
+            "max_seconds": prepared.max_seconds,
+            "disk_gib": prepared.disk_gib,
+        },
+    )
+    billing.check_affordable(org_ref=acting.org.id, price_micro_h=rental.price_micro_h)
+    check_limits(acting.org.id)
+    return rental
+
+
+def _pod_order(prepared: Prepared, choice: _Choice) -> PodOrder:
+    tier = next(iter(choice.offers.values())).tier
+    return PodOrder(
+        image=prepared.image,
+        command=prepared.command,
+        env=prepared.env,
+        secret_env=prepared.secret_env,
+        pull_secret=prepared.pull_secret,
+        ports=prepared.ports,
+        ssh_public_keys=prepared.ssh_keys,
+        grace_seconds=grace_of(tier),
+        volumes=prepared.volumes.mounts,
+    )
+
+
+def _store(
+    acting: Principal,
+    prepared: Prepared,
+    choice: _Choice,
+    offer: Offer,
+    *,
+    key: str,
+    **given: Any,
+) -> Rental:
+    """The rental's row with its first event and its audit row."""
+    price, present = choice.price(offer), now()
+    rental = Rental.objects.create(
+        organization=acting.org,
         project=prepared.project,
         created_by=acting.user,
         name=prepared.name or f"{offer.group.accelerator}-{choice.gpus}",
@@ -182,6 +258,10 @@ def _create(
         quote=prepared.quote,
         template=prepared.template,
         image=prepared.image,
+        secrets=prepared.secrets,
+        registry_credential_ref=(
+            prepared.registry_credential.id if prepared.registry_credential else None
+        ),
         accelerator=offer.group.accelerator,
         gpus=choice.gpus,
         disk_gib=choice.disk_gib,
@@ -191,69 +271,25 @@ def _create(
         ssh_keys=list(prepared.ssh_keys),
         ssh=prepared.ssh,
         expires_at=prepared.expires_at,
-        instance_ref=instance.id,
+        failover=prepared.failover,
+        locked=False,
         desired_state=Rental.Desired.RUNNING,
-        state=Rental.State.PROVISIONING,
-        reason="placed",
         state_since=present,
         idempotency_key=key,
+        leaving=False,
+        **{"attempts": 0, **given},
     )
-    note(rental, at=present, reason="placed", actor="renter", text=sentence("placed"))
+    text = sentence(rental.reason)
+    note(rental, at=present, reason=rental.reason, actor="renter", text=text)
     audit.record(
         acting=acting,
         action="rental.start",
         object=rental.public_id,
-        organization_ref=organization.id,
+        organization_ref=acting.org.id,
         details={
             "offer": offer.public_id,
             "gpus": choice.gpus,
             "price_per_hour": format_micro(price.total_micro_h),
         },
     )
-    billing.hold(org_ref=organization.id, rental_ref=rental_id, terms=_terms(rental, offer))
-    # Behind the account's lock: what others of the organization committed is visible now.
-    _check_limits(organization)
-    mounts.record(acting, rental, prepared.volumes)
-    wake_on_commit("provisioner.instances")
     return rental
-
-
-def _terms(rental: Rental, offer: Offer) -> PriceTerms:
-    card = by_slug().get(rental.accelerator)
-    name = card.name if card else rental.accelerator
-    return PriceTerms(
-        currency=rental.currency,
-        gpus=rental.gpus,
-        price_micro_h=rental.price_micro_h,
-        provider_micro_h=rental.provider_micro_h,
-        provider_ref=offer.provider_id,
-        accelerator=rental.accelerator,
-        description=f"{rental.gpus} x {name}, {offer.datacenter.name}",
-    )
-
-
-def _check_limits(organization: Organization) -> None:
-    """Raise quota_exceeded or spend_rate_limit when this rental, already counted, is too much."""
-    limits = Organization.objects.get(id=organization.id)
-    committed = Rental.objects.filter(
-        organization=organization, ended_at=None, state__in=COMMITTED
-    ).aggregate(gpus=Sum("gpus"), burn=Sum("price_micro_h"))
-    if committed["gpus"] > limits.quota_gpus:
-        raise Refusal(
-            "quota_exceeded",
-            f"Your organization may rent {limits.quota_gpus} GPUs at a time and would have "
-            f"{committed['gpus']}. Nothing was rented. End a rental or ask support for more.",
-            limit=limits.quota_gpus,
-            needed=committed["gpus"],
-        )
-    if committed["burn"] > limits.spend_limit_micro_h:
-        raise Refusal(
-            "spend_rate_limit",
-            f"Your organization may spend {format_micro(limits.spend_limit_micro_h)} {CURRENCY} "
-            f"per hour and would spend {format_micro(committed['burn'])}. Nothing was rented. "
-            "End a rental or ask support for a higher limit.",
-            limit=format_micro(limits.spend_limit_micro_h),
-            needed=format_micro(committed["burn"]),
-            currency=CURRENCY,
-            raises_at=None,
-        )

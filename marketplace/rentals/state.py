@@ -7,7 +7,7 @@ legal where an observation may be coarser than reality: a cached image is never 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final, Protocol
 
 REQUESTED = "requested"
 QUEUED = "queued"
@@ -33,6 +33,10 @@ HOLDS_CARDS: Final = frozenset(
 )
 # The GPU meter may run. Degraded counts when the fault is the renter's: the interval decides.
 BILLABLE: Final = frozenset({RUNNING, DEGRADED, INTERRUPTING})
+# Waits for cards: nothing is reserved, nothing costs.
+WAITING: Final = frozenset({REQUESTED, QUEUED})
+# Has no machine and none on its way.
+IDLE: Final = frozenset({*WAITING, STOPPED, FAILED})
 # The end was asked for; nothing brings it back.
 ENDING: Final = frozenset({TERMINATING, TERMINATED})
 # Nothing will happen any more unless somebody asks.
@@ -56,8 +60,9 @@ MOVES: Final[Mapping[str, frozenset[str]]] = {
     RUNNING: frozenset(
         {DEGRADED, UNREACHABLE, STARTING, INTERRUPTING, STOPPING, FAILED, TERMINATING}
     ),
+    # To requested: its pod was observed absent and the renter allowed failover.
     DEGRADED: frozenset(
-        {RUNNING, UNREACHABLE, STARTING, INTERRUPTING, STOPPING, FAILED, TERMINATING}
+        {RUNNING, UNREACHABLE, STARTING, INTERRUPTING, STOPPING, REQUESTED, FAILED, TERMINATING}
     ),
     UNREACHABLE: frozenset({*_UP, RUNNING, DEGRADED, REQUESTED, FAILED, STOPPING, TERMINATING}),
     INTERRUPTING: frozenset({STOPPING, RUNNING, DEGRADED, UNREACHABLE, FAILED, TERMINATING}),
@@ -72,16 +77,18 @@ STATES: Final = frozenset(MOVES)
 
 # Where each action of the contract is legal by the table.
 LEGAL: Final[Mapping[str, frozenset[str]]] = {
-    "stop": frozenset({*_UP, *_LIVE}),
+    "stop": frozenset({*_UP, *_LIVE, INTERRUPTING}),
     "start": frozenset({STOPPED}),
     "restart": frozenset({RUNNING, DEGRADED}),
     "retry": frozenset({FAILED}),
     "extend": STATES - TERMINAL - {TERMINATING},
     "terminate": STATES - TERMINAL - {TERMINATING},
 }
-# Stop, start, restart and retry need data that outlives the pod; until then the platform does not
-# offer them. A longer end date is asked with PATCH expires_at.
-BUILT: Final = frozenset({"terminate"})
+# What a lock forbids: it protects against the people who may use the rental, not against its end
+# date or an empty balance.
+LOCKABLE: Final = frozenset({"stop", "terminate"})
+# What needs that nothing of the last machine is left.
+ANEW: Final = frozenset({"start", "retry"})
 
 
 def may_move(source: str, target: str) -> bool:
@@ -89,6 +96,27 @@ def may_move(source: str, target: str) -> bool:
     return target in MOVES[source]
 
 
-def actions(state: str) -> list[str]:
-    """The actions that can be asked for in ``state`` and will be carried out."""
-    return sorted(name for name in BUILT if state in LEGAL[name])
+def actions(state: str, *, locked: bool = False, leaving: bool = False) -> list[str]:
+    """The actions that can be asked for in ``state`` and will be carried out.
+
+    leaving: its last machine was not observed absent yet.
+    """
+    legal = {name for name in LEGAL if state in LEGAL[name]}
+    if locked:
+        legal -= LOCKABLE
+    if leaving:
+        legal -= ANEW
+    return sorted(legal)
+
+
+class Held(Protocol):
+    """What of a rental its legal actions depend on."""
+
+    state: Any
+    locked: Any
+    leaving: Any
+
+
+def actions_of(rental: Held) -> list[str]:
+    """The same for a rental as it is now."""
+    return actions(rental.state, locked=rental.locked, leaving=rental.leaving)

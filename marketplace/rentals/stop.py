@@ -1,7 +1,8 @@
-"""End a rental: the wish is stored, the meter stops at the request, the loop does the rest.
+"""Stop or end a rental: the wish is stored, the meter stops at the request, the loop does the rest.
 
-Terminate is idempotent and legal from every state. It is acknowledged when this commits; that time
-is stop_ack_at, and no second after it is ever charged.
+Both are acknowledged when their transaction commits; that time is stop_ack_at, and no second after
+it is charged until the rental is started again. Terminate is idempotent and legal from every
+state. A lock forbids both to the rental's people, never to its end date or an empty balance.
 """
 
 from __future__ import annotations
@@ -16,7 +17,16 @@ from marketplace.accounts import audit
 from marketplace.accounts.access import Principal, get_visible
 from marketplace.models import Rental
 from marketplace.rentals.reasons import REASONS, actor_of, sentence
-from marketplace.rentals.state import ENDING, FAILED, LEGAL, TERMINATED, TERMINATING, actions
+from marketplace.rentals.state import (
+    ENDING,
+    IDLE,
+    LEGAL,
+    STOPPED,
+    STOPPING,
+    TERMINATED,
+    TERMINATING,
+    actions_of,
+)
 from marketplace.rentals.timeline import move
 from provisioner import facade as provisioner
 from provisioner.contracts import Fault
@@ -25,55 +35,67 @@ from provisioner.contracts import Fault
 def terminate(*, acting: Principal, rental_id: str, expected_version: int | None = None) -> Rental:
     """End for good; joins the caller's transaction. Repeating it changes nothing.
 
-    Raises NotFound, Refusal version_conflict.
+    Raises NotFound, Refusal version_conflict, locked.
     """
     rental = lock_visible(acting, rental_id)
     check_version(rental, expected_version)
     if rental.state not in ENDING:
+        check_lock(rental)
         end(rental, reason="terminated_by_user", actor="renter", at=now())
-        audit.record(
-            acting=acting,
-            action="rental.terminate",
-            object=rental.public_id,
-            organization_ref=rental.organization_id,
-        )
+        _record(acting, "rental.terminate", rental)
     return rental
 
 
-def act(
-    *, acting: Principal, rental_id: str, action: str, expected_version: int | None = None
-) -> Rental:
-    """One of the contract's actions; raises NotFound, invalid_transition, version_conflict."""
-    if action == "terminate":
-        return terminate(acting=acting, rental_id=rental_id, expected_version=expected_version)
+def stop(*, acting: Principal, rental_id: str, expected_version: int | None = None) -> Rental:
+    """Give the cards back and keep the rental; joins the caller's transaction.
+
+    A stopped or stopping rental is left as it is. Raises NotFound, Refusal version_conflict,
+    locked, invalid_transition.
+    """
     rental = lock_visible(acting, rental_id)
     check_version(rental, expected_version)
-    legal = rental.state in LEGAL[action]
-    why = (
-        f"{action} is not available on this platform yet"
-        if legal
-        else f"{action} is not possible while the rental is {rental.state}"
-    )
-    raise Refusal(
-        "invalid_transition",
-        f"{why[0].upper()}{why[1:]}. Nothing was changed; see actions for what can be done.",
-        state=rental.state,
-        actions=actions(rental.state),
-    )
+    if rental.state in (STOPPING, STOPPED):
+        return rental
+    check_lock(rental)
+    check_legal(rental, "stop")
+    halt(rental, reason="stopped_by_user", actor="renter", at=now())
+    _record(acting, "rental.stop", rental)
+    return rental
+
+
+def halt(rental: Rental, *, reason: str, actor: str, at: datetime) -> None:
+    """Move the locked rental, which has a machine, to stopping; in the caller's transaction."""
+    rental.desired_state = Rental.Desired.STOPPED
+    rental.stop_ack_at = at
+    rental.interrupt_at = None
+    move(rental, STOPPING, at=at, reason=reason, actor=actor, text=sentence(reason))
+    _let_go(rental, reason)
 
 
 def end(rental: Rental, *, reason: str, actor: str, at: datetime) -> None:
     """Move the locked rental to terminating and stop its meter, in the caller's transaction."""
-    failed = rental.state == FAILED
+    nothing_runs = rental.state in IDLE and not rental.leaving
     rental.desired_state = Rental.Desired.TERMINATED
     rental.stop_ack_at = at
+    rental.interrupt_at = None
+    rental.queued_at = None
     move(rental, TERMINATING, at=at, reason=reason, actor=actor, text=sentence(reason))
-    if failed:
-        # Its absence was observed when it failed: nothing is left to wait for.
+    if nothing_runs:
+        # Its absence was observed when it stopped, or it never had a machine.
         rental.ended_at = at
         move(rental, TERMINATED, at=at, reason=reason, actor=actor, text="Nothing is left of it.")
+        wake_on_commit("marketplace.charge")
         return
-    provisioner.request_end(rental_ref=rental.id, reason=reason, fault=Fault(_fault(reason)))
+    _let_go(rental, reason)
+
+
+def _let_go(rental: Rental, reason: str) -> None:
+    fault = Fault(_fault(reason))
+    ending = provisioner.request_end(rental_ref=rental.id, reason=reason, fault=fault)
+    if ending is not None and ending != rental.instance_ref:
+        # A restart was under way and is called off: the machine that ends is the old one.
+        rental.instance_ref = ending
+        rental.save(update_fields=["instance_ref"])
     billing.meter_stopped(rental_ref=rental.id)
     wake_on_commit("provisioner.instances")
 
@@ -83,14 +105,15 @@ def _fault(reason: str) -> str:
 
 
 def end_for(rental: Rental, reason: str) -> None:
-    """The same for an end that nobody asked for: end_date, funds, contract_end."""
+    """The same for an end that nobody asked for: end_date, funds_grace_over, contract_end."""
     end(rental, reason=reason, actor=actor_of(reason, _fault(reason)), at=now())
-    audit.record(
-        acting="platform",
-        action=f"rental.end.{reason}",
-        object=rental.public_id,
-        organization_ref=rental.organization_id,
-    )
+    _record("platform", f"rental.end.{reason}", rental)
+
+
+def halt_for(rental: Rental, reason: str) -> None:
+    """Stop for a reason that nobody asked for: funds, budget, idle. Stopping is not deleting."""
+    halt(rental, reason=reason, actor=actor_of(reason, _fault(reason)), at=now())
+    _record("platform", f"rental.stop.{reason}", rental)
 
 
 def lock_visible(acting: Principal, rental_id: str) -> Rental:
@@ -106,3 +129,38 @@ def check_version(rental: Rental, expected: int | None) -> None:
             "The rental changed since you read it. Nothing was done. Read it again and decide.",
             version=rental.version,
         )
+
+
+def check_lock(rental: Rental) -> None:
+    """Raise locked (423) when the rental's people protected it from being stopped or ended."""
+    if rental.locked:
+        raise Refusal(
+            "locked",
+            "The rental is locked against being stopped or ended. Nothing was changed. Take the "
+            'lock off first, with PATCH {"lock": false}.',
+        )
+
+
+def check_legal(rental: Rental, action: str) -> None:
+    """Raise invalid_transition (409), with the legal actions, when this one is not legal now."""
+    if rental.state not in LEGAL[action]:
+        raise illegal(rental, f"{action} is not possible while the rental is {rental.state}")
+
+
+def illegal(rental: Rental, why: str) -> Refusal:
+    """409 for an action that is not legal now, with those that are."""
+    return Refusal(
+        "invalid_transition",
+        f"{why[0].upper()}{why[1:]}. Nothing was changed; see actions for what can be done.",
+        state=rental.state,
+        actions=actions_of(rental),
+    )
+
+
+def _record(acting: Principal | str, action: str, rental: Rental) -> None:
+    audit.record(
+        acting=acting,
+        action=action,
+        object=rental.public_id,
+        organization_ref=rental.organization_id,
+    )

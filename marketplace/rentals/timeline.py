@@ -8,10 +8,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Max
-
 from kernel.text import clean
 from marketplace.models import Rental, RentalEvent
+from marketplace.rentals.announce import announce
 from marketplace.rentals.state import may_move
 
 
@@ -53,11 +52,12 @@ def note(
     text: str,
     evidence: dict[str, Any] | None = None,
 ) -> RentalEvent:
-    """Append an event in the rental's present state."""
-    last = RentalEvent.objects.filter(rental=rental).aggregate(last=Max("seq"))["last"] or 0
-    return RentalEvent.objects.create(
+    """Append an event in the rental's present state; webhooks hear of it when that is new."""
+    earlier = RentalEvent.objects.filter(rental=rental).order_by("-seq")
+    seq, state = earlier.values_list("seq", "state").first() or (0, "")
+    event = RentalEvent.objects.create(
         rental=rental,
-        seq=last + 1,
+        seq=seq + 1,
         at=at,
         state=rental.state,
         reason=reason,
@@ -65,3 +65,6 @@ def note(
         text=clean(text),
         evidence=evidence or {},
     )
+    if state != rental.state:
+        announce(rental, seq=event.seq)
+    return event

@@ -14,6 +14,7 @@ from provisioner.contracts import (
     GroupView,
     InstanceState,
     NodeView,
+    ReaperState,
     SlotView,
     StorageDomain,
 )
@@ -63,6 +64,9 @@ def _cluster_view(row: Cluster, counts: dict[str, int], nodes: int) -> ClusterVi
         nodes=nodes,
         slots=counts.get("total", 0),
         slots_free=counts.get("free", 0),
+        reaper_state=ReaperState(row.reaper_state),
+        reaper_version=row.reaper_version,
+        reaper_seen_at=row.reaper_seen_at,
         storage=StorageDomain(row.storage_domain),
         storage_class=row.storage_class,
         storage_reason=row.storage_reason,

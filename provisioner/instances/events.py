@@ -26,6 +26,19 @@ def instance(*, rental_ref: UUID) -> InstanceView | None:
     return None if row is None else view(row)
 
 
+def instances(*, rental_ref: UUID) -> list[InstanceView]:
+    """All instances of a rental, newest first."""
+    rows = Instance.objects.filter(rental_ref=rental_ref)
+    rows = rows.select_related("share__node", "namespace").order_by("-created_at", "-id")
+    return [view(row) for row in rows]
+
+
+def restarts(*, rental_ref: UUID) -> dict[UUID, int]:
+    """Restarts of each instance's program as last seen, where it was seen."""
+    rows = Instance.objects.filter(rental_ref=rental_ref).values_list("id", "seen")
+    return {key: seen["restarts"] for key, seen in rows if isinstance(seen.get("restarts"), int)}
+
+
 def view(row: Instance) -> InstanceView:
     return InstanceView(
         id=row.id,
@@ -33,6 +46,7 @@ def view(row: Instance) -> InstanceView:
         tenant_ref=row.tenant_ref,
         cluster_id=row.cluster_id,
         group_id=row.share.group_id,
+        node_id=row.share.node_id,
         node=row.share.node.name,
         namespace=row.namespace.name,
         pod_name=row.pod_name,

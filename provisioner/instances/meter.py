@@ -18,7 +18,7 @@ from django.db.models.functions import Greatest, Least
 
 from kernel.clock import ceil_second, floor_second, hour_of
 from kernel.wake import wake_on_commit
-from provisioner.contracts import Chargeable, Evidence
+from provisioner.contracts import Chargeable, Evidence, ReadyView
 from provisioner.models import Cluster, Instance, Observation, ReadyInterval
 
 # An end request closes an interval before the cluster has shown that the pod was well until then;
@@ -40,6 +40,20 @@ def proven_until(interval: ReadyInterval, last_positive: datetime | None) -> dat
     if last_positive is None:
         return interval.opened_at
     return max(interval.opened_at, last_positive)
+
+
+def ready_intervals(*, rental_ref: UUID) -> list[ReadyView]:
+    """A rental's proven stretches, oldest first."""
+    rows = ReadyInterval.objects.filter(rental_ref=rental_ref).select_related("cluster")
+    return [
+        ReadyView(
+            instance_id=row.instance_id,
+            from_at=row.opened_at,
+            to_at=row.closed_at,
+            proven_to=row.good_until or proven_until(row, row.cluster.last_positive_at),
+        )
+        for row in rows.order_by("opened_at", "id")
+    ]
 
 
 def open_interval(

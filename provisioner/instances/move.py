@@ -20,7 +20,7 @@ from provisioner.contracts import EventView, Fault, InstanceState
 from provisioner.instances import meter
 from provisioner.instances.meter import Closing
 from provisioner.instances.reasons import REASONS
-from provisioner.instances.state import METERED, may_move
+from provisioner.instances.state import may_move, metered
 from provisioner.models import Instance, InstanceEvent
 
 
@@ -44,17 +44,20 @@ def move(
 ) -> bool:
     """Move ``row`` as it was read; False when it is not any more what was read.
 
-    ``closing`` is needed to leave a metered state, ``proof`` to enter one. ``changes`` are further
-    columns. On success ``row`` shows the new values.
+    ``closing`` is needed to stop the meter, ``proof`` to start it; both together, from one metered
+    state to another, cut the interval in two because what lay between is not proven. ``changes``
+    are further columns. On success ``row`` shows the new values.
     """
     old = InstanceState(row.state)
     if not may_move(old, to):
         raise IllegalMove(f"{old} -> {to}")
     known = REASONS[reason]
-    leaves, enters = old in METERED and to not in METERED, to in METERED
-    if leaves and closing is None:
+    was, will = metered(old, row.reason), metered(to, reason)
+    closes = was and (not will or closing is not None)
+    opens = will and (not was or closing is not None)
+    if closes and closing is None:
         raise IllegalMove("leaving a metered state needs a closing")
-    if enters and proof is None:
+    if opens and proof is None:
         raise IllegalMove("entering a metered state needs its proof")
     values = {
         **changes,
@@ -77,9 +80,9 @@ def move(
             text=clean(text or known.text, limit=500),
             evidence=evidence or {},
         )
-        if leaves and closing is not None:
+        if closes and closing is not None:
             meter.close_interval(row, closing=closing, reason=reason)
-        if enters:
+        if opens:
             uid = str(values.get("pod_uid") or row.pod_uid)
             meter.open_interval(row, at=at, pod_uid=uid, proof=proof or {})
         wake_on_commit("marketplace.follow")

@@ -18,12 +18,12 @@ _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 DENIED_ENV = ("LD_", "NVIDIA_", "KUBERNETES_")
 MAX_ENV_BYTES = 256 * 1024  # a Secret holds 1 MiB; a quarter leaves room for its encoding
 MAX_COMMAND_BYTES = 32 * 1024
-MAX_GRACE = 600
 MAX_PORTS = 32
 MAX_VOLUMES = 8  # more mounts slow a start down and no program of ours has asked for so many
 _MOUNT = re.compile(r"(/[A-Za-z0-9._-]{1,64}){1,6}")
 # What the kernel, the container runtime or we put there; a disk over it breaks the machine.
 RESERVED_PATHS = ("proc", "sys", "dev", "etc", "run", "gpuyard")
+_SECONDS = {"termination_grace": (0, 600), "grace_seconds": (60, 3600)}
 
 
 def check_order(order: PodOrder) -> None:
@@ -31,7 +31,8 @@ def check_order(order: PodOrder) -> None:
     found: dict[str, list[str]] = {}
     if not _IMAGE.fullmatch(order.image):
         found["image"] = ["name it by digest: repository@sha256:…"]
-    if problems := _env_problems(order):
+    problems = _env_problems(order)
+    if problems:
         found["env"] = problems
     if sum(len(part.encode()) for part in order.command) > MAX_COMMAND_BYTES or any(
         "\x00" in part for part in order.command
@@ -41,8 +42,9 @@ def check_order(order: PodOrder) -> None:
         found["ports"] = [f"at most {MAX_PORTS}, each once"]
     if any(not 1 <= port <= 65535 for port in order.ports):
         found["ports"] = ["between 1 and 65535"]
-    if not 0 <= order.termination_grace <= MAX_GRACE:
-        found["termination_grace"] = [f"between 0 and {MAX_GRACE} seconds"]
+    for name, (low, high) in _SECONDS.items():
+        if not low <= getattr(order, name) <= high:
+            found[name] = [f"between {low} and {high} seconds"]
     if mounts := _volume_problems(order):
         found["volumes"] = mounts
     if order.pull_secret is not None and set(order.pull_secret) != {

@@ -39,7 +39,23 @@ REASONS: dict[str, Reason] = {
     "cluster_unreachable": Reason(
         Fault.UNKNOWN, "The cluster gives no fresh sign of this machine; nothing is charged."
     ),
+    "not_seen": Reason(
+        Fault.UNKNOWN,
+        "A list of the cluster did not show the machine; it is being looked for. Nothing is"
+        " charged.",
+    ),
+    "platform_incident": Reason(
+        Fault.PLATFORM,
+        "Many machines look bad at the same time, which is more likely our fault than theirs: this"
+        " one is left alone until we know. Nothing is charged.",
+    ),
     "host_lost": Reason(Fault.HOST, "The machine disappeared from its host."),
+    "lease_over": Reason(
+        Fault.UNKNOWN, "Its lease in the cluster ran out: the pod is ended there without us."
+    ),
+    "lapsed": Reason(
+        Fault.UNKNOWN, "Its lease ran out while its cluster is dark: it does not run any more."
+    ),
     "stopped_by_user": Reason(Fault.NONE, "Stopped on request of the renter."),
     "terminated_by_user": Reason(Fault.NONE, "Ended on request of the renter."),
     "outbid": Reason(Fault.NONE, "Ended because the cards were needed at the full price."),
@@ -55,3 +71,17 @@ REASONS: dict[str, Reason] = {
     "restarted_by_user": Reason(Fault.NONE, "Restarted on request of the renter."),
     "moved": Reason(Fault.NONE, "Moved to another host."),
 }
+
+# A list lacks it: a reason to look, not to act.
+NOT_SEEN = "not_seen"
+# The mass brake holds what would have been done to it.
+HELD = "platform_incident"
+# Decided by the next look at the pod.
+LOOK_FIRST = frozenset({NOT_SEEN, HELD})
+# Ends that we decide by ourselves from what we see, as opposed to wishes and dates. Maintenance is
+# the host's doing, but somebody asked for it. The mass brake counts these.
+DECIDED = frozenset(
+    code
+    for code, reason in REASONS.items()
+    if reason.fault in (Fault.HOST, Fault.PLATFORM, Fault.UNKNOWN)
+) - {"maintenance"}

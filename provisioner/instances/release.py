@@ -13,11 +13,13 @@ from uuid import UUID
 from django.db import connection, transaction
 
 from kernel import clock
+from kernel.ids import new_id
 from kernel.wake import wake_on_commit
 from provisioner.contracts import Fault, InstanceState
 from provisioner.instances.meter import Closing, confirm, proven_until
 from provisioner.instances.move import move
 from provisioner.instances.state import TERMINAL
+from provisioner.instances.succeed import succeed
 from provisioner.models import Cluster, Hold, Instance, ReadyInterval, Slot
 from provisioner.volumes.attach import detach
 
@@ -27,21 +29,51 @@ DIRTY_FOR = timedelta(seconds=5)
 OCCUPIED_FOR = timedelta(minutes=10)
 
 
-def request_end(*, rental_ref: UUID, reason: str, fault: Fault) -> None:
+def request_end(*, rental_ref: UUID, reason: str, fault: Fault) -> UUID | None:
     """The rental's live instance shall end. In a transaction; repeating it changes nothing.
 
     Seconds up to now are charged as far as they are proven: up to the last full list at once, up
     to now when the answer to the deletion shows that nothing had happened to the pod.
     """
-    row = (
-        Instance.objects.select_for_update(no_key=True)
-        .filter(rental_ref=rental_ref)
-        .exclude(state__in=TERMINAL)
-        .first()
+    row = live(rental_ref)
+    if row is None:
+        return None
+    if row.desired == Instance.Desired.END:
+        Instance.objects.filter(pk=row.pk).update(successor_id=None)  # no restart any more
+    else:
+        end(row, reason=reason, fault=fault, at=clock.now(), renters_wish=True)
+    return row.pk
+
+
+def live(rental_ref: UUID) -> Instance | None:
+    """The rental's instance that is not gone yet, locked; None without one."""
+    rows = Instance.objects.select_for_update(no_key=True).filter(
+        rental_ref=rental_ref, lapsed_at__isnull=True
     )
+    # While we waited for the lock, a restart may have replaced the row by its successor, which
+    # only a second look can see.
+    return rows.exclude(state__in=TERMINAL).first() or rows.exclude(state__in=TERMINAL).first()
+
+
+def request_restart(*, rental_ref: UUID, reason: str, fault: Fault) -> UUID | None:
+    """End the live instance and let another take over its cards; the other's id.
+
+    In a transaction. None when there is none that runs. The cards stay held all the time, so
+    nobody can take them in between.
+    """
+    row = live(rental_ref)
     if row is None or row.desired == Instance.Desired.END:
-        return
-    end(row, reason=reason, fault=fault, at=clock.now(), renters_wish=True)
+        return None
+    successor = new_id()
+    end(
+        row,
+        reason=reason,
+        fault=fault,
+        at=clock.now(),
+        renters_wish=True,
+        successor_id=successor,
+    )
+    return successor
 
 
 def end(
@@ -55,6 +87,7 @@ def end(
     closing: Closing | None = None,
     text: str = "",
     evidence: dict[str, object] | None = None,
+    successor_id: UUID | None = None,
 ) -> bool:
     """Set the wish to end and move to STOPPING; False when the row changed meanwhile."""
     if closing is None:
@@ -75,6 +108,7 @@ def end(
         end_fault="" if fault is None else fault.value,
         end_requested_at=at,
         due_at=at,
+        successor_id=successor_id,
     )
     if moved:
         wake_on_commit("provisioner.instances")
@@ -95,7 +129,8 @@ def _closing(row: Instance, at: datetime, *, renters_wish: bool) -> Closing:
 
 
 def finish(row: Instance, *, at: datetime, claim: UUID | None, text: str = "") -> bool:
-    """Absence was observed: the instance is gone and its slots are dirty for a moment."""
+    """Absence was observed: the instance is gone. Its slots are dirty for a moment, or go on to
+    the instance that restarts it."""
     fault = Fault(row.end_fault) if row.end_fault else None
     with transaction.atomic():
         holds = Hold.objects.filter(instance=row, to_ts__isnull=True)
@@ -115,6 +150,11 @@ def finish(row: Instance, *, at: datetime, claim: UUID | None, text: str = "") -
             return False
         confirm(row.pk, unchanged=False)
         holds.update(to_ts=at)
+        # Read anew under the lock that the move took: the renter may have ended it meanwhile.
+        row.refresh_from_db(fields=["successor_id"])
+        if row.successor_id is not None:
+            succeed(row, slots=[slot for slot, _ in held], at=at)
+            return True
         detach(row.pk, at=at)
         Slot.objects.filter(pk__in=[slot for slot, _ in held], state=Slot.State.HELD).update(
             last_to=at, **_after_hold(row.end_reason, at)

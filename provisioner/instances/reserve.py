@@ -19,7 +19,7 @@ from django.db import OperationalError, connection, transaction
 from psycopg.errors import LockNotAvailable
 
 from kernel import sealed
-from kernel.ids import new_id, public
+from kernel.ids import new_id
 from kernel.wake import wake_on_commit
 from provisioner.contracts import (
     Fault,
@@ -29,6 +29,7 @@ from provisioner.contracts import (
     Plan,
     PodOrder,
 )
+from provisioner.instances.naming import SECRETS, pod_name_of
 from provisioner.instances.order import check_order
 from provisioner.instances.reasons import REASONS
 from provisioner.volumes import attach, namespaces
@@ -258,6 +259,7 @@ def _take(
         tenant_ref=tenant_ref,
         cluster_id=place.cluster,
         group_id=place.group,
+        node_id=place.node,
         node=place.node_name,
         namespace=place.namespace_name or "",
         pod_name=pod_name,
@@ -268,11 +270,6 @@ def _take(
         ready_at=None,
         pod_created_at=None,
     )
-
-
-def pod_name_of(instance_id: UUID) -> str:
-    """The pod's name: derived from the id, so a repeated create meets its own object."""
-    return "gy-" + public("instance", instance_id).removeprefix("ins_")
 
 
 def _split(order: PodOrder, instance_id: UUID) -> tuple[dict[str, Any], bytes | None]:
@@ -292,4 +289,4 @@ def _split(order: PodOrder, instance_id: UUID) -> tuple[dict[str, Any], bytes | 
         return data, None
     key: bytes = settings.GPUYARD_SEALING_KEY
     plain = json.dumps(secret).encode()
-    return data, sealed.seal(plain, key=key, owner=str(instance_id), field="secrets")
+    return data, sealed.seal(plain, key=key, owner=str(instance_id), field=SECRETS)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from provisioner.clusters.reaper import Beat
 from provisioner.inventory import parse
 from provisioner.inventory.parse import NodeFacts
 from provisioner.inventory.storage import NO_CLASSES, NOT_SHOWN, StorageFacts, storage_of
 from provisioner.kube.api import ClusterApi
+from provisioner.kube.client import mapping
 from provisioner.kube.errors import Rejected
 
 # As the provider bundle names them: found by asking "may I create pods here?" from 01 upward until
@@ -22,6 +24,7 @@ class Collected:
     version: str
     namespaces: tuple[str, ...]
     nodes: tuple[NodeFacts, ...]
+    reaper: Beat | None = None
     storage: StorageFacts = NO_CLASSES
 
 
@@ -35,8 +38,26 @@ def collect(api: ClusterApi, *, known: Sequence[str]) -> Collected:
         if not api.may_create_pods(name):
             break
         namespaces.append(name)
-    found = tuple(parse.nodes(api.list_nodes()))
-    return Collected(version, tuple(namespaces), found, _storage(api))
+    nodes = tuple(parse.nodes(api.list_nodes()))
+    return Collected(version, tuple(namespaces), nodes, heartbeat(api), _storage(api))
+
+
+def heartbeat(api: ClusterApi) -> Beat | None:
+    """The reaper's last sign of life; None without one. A bundle that is older than the reaper
+    gives no right to look: that says nothing against the token, so it is no error."""
+    try:
+        shown = api.reaper_lease()
+    except Rejected as error:
+        if error.code not in ("not_found", "forbidden"):
+            raise
+        return None
+    meta, spec = mapping(shown.get("metadata")), mapping(shown.get("spec"))
+    mark = str(spec.get("renewTime", ""))[:40]
+    if not mark:
+        return None  # made by the bundle, and never renewed
+    version = str(mapping(meta.get("annotations")).get("gpuyard.io/version", ""))
+    known = version.isascii() and version.isdigit() and len(version) < 6
+    return Beat(mark, int(version) if known else 0)
 
 
 def _storage(api: ClusterApi) -> StorageFacts:

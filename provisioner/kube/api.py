@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from datetime import datetime
 from typing import Protocol
 
 from kernel.errors import Refusal
 from kernel.sealed import CannotOpen
 from provisioner.clusters.register import binding_of, open_token
 from provisioner.kube.client import Client, Json, mapping, sequence
-from provisioner.kube.compose import AUTHORIZATION, CORE, STORAGE, VERSION, Composed, compose
-from provisioner.kube.errors import Rejected
+from provisioner.kube.compose import (
+    AUTHORIZATION,
+    COORDINATION,
+    CORE,
+    STORAGE,
+    VERSION,
+    Composed,
+    compose,
+)
+from provisioner.kube.errors import Rejected, Unsure
+from provisioner.kube.transport import Cut
 from provisioner.models import Cluster
 
 # 200 pods are at most 2 MB of JSON; nodes list their images and are larger.
@@ -21,6 +33,9 @@ _NODES_PER_PAGE = 100
 _CLASSES_PER_PAGE = 100
 # A whole list, all pages. Above it the call would outlive a loop's claim.
 LIST_SECONDS = 12.0
+# Of a tail that is asked for. A program that writes megabytes in a line is cut here; what is
+# missing is then the end, and the answer says that something is.
+MAX_LOG_READ = 8 * 1024 * 1024
 _OURS = "app.kubernetes.io/managed-by=gpuyard"
 
 
@@ -42,7 +57,36 @@ class ClusterApi(Protocol):
     def delete_claim(self, namespace: str, name: str, *, uid: str | None) -> None: ...
     def list_claims(self, namespace: str) -> tuple[list[Json], str]: ...
     def list_storage_classes(self) -> list[Json]: ...
+    def create_lease(self, namespace: str, body: Json) -> str: ...
+    def lease_version(self, namespace: str, name: str) -> str: ...
+    def replace_lease(self, namespace: str, body: Json) -> str: ...
+    def delete_lease(self, namespace: str, name: str) -> None: ...
+    def reaper_lease(self) -> Json: ...
     def list_nodes(self) -> list[Json]: ...
+    def pod_log(
+        self,
+        namespace: str,
+        name: str,
+        *,
+        container: str,
+        tail_lines: int,
+        limit_bytes: int,
+        previous: bool,
+        since: datetime | None,
+        seconds: float,
+    ) -> tuple[bytes, bool]: ...
+    def follow_log(
+        self,
+        namespace: str,
+        name: str,
+        *,
+        container: str,
+        tail_lines: int | None,
+        since: datetime | None,
+        silence: float,
+        seconds: float,
+        cut: Cut,
+    ) -> Iterator[bytes]: ...
     def server_version(self) -> str: ...
     def may_create_pods(self, namespace: str) -> bool: ...
     def renew_token(self, *, seconds: int) -> tuple[str, str]: ...
@@ -134,6 +178,40 @@ class KubernetesApi:
     def list_storage_classes(self) -> list[Json]:
         return self._listed(compose(STORAGE.list_storage_class), _CLASSES_PER_PAGE)[0]
 
+    def create_lease(self, namespace: str, body: Json) -> str:
+        """Its resourceVersion; "" if one is there already, which is left as it is."""
+        try:
+            made = self._send(compose(COORDINATION.create_namespaced_lease, namespace, body))
+        except Rejected as error:
+            if error.code != "exists":
+                raise
+            return ""
+        return _version(made)
+
+    def lease_version(self, namespace: str, name: str) -> str:
+        return _version(self._send(compose(COORDINATION.read_namespaced_lease, name, namespace)))
+
+    def replace_lease(self, namespace: str, body: Json) -> str:
+        """Its new resourceVersion; raises conflict unless ``body`` names the present one."""
+        name = body["metadata"]["name"]
+        return _version(
+            self._send(compose(COORDINATION.replace_namespaced_lease, name, namespace, body))
+        )
+
+    def delete_lease(self, namespace: str, name: str) -> None:
+        """Returns when it is not there any more."""
+        try:
+            self._send(compose(COORDINATION.delete_namespaced_lease, name, namespace))
+        except Rejected as error:
+            if error.code != "not_found":
+                raise
+
+    def reaper_lease(self) -> Json:
+        """The heartbeat of the cluster's reaper."""
+        return self._send(
+            compose(COORDINATION.read_namespaced_lease, "gpuyard-reaper", "gpuyard-system")
+        )
+
     def list_nodes(self) -> list[Json]:
         asked = compose(CORE.list_node, label_selector="gpuyard.io/pool=rental")
         return [
@@ -141,6 +219,65 @@ class KubernetesApi:
             for page in self._pages(asked, _NODES_PER_PAGE)
             for item in sequence(page.get("items"))
         ]
+
+    def pod_log(
+        self,
+        namespace: str,
+        name: str,
+        *,
+        container: str,
+        tail_lines: int,
+        limit_bytes: int,
+        previous: bool,
+        since: datetime | None,
+        seconds: float,
+    ) -> tuple[bytes, bool]:
+        """(the last ``limit_bytes`` of a container's log with times, whether more was there).
+
+        The server's own limitBytes would keep the beginning of the tail, not its end, so the end
+        is kept here while reading at most MAX_LOG_READ.
+        """
+        asked = compose(
+            CORE.read_namespaced_pod_log,
+            name,
+            namespace,
+            container=container,
+            previous=previous,
+            tail_lines=tail_lines,
+            timestamps=True,
+        )
+        pieces = self._client.chunks(
+            asked.path, query=_since(asked, since), silence=seconds, seconds=seconds
+        )
+        return _end_of(pieces, limit=limit_bytes, seconds=seconds)
+
+    def follow_log(
+        self,
+        namespace: str,
+        name: str,
+        *,
+        container: str,
+        tail_lines: int | None,
+        since: datetime | None,
+        silence: float,
+        seconds: float,
+        cut: Cut,
+    ) -> Iterator[bytes]:
+        """A container's log with times as it grows, until the container ends."""
+        more = {} if tail_lines is None else {"tail_lines": tail_lines}
+        asked = compose(
+            CORE.read_namespaced_pod_log,
+            name,
+            namespace,
+            container=container,
+            follow=True,
+            timestamps=True,
+            **more,
+        )
+        query = _since(asked, since)
+        return self._client.chunks(
+            asked.path, query=query, silence=silence, seconds=seconds, cut=cut
+        )
 
     def server_version(self) -> str:
         return str(self._send(compose(VERSION.get_code)).get("gitVersion", ""))[:40]
@@ -182,6 +319,37 @@ class KubernetesApi:
 
     def _pages(self, asked: Composed, limit: int) -> Iterator[Json]:
         return self._client.pages(asked.path, query=asked.query, limit=limit, seconds=LIST_SECONDS)
+
+
+def _version(shown: Json) -> str:
+    return str(mapping(shown.get("metadata")).get("resourceVersion", ""))[:40]
+
+
+def _since(asked: Composed, since: datetime | None) -> dict[str, str]:
+    """The generated client does not know sinceTime although every server does; sinceSeconds would
+    count by a clock that is not ours."""
+    if since is None:
+        return asked.query
+    return {**asked.query, "sinceTime": since.strftime("%Y-%m-%dT%H:%M:%SZ")}
+
+
+def _end_of(
+    pieces: Generator[bytes, None, None], *, limit: int, seconds: float
+) -> tuple[bytes, bool]:
+    """The end of what came within ``seconds``; raises Unsure when nothing did and more may."""
+    deadline = time.monotonic() + seconds
+    kept, size = bytearray(), 0
+    with closing(pieces):
+        for piece in pieces:
+            size += len(piece)
+            kept += piece
+            del kept[: max(0, len(kept) - limit)]
+            if size >= MAX_LOG_READ:
+                break
+    late = time.monotonic() >= deadline
+    if late and not kept:
+        raise Unsure("timeout", f"no log within {seconds:g} s")
+    return bytes(kept), late or size > limit
 
 
 class Connections:

@@ -7,16 +7,17 @@ is safe to use from several threads.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
 import urllib3
 
-from provisioner.clusters.addresses import Resolver, parse_target, resolve
+from kernel.addresses import Resolver, resolve
+from provisioner.clusters.addresses import parse_target
 from provisioner.contracts import AddressBinding
 from provisioner.kube.errors import Rejected, Unsure, from_status, translated
-from provisioner.kube.transport import CONNECT_TIMEOUT, Deadline, Gate, pool, within
+from provisioner.kube.transport import CONNECT_TIMEOUT, Cut, Deadline, gate_of, pool, within
 
 Json = dict[str, Any]
 
@@ -43,7 +44,7 @@ class Client:
         resolver: Resolver = resolve,
     ) -> None:
         """No network. Raises Refusal or InvalidRequest for a URL that must not be used."""
-        gate = Gate(parse_target(api_url, binding), binding, resolver)
+        gate = gate_of(parse_target(api_url, binding), binding, resolver)
         self._pool = pool(gate, ca_pem)
         self._headers = {
             "Accept": "application/json",
@@ -110,6 +111,39 @@ class Client:
                 raise Unsure("broken", f"the watch broke: {type(error).__name__}") from error
             finally:
                 answer.close()
+
+    def chunks(
+        self,
+        path: str,
+        *,
+        query: Mapping[str, str],
+        silence: float,
+        seconds: float,
+        cut: Cut | None = None,
+    ) -> Generator[bytes, None, None]:
+        """The bytes of an answer as they come, until the server ends it, ``seconds`` are over or
+        ``cut`` is made. Whoever reads them bounds their number and their rate: nothing is read
+        ahead. Raises like ``request``; Unsure after ``silence`` seconds without a byte.
+        """
+        with translated(), within(seconds) as deadline:
+            if cut is not None:
+                cut.attach(deadline)
+            answer = None
+            try:
+                answer = self._send("GET", path, query, None, deadline, read=silence)
+                if answer.status != 200:
+                    _decoded(_all_bytes(answer, deadline), answer)
+                if answer.headers.get("Content-Encoding", "identity") != "identity":
+                    raise Unsure("not_json", "a compressed answer that nobody asked for")
+                while piece := answer.read1(_CHUNK, decode_content=False):
+                    yield piece
+            except (urllib3.exceptions.HTTPError, OSError):
+                if deadline.passed:
+                    return
+                raise
+            finally:
+                if answer is not None:
+                    answer.close()
 
     def _send(
         self,

@@ -13,9 +13,10 @@ from json import JSONDecodeError
 
 import urllib3.exceptions as u3
 
+from kernel.addresses import ForbiddenAddress
 from kernel.errors import PermanentError, TemporaryError, UnknownOutcome, VendorError
 from kernel.text import clean
-from provisioner.clusters.addresses import ForbiddenAddress
+from kernel.transport import causes
 
 
 class Unavailable(TemporaryError):
@@ -139,21 +140,8 @@ _TRANSPORT: tuple[
 
 def _from_transport(error: BaseException) -> VendorError:
     text = clean(f"{type(error).__name__}: {error}", limit=300)
-    causes = list(_causes(error))
+    found = list(causes(error))
     for kinds, made, code in _TRANSPORT:
-        if any(isinstance(cause, kinds) for cause in causes):
+        if any(isinstance(cause, kinds) for cause in found):
             return made(code, text)
     return Unsure("broken", text)
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, what it wraps and what it was raised from; bounded against loops."""
-    pending: list[BaseException] = [error]
-    for _ in range(16):
-        if not pending:
-            return
-        current = pending.pop()
-        yield current
-        wrapped = [current.__cause__, current.__context__, *current.args]
-        wrapped.append(getattr(current, "reason", None))
-        pending.extend(item for item in wrapped if isinstance(item, BaseException))

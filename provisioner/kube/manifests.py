@@ -10,7 +10,8 @@ import base64
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, Protocol
 
 Json = dict[str, Any]
 
@@ -22,9 +23,6 @@ POOL_KEY, POOL_VALUE = "gpuyard.io/pool", "rental"  # node label and taint; the 
 MAIN, CHECK = "main", "gpuyard-check"
 _SHM = "/dev/shm"  # noqa: S108  (the place of shared memory in a container, not ours)
 
-# Kubernetes would delete bare pods of a node 300 s after it fell silent. An hour lets a rebooting
-# switch pass; the meter is off meanwhile, and the renter can end the rental at any time.
-NODE_GRACE_SECONDS = 3600
 # What package managers and services in a container need. NET_RAW (spoofing) and MKNOD are gone.
 CAPABILITIES = (
     "AUDIT_WRITE",
@@ -65,6 +63,30 @@ clean() {{ printf '%s' "$1" | tr -d '"\\\\' | sed 's/^ *//;s/ *$//'; }}
 """
 
 
+class Owned(Protocol):
+    """What every object of an instance is labelled with."""
+
+    @property
+    def instance(self) -> str: ...
+    @property
+    def rental(self) -> str: ...
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def generation(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class LeaseSpec:
+    """The lease of one instance's pod, called like the pod."""
+
+    name: str
+    instance: str
+    rental: str
+    tenant: str
+    generation: int
+
+
 @dataclass(frozen=True)
 class ClaimMount:
     """A volume's claim, by name, in the main container. The check has no use for it."""
@@ -97,6 +119,7 @@ class PodSpec:
     env_names: tuple[str, ...]
     has_pull_secret: bool
     termination_grace: int
+    grace_seconds: int
     server_version: str | None
     volumes: tuple[ClaimMount, ...] = ()
 
@@ -110,7 +133,7 @@ def pod(spec: PodSpec) -> Json:
         "terminationGracePeriodSeconds": spec.termination_grace,
         "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
         "affinity": _on_node(spec.node),
-        "tolerations": _tolerations(),
+        "tolerations": _tolerations(spec.grace_seconds),
         "initContainers": [_check_container(spec)],
         "containers": [_main_container(spec)],
         "volumes": [
@@ -132,6 +155,28 @@ def pod(spec: PodSpec) -> Json:
         "kind": "Pod",
         "metadata": {"name": spec.pod_name, "labels": _labels(spec)},
         "spec": body,
+    }
+
+
+def lease(spec: LeaseSpec, *, at: datetime, until: datetime, version: str = "") -> Json:
+    """A lease that is renewed at ``at`` and shall hold until ``until``, at least a second.
+
+    ``version`` is the one it replaces: a renewal that comes too late cannot undo a newer one.
+    """
+    # The server takes only times with a fraction, and the client leaves one of zero out.
+    renewed = at.replace(microsecond=at.microsecond or 1)
+    metadata: Json = {"name": spec.name, "labels": _labels(spec)}
+    if version:
+        metadata["resourceVersion"] = version
+    return {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": metadata,
+        "spec": {
+            "holderIdentity": spec.instance,
+            "renewTime": renewed.isoformat(),
+            "leaseDurationSeconds": max(1, int((until - at).total_seconds())),
+        },
     }
 
 
@@ -173,7 +218,7 @@ def _secret(spec: PodSpec, name: str, kind: str, values: dict[str, str]) -> Json
     }
 
 
-def _labels(spec: PodSpec) -> dict[str, str]:
+def _labels(spec: Owned) -> dict[str, str]:
     return {
         "app.kubernetes.io/managed-by": "gpuyard",
         INSTANCE_LABEL: spec.instance,
@@ -249,14 +294,16 @@ def _on_node(node: str) -> Json:
     }
 
 
-def _tolerations() -> list[Json]:
+def _tolerations(grace: int) -> list[Json]:
+    """Our taint, and a silent node for as long as we wait for it ourselves: left to its default
+    Kubernetes would delete our bare pods after 300 s."""
     pool = {"key": POOL_KEY, "operator": "Equal", "value": POOL_VALUE, "effect": "NoSchedule"}
     waits: list[Json] = [
         {
             "key": f"node.kubernetes.io/{state}",
             "operator": "Exists",
             "effect": "NoExecute",
-            "tolerationSeconds": NODE_GRACE_SECONDS,
+            "tolerationSeconds": grace,
         }
         for state in ("not-ready", "unreachable")
     ]

@@ -24,6 +24,7 @@ class ContainerFacts:
     running: bool = False
     waiting: str = ""  # the kubelet's reason, e.g. ImagePullBackOff
     exit_code: int | None = None
+    ended: str = ""  # the kubelet's reason for its last end, e.g. OOMKilled
     message: str = ""
 
 
@@ -130,6 +131,7 @@ def _container(statuses: object, name: str) -> ContainerFacts:
                 running=bool(_map(state.get("running"))) or "running" in state,
                 waiting=_text(waiting.get("reason"), 60),
                 exit_code=_int((ended or last).get("exitCode")),
+                ended=_text((ended or last).get("reason"), 60),
                 message=str(ended.get("message") or waiting.get("message") or "")[:4096],
             )
     return ContainerFacts()

@@ -1,8 +1,10 @@
 """The provisioner's tables, one concern per module. Names of owners are opaque UUIDs."""
 
+from provisioner.models.brake import Brake, DeletedOrphan
 from provisioner.models.cluster import Cluster, ClusterLoop, Namespace
 from provisioner.models.instance import Instance
 from provisioner.models.instance_event import InstanceEvent
+from provisioner.models.instance_log import InstanceLog
 from provisioner.models.node import DeviceGroup, GroupChange, Node, NodeShare
 from provisioner.models.observation import Observation, UnknownPod
 from provisioner.models.ready_interval import ReadyInterval
@@ -16,13 +18,16 @@ from provisioner.models.volume import (
 )
 
 __all__ = [
+    "Brake",
     "Cluster",
     "ClusterLoop",
+    "DeletedOrphan",
     "DeviceGroup",
     "GroupChange",
     "Hold",
     "Instance",
     "InstanceEvent",
+    "InstanceLog",
     "Namespace",
     "Node",
     "NodeShare",

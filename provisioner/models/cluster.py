@@ -6,7 +6,7 @@ from django.db import models
 from django.db.models import Q
 
 from kernel.ids import new_id
-from provisioner.contracts import ClusterState
+from provisioner.contracts import ClusterState, ReaperState
 
 # What observing can find; draining and retired are wishes and derive from drain_requested_at.
 OBSERVED_STATES = (
@@ -56,11 +56,22 @@ class Cluster(models.Model):
     retry_at = models.DateTimeField(null=True)  # no call before this time while failures > 0
     created_at = models.DateTimeField()
 
+    # The reaper as its heartbeat shows it (clusters/reaper.py). seen_at is when we saw the mark
+    # change: the time in a heartbeat is another machine's.
+    reaper_state = models.CharField(max_length=10, db_default=ReaperState.UNKNOWN.value)
+    reaper_version = models.PositiveIntegerField(null=True)
+    reaper_mark = models.CharField(max_length=40, db_default="")
+    reaper_seen_at = models.DateTimeField(null=True)
+
     class Meta:
         constraints = [
             models.CheckConstraint(
                 condition=Q(state__in=[str(state) for state in OBSERVED_STATES]),
                 name="cluster_state_known",
+            ),
+            models.CheckConstraint(
+                condition=Q(reaper_state__in=[str(state) for state in ReaperState]),
+                name="cluster_reaper_known",
             ),
         ]
 

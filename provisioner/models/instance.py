@@ -45,6 +45,8 @@ class Instance(models.Model):
     end_reason = models.CharField(max_length=40, default="")
     end_fault = models.CharField(max_length=10, default="")
     end_requested_at = models.DateTimeField(null=True)
+    # A restart: the instance that takes over the very same cards when this one is gone.
+    successor_id = models.UUIDField(null=True)
 
     # The state, and its gapless event counter with the reader's position.
     state = models.CharField(max_length=12, default=InstanceState.RESERVED.value)
@@ -55,6 +57,8 @@ class Instance(models.Model):
     created_at = models.DateTimeField()
     ready_at = models.DateTimeField(null=True)
     gone_at = models.DateTimeField(null=True)
+    # Its lease ran out while its cluster is dark: it does not run, yet its cards are still held.
+    lapsed_at = models.DateTimeField(null=True)
 
     # The pod: name derived from the id, identity is the UID.
     pod_name = models.CharField(max_length=63)
@@ -72,11 +76,20 @@ class Instance(models.Model):
     attempts = models.PositiveIntegerField(default=0)  # consecutive failures of the present step
     worked_at = models.DateTimeField(null=True)  # the last attempt, successful or not
 
+    # The lease in the cluster (instances/lease.py): what the marketplace wants; until when one may
+    # hold there, raised before it is sent and lowered only by an answer; the last answer.
+    lease_until = models.DateTimeField(null=True)
+    lease_held_until = models.DateTimeField(null=True)
+    lease_renewed_at = models.DateTimeField(null=True)
+    lease_version = models.CharField(max_length=40, db_default="")  # resourceVersion, "" unknown
+    lease_due_at = models.DateTimeField(null=True)  # with a token: when that claim expires
+    lease_token = models.UUIDField(null=True)
+
     class Meta:
         constraints = [
             models.UniqueConstraint(
                 fields=["rental_ref"],
-                condition=~Q(state=InstanceState.GONE.value),
+                condition=~Q(state=InstanceState.GONE.value) & Q(lapsed_at__isnull=True),
                 name="instance_one_alive",
             ),
             models.CheckConstraint(
@@ -96,6 +109,16 @@ class Instance(models.Model):
             models.Index(fields=["rental_ref", "created_at"], name="instance_rental"),
             models.Index(fields=["due_at"], name="instance_due", condition=Q(due_at__isnull=False)),
             models.Index(
+                fields=["lease_due_at"],
+                name="instance_lease_due",
+                condition=Q(lease_due_at__isnull=False, desired="run"),
+            ),
+            models.Index(
+                fields=["lease_held_until"],
+                name="instance_may_lapse",
+                condition=Q(state=InstanceState.STOPPING.value, lapsed_at__isnull=True),
+            ),
+            models.Index(
                 fields=["id"],
                 name="instance_behind",
                 condition=Q(event_seq__gt=F("followed_seq")),
@@ -104,6 +127,12 @@ class Instance(models.Model):
                 fields=["cluster", "id"],
                 name="instance_alive",
                 condition=~Q(state=InstanceState.GONE.value),
+            ),
+            # The brake counts a cluster's ends of the last minutes.
+            models.Index(
+                fields=["cluster", "end_requested_at"],
+                name="instance_ended",
+                condition=Q(end_requested_at__isnull=False),
             ),
         ]
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import structlog
+from django.db import transaction
 
-from provisioner.contracts import InstanceState
-from provisioner.instances import meter, release
+from kernel.wake import wake_on_commit
+from provisioner.contracts import DEFAULT_GRACE, InstanceState
+from provisioner.instances import lease, meter, release
 from provisioner.instances.meter import Closing
 from provisioner.instances.move import move, note
-from provisioner.instances.state import METERED
+from provisioner.instances.reasons import NOT_SEEN
+from provisioner.instances.state import TROUBLED, metered
 from provisioner.inventory.accelerators import by_slug
 from provisioner.kube.pods import PodFacts
 from provisioner.models import Instance
-from provisioner.reconcile import decide
+from provisioner.reconcile import brake, decide
 from provisioner.reconcile.decide import Decision, End, Go, Known, Stay
 
 log = structlog.get_logger(__name__)
@@ -35,7 +38,14 @@ def known(row: Instance) -> Known:
         pod_uid=row.pod_uid,
         seen=row.seen,
         short=row.share.short,
+        node_ready=row.share.node.ready,
+        grace=grace(row),
     )
+
+
+def grace(row: Instance) -> timedelta:
+    """How long trouble of the host or ours may last before the instance is given up."""
+    return timedelta(seconds=int(row.order.get("grace_seconds", DEFAULT_GRACE)))
 
 
 def observed(
@@ -51,7 +61,7 @@ def observed(
     if decide.is_older(row.seen, pod):
         return False
     moved = carry_out(row, decide.present(known(row), pod, at), at=at, blind=blind, claim=claim)
-    if moved and row.state == InstanceState.DEGRADED and pod.ready:
+    if moved and row.state == InstanceState.DEGRADED and pod.ready and pod.main.running:
         # A container that was restarted between two looks ends one proven stretch and begins
         # another; waiting for the next look would only lose seconds.
         carry_out(row, decide.present(known(row), pod, at), at=at, blind=False, claim=claim)
@@ -66,28 +76,64 @@ def carry_out(
         if decision.seen is not None:
             note(row, claim=claim, seen=decision.seen)
         return False
-    closing = _closing(row, at=at, blind=blind)
     if isinstance(decision, End):
-        return release.end(
-            row,
-            reason=decision.reason,
-            fault=decision.fault,
-            at=at,
-            claim=claim,
-            closing=closing,
-            text=decision.text,
-            evidence=decision.evidence,
-        )
-    return _go(row, decision, at=at, closing=closing, claim=claim)
+        explained = _explained(row, decision, at)
+        return _end(row, explained, at=at, blind=blind, claim=claim)
+    if decision.to in TROUBLED and not metered(decision.to, decision.reason) and brake.holds(row):
+        # One incident of ours, not the fault of each host.
+        return _instead(row, decision, at=at, blind=blind, claim=claim)
+    return _go(row, decision, at=at, blind=blind, claim=claim)
 
 
-def _go(row: Instance, decision: Go, *, at: datetime, closing: Closing, claim: UUID | None) -> bool:
-    ready = decision.to in METERED
+def _end(row: Instance, decision: End, *, at: datetime, blind: bool, claim: UUID | None) -> bool:
+    """End it unless the mass brake holds; judged and written under one lock."""
+    with transaction.atomic():
+        if brake.may_end(row, reason=decision.reason, fault=decision.fault, at=at):
+            return release.end(
+                row,
+                reason=decision.reason,
+                fault=decision.fault,
+                at=at,
+                claim=claim,
+                closing=_closing(row, at=at, blind=blind),
+                text=decision.text,
+                evidence=decision.evidence,
+            )
+        return _instead(row, decision, at=at, blind=blind, claim=claim)
+
+
+def _instead(
+    row: Instance, wanted: End | Go, *, at: datetime, blind: bool, claim: UUID | None
+) -> bool:
+    """What the brake leaves of a decision: a move aside, or nothing."""
+    decision = decide.held(known(row), wanted)
+    if isinstance(decision, Go):
+        return _go(row, decision, at=at, blind=blind, claim=claim)
+    if isinstance(decision, Stay) and decision.seen is not None:
+        note(row, claim=claim, seen=decision.seen)
+    return False
+
+
+def after_end(row: Instance, at: datetime) -> datetime:
+    """When to work again at an instance that was to end: at once, or later if the brake holds."""
+    return at if row.desired == Instance.Desired.END else at + brake.LOOK_AGAIN
+
+
+def _go(row: Instance, decision: Go, *, at: datetime, blind: bool, claim: UUID | None) -> bool:
+    was = metered(InstanceState(row.state), row.reason)
+    will = metered(decision.to, decision.reason)
+    # From one metered state to another the meter goes on, unless nobody watched meanwhile.
+    closing = _closing(row, at=at, blind=blind) if was and (blind or not will) else None
     changes: dict[str, Any] = {"seen": decision.seen}
-    if ready:
+    if will:
         changes["due_at"] = None  # from here on observations alone move it
         if row.ready_at is None:
             changes["ready_at"] = at
+    elif decision.reason == NOT_SEEN:
+        changes["due_at"] = at
+        wake_on_commit("provisioner.instances")
+    elif decision.to in TROUBLED:
+        changes["due_at"] = at + grace(row)
     return move(
         row,
         to=decision.to,
@@ -97,13 +143,24 @@ def _go(row: Instance, decision: Go, *, at: datetime, closing: Closing, claim: U
         text=decision.text,
         evidence=decision.evidence,
         closing=closing,
-        proof=decision.evidence if ready else None,
+        proof=decision.evidence if will else None,
         **changes,
     )
 
 
+def _explained(row: Instance, decision: End, at: datetime) -> End:
+    """A pod that its lease ended was not lost by its host: we could not renew it, and why not
+    nobody can tell from here."""
+    if decision.reason != "host_lost" or not lease.ran_out(row, at):
+        return decision
+    return End(
+        "lease_over",
+        evidence={**decision.evidence, "lease_held_until": str(row.lease_held_until)},
+    )
+
+
 def _closing(row: Instance, *, at: datetime, blind: bool) -> Closing:
-    if blind and row.state in METERED:
+    if blind and metered(InstanceState(row.state), row.reason):
         return meter.closing_at_last_proof(row)
     return Closing(at=at, good_until=at)
 

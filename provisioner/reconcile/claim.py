@@ -18,8 +18,9 @@ from provisioner.models import Cluster, ClusterLoop, Instance
 from provisioner.reconcile.apply import RELATED
 
 # Longer than the longest step at an instance (a secret and a pod, CALL_SECONDS each, plus reading
-# back), because a claim that expires during a call lets a second worker make the same call. Much
-# longer and a killed worker's instances stand still.
+# back; or its log, FETCH_SECONDS, then deleting and looking), because a claim that expires during a
+# call lets a second worker make the same call. Much longer and a killed worker's instances stand
+# still.
 INSTANCE_CLAIM = timedelta(seconds=20)
 # Longer than a full list with all pages and its transaction.
 LOOP_CLAIM = timedelta(seconds=40)

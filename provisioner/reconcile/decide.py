@@ -11,6 +11,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from provisioner.contracts import Fault, InstanceState
+from provisioner.instances.reasons import HELD, NOT_SEEN, REASONS
+from provisioner.instances.state import TROUBLED, metered
 from provisioner.inventory.accelerators import Model
 from provisioner.kube.pods import PodFacts, as_evidence, proof
 from provisioner.reconcile import trouble
@@ -30,6 +32,13 @@ DEADLINES: dict[InstanceState, tuple[timedelta, str]] = {
     S.PULLING: (PULL_DEADLINE, "image_pull_timeout"),
     S.STARTING: (START_DEADLINE, "start_timeout"),
 }
+# A program that keeps ending for this long will not heal, and its cards cost the renter money.
+# Shorter ends what a slow dependency would mend.
+CRASH_LOOP = timedelta(minutes=30)
+# A program that ran this long before it ended again is not in a loop.
+CALM = timedelta(minutes=10)
+# What a kubelet reports for containers that it lost sight of, as after a reboot of its host.
+_NOBODY_KNOWS = frozenset({"ContainerStatusUnknown", "Unknown"})
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,8 @@ class Known:
     pod_uid: str | None
     seen: dict[str, Any]
     short: bool  # the node offers fewer devices than are held
+    node_ready: bool  # as the last inventory saw it
+    grace: timedelta  # how long it may be in trouble by no fault of the renter
 
 
 @dataclass(frozen=True)
@@ -80,12 +91,56 @@ def absent(known: Known) -> Decision:
     return End("host_lost", evidence={"pod_uid": known.pod_uid})
 
 
+def unseen(known: Known) -> Decision:
+    """A full list lacks the pod. A list that is wrong looks the same, so it is a reason to stop the
+    meter and to ask for that one pod; only the second answer ends anything."""
+    if known.state in (S.READY, S.DEGRADED):
+        return Go(S.UNREACHABLE, NOT_SEEN, known.seen, {"pod_uid": known.pod_uid})
+    return Stay()
+
+
+def held(known: Known, wanted: End | Go) -> Decision:
+    """What happens instead of an end, or of blaming the host, while the mass brake holds."""
+    seen = wanted.seen if isinstance(wanted, Go) else known.seen
+    silent = isinstance(wanted, End) or wanted.to == S.UNREACHABLE
+    if known.state in DEADLINES or (known.state == S.UNREACHABLE and silent):
+        return Stay()
+    if known.state == S.DEGRADED and known.reason == HELD:
+        return Stay(None if seen == known.seen else seen)
+    return Go(S.DEGRADED, HELD, seen, {**wanted.evidence, "instead_of": wanted.reason})
+
+
+def makes_bad(known: Known, decision: Decision) -> bool:
+    """Whether a picture takes the instance away or blames its host for something new, the renter's
+    own doing aside. What the brake holds stays bad until the picture is good again."""
+    if isinstance(decision, End):
+        return (decision.fault or REASONS[decision.reason].fault) != Fault.RENTER
+    if known.state == S.DEGRADED and known.reason == HELD:
+        return isinstance(decision, Stay) or decision.to in TROUBLED
+    if isinstance(decision, Stay) or decision.to not in TROUBLED:
+        return False
+    was_well = known.state != S.DEGRADED or metered(known.state, known.reason)
+    return was_well and not metered(decision.to, decision.reason)
+
+
 def overdue(known: Known, at: datetime) -> Decision:
     """No news of an instance on its way up: has its phase run out of time?"""
     limit = DEADLINES.get(known.state)
     if limit is not None and at - known.state_since > limit[0]:
         return End(limit[1], evidence={"phase": known.state.value})
     return Stay()
+
+
+def given_up(known: Known, at: datetime) -> Decision:
+    """In trouble that is not the renter's for longer than its grace: it will not come back."""
+    if known.state not in TROUBLED or metered(known.state, known.reason):
+        return Stay()
+    if known.reason == HELD:
+        return Stay()  # what the brake held is decided by a look, never by time alone
+    if at - known.state_since < known.grace:
+        return Stay()
+    reason = known.reason if known.reason == "gpu_lost" else "host_lost"
+    return End(reason, evidence={"since": known.state_since.isoformat(), "was": known.reason})
 
 
 def present(known: Known, pod: PodFacts, at: datetime) -> Decision:
@@ -96,7 +151,7 @@ def present(known: Known, pod: PodFacts, at: datetime) -> Decision:
         return _ended(known, pod)
     if known.state in DEADLINES:
         return _coming_up(known, pod, at)
-    return _serving(known, pod)
+    return _serving(known, pod, at)
 
 
 def remembered(pod: PodFacts) -> dict[str, Any]:
@@ -132,7 +187,7 @@ def _coming_up(known: Known, pod: PodFacts, at: datetime) -> Decision:
         if mismatch is not None:
             return mismatch
     if checked and pod.ready and pod.main.running:
-        return _ready(known, pod, "ready")
+        return _ready(known, pod, "ready", remembered(pod))
     found = trouble.of(pod, str(known.seen.get("trouble", "")))
     seen = remembered(pod)
     if found is not None:
@@ -162,27 +217,63 @@ def _backwards(old: InstanceState, new: InstanceState) -> bool:
     return old == S.STARTING and new == S.PULLING
 
 
-def _serving(known: Known, pod: PodFacts) -> Decision:
+def _serving(known: Known, pod: PodFacts, at: datetime) -> Decision:
     seen = remembered(pod)
-    if known.short and known.state in (S.READY, S.UNREACHABLE):
-        return Go(S.DEGRADED, "gpu_lost", seen, {"pod_uid": pod.uid})
+    if known.short:
+        return _degraded(known, "gpu_lost", seen, {"pod_uid": pod.uid})
     healthy = pod.ready and pod.main.running
-    if known.state == S.READY:
-        if healthy and unchanged(known.seen, pod):
-            return Stay(None if seen == known.seen else seen)
-        return Go(S.DEGRADED, _why_not_ready(pod), seen, _evidence(pod))
-    if healthy and not known.short:
-        mismatch = _mismatch(known, pod)
-        return mismatch or _ready(known, pod, "recovered")
-    if known.state == S.UNREACHABLE:
-        return Go(S.DEGRADED, _why_not_ready(pod), seen, _evidence(pod))
-    return Stay(None if seen == known.seen else seen)
+    if healthy and known.state != S.READY:
+        return _mismatch(known, pod) or _ready(known, pod, "recovered", seen | _crashing(known))
+    if healthy and unchanged(known.seen, pod):
+        seen |= _crashing(known)
+        return Stay(None if seen == known.seen else seen)
+    reason = _why_not_ready(known, pod)
+    if reason == "container_exited":
+        return _mismatch(known, pod) or _crashed(known, pod, at)
+    return _degraded(known, reason, seen, _evidence(pod))
 
 
-def _why_not_ready(pod: PodFacts) -> str:
-    if pod.main.running:
-        return "not_ready"
-    return "container_exited" if pod.main.id else "node_not_ready"
+def _crashed(known: Known, pod: PodFacts, at: datetime) -> Decision:
+    """The program ended on healthy cards: the meter goes on, so the proof goes with it."""
+    since = _crashing_since(known, at)
+    if at - since >= CRASH_LOOP and not pod.ready:
+        return End("container_exited", evidence=_evidence(pod))
+    trouble_now = {"trouble": "container_exited", "trouble_since": since.isoformat()}
+    devices = as_evidence(proof(pod.check.message) or [])
+    seen = remembered(pod) | trouble_now
+    return _degraded(known, "container_exited", seen, {**_evidence(pod), **devices})
+
+
+def _degraded(
+    known: Known, reason: str, seen: dict[str, Any], evidence: dict[str, Any]
+) -> Decision:
+    """Say so once; another cause takes over when there is one."""
+    if known.state == S.DEGRADED and known.reason == reason:
+        return Stay(None if seen == known.seen else seen)
+    return Go(S.DEGRADED, reason, seen, evidence)
+
+
+def _why_not_ready(known: Known, pod: PodFacts) -> str:
+    """Whose doing it is. On a healthy host a program ends by itself or because its renter ended
+    it; a host that reboots reports containers that ended for a reason it does not know."""
+    if not known.node_ready:
+        return "node_not_ready"
+    ended = pod.main.exit_code is not None or pod.main.waiting == "CrashLoopBackOff"
+    again = pod.main.running and pod.main.restarts != known.seen.get("restarts")
+    if ended and pod.main.ended not in _NOBODY_KNOWS and (not pod.main.running or again):
+        return "container_exited"
+    return "not_ready" if pod.main.running or ended else "node_not_ready"
+
+
+def _crashing(known: Known) -> dict[str, Any]:
+    return {key: known.seen[key] for key in ("trouble", "trouble_since") if key in known.seen}
+
+
+def _crashing_since(known: Known, at: datetime) -> datetime:
+    """Since when the program keeps ending: a run of CALM in between begins the count anew."""
+    if known.state == S.READY and at - known.state_since >= CALM:
+        return at
+    return _since(known.seen, "container_exited", at)
 
 
 def _evidence(pod: PodFacts) -> dict[str, Any]:
@@ -192,9 +283,9 @@ def _evidence(pod: PodFacts) -> dict[str, Any]:
     return found
 
 
-def _ready(known: Known, pod: PodFacts, reason: str) -> Decision:
+def _ready(known: Known, pod: PodFacts, reason: str, seen: dict[str, Any]) -> Decision:
     devices = proof(pod.check.message) or []
-    return Go(S.READY, reason, remembered(pod), {"pod_uid": pod.uid, **as_evidence(devices)})
+    return Go(S.READY, reason, seen, {"pod_uid": pod.uid, **as_evidence(devices)})
 
 
 def _mismatch(known: Known, pod: PodFacts) -> End | None:

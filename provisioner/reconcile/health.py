@@ -26,6 +26,8 @@ log = structlog.get_logger(__name__)
 # A ready cluster stays on sale this long after its last full list although a call failed: two
 # periods of the list and its retries. Longer sells cards nobody can start.
 GRACE = timedelta(seconds=15)
+# Twice the freshness that the meter asks for: our own restart is not an outage of every cluster.
+BLIND_AFTER = timedelta(seconds=120)
 # First and longest pause after failures. A longer one would let a cluster that was away for half a
 # minute miss the sixty seconds within which its meters go on; a shorter one costs every run a
 # connect timeout.
@@ -64,6 +66,14 @@ def ready(row: Cluster, *, at: datetime) -> None:
         failures=0, retry_at=None, last_attempt_at=at, last_positive_at=at
     )
     _become(row, ClusterState.READY, "ready", "The cluster answers.", at)
+
+
+def we_are_blind(*, at: datetime) -> bool:
+    """Whether none of several clusters gave a fresh sign: then the fault is ours, not theirs."""
+    watched = Cluster.objects.exclude(last_positive_at=None).filter(drain_requested_at=None)
+    newest = watched.order_by("-last_positive_at").values_list("last_positive_at", flat=True)
+    last = [moment for moment in newest[:2] if moment is not None]
+    return len(last) == 2 and at - last[0] > BLIND_AFTER
 
 
 def incomplete(cluster_id: UUID, reason: str, detail: str, *, at: datetime) -> None:

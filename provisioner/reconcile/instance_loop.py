@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -21,13 +22,14 @@ from kernel.errors import PermanentError, TemporaryError, VendorError
 from kernel.retry import backoff
 from kernel.sealed import CannotOpen
 from provisioner.contracts import InstanceState
-from provisioner.instances import meter, release
+from provisioner.instances import lease, logs, meter, release
 from provisioner.instances.move import move, note
-from provisioner.instances.state import COMING_UP
+from provisioner.instances.reasons import LOOK_FIRST
+from provisioner.instances.state import COMING_UP, TROUBLED, metered
 from provisioner.kube.api import ClusterApi, connect
 from provisioner.kube.errors import code_of, is_unhealthy
 from provisioner.models import Cluster, Instance
-from provisioner.reconcile import apply, decide, health
+from provisioner.reconcile import apply, brake, decide, health
 from provisioner.reconcile.claim import claim_instances, release_instance
 from provisioner.reconcile.decide import End, Stay
 from provisioner.reconcile.pool import PER_CLUSTER, Calls
@@ -78,10 +80,14 @@ def _begin(row: Instance, calls: Calls[Step, Result], connect: Connect) -> None:
         raise ValueError("only claimed instances are worked at")
     at = clock.now()
     if row.desired == Instance.Desired.RUN:
-        late = decide.overdue(apply.known(row), at) if row.pod_uid is None else Stay()
+        known = apply.known(row)
+        late = decide.overdue(known, at) if row.pod_uid is None else _given_up(known, at)
         if isinstance(late, End):
             apply.carry_out(row, late, at=at, blind=True, claim=token)
-            release_instance(row, token=token, due_at=at)
+            release_instance(row, token=token, due_at=apply.after_end(row, at))
+            return
+        if row.pod_uid is None and brake.waits_for_restore(row):
+            release_instance(row, token=token, due_at=at + brake.LOOK_AGAIN)
             return
         if row.pod_uid is None and not _announce_create(row, token, at):
             release_instance(row, token=token, due_at=at)
@@ -102,9 +108,20 @@ def _begin(row: Instance, calls: Calls[Step, Result], connect: Connect) -> None:
     calls.submit(step, row.cluster_id, lambda: step.call(api))
 
 
+def _given_up(known: decide.Known, at: datetime) -> decide.Decision:
+    late = decide.given_up(known, at)
+    # Only asked when something is about to be given up.
+    return Stay() if isinstance(late, End) and health.we_are_blind(at=at) else late
+
+
 def _announce_create(row: Instance, token: UUID, at: datetime) -> bool:
-    """Write down, before it is sent, until when a create of ours may take effect."""
-    until = row.claim_until
+    """Write down, before it is sent, until when a create of ours may take effect, and until when
+    the lease made with it may hold."""
+    told: dict[str, Any] = {
+        "create_until": row.claim_until,
+        "lease_held_until": lease.first_until(row.lease_until, at),
+        "lease_due_at": at + lease.LEAST_PAUSE,
+    }
     if row.state == InstanceState.RESERVED:
         return move(
             row,
@@ -112,9 +129,9 @@ def _announce_create(row: Instance, token: UUID, at: datetime) -> bool:
             reason="creating",
             at=at,
             claim=token,
-            create_until=until,
+            **told,
         )
-    return note(row, claim=token, create_until=until)
+    return note(row, claim=token, **told)
 
 
 def _finish(step: Step, result: Result | VendorError) -> None:
@@ -152,7 +169,12 @@ def _next_look(row: Instance, at: datetime) -> datetime | None:
     """When to look again unless a watch or a list tells before; None once it serves."""
     if row.desired == Instance.Desired.END:
         return at
-    if InstanceState(row.state) not in COMING_UP:
+    state = InstanceState(row.state)
+    if row.reason in LOOK_FIRST:
+        return at + brake.LOOK_AGAIN
+    if state in TROUBLED and not metered(state, row.reason):
+        return max(row.state_since + apply.grace(row), at + timedelta(seconds=RETRY_LONGEST))
+    if state not in COMING_UP:
         return None
     age = (at - row.created_at).total_seconds()
     return at + timedelta(seconds=min(POLL_LONGEST, max(POLL_FIRST, age / 4)))
@@ -160,6 +182,8 @@ def _next_look(row: Instance, at: datetime) -> datetime | None:
 
 def _deleted(step: Step, result: Result, at: datetime) -> None:
     row = step.row
+    if result.log:
+        logs.keep(row.pk, result.log, at=at)
     if result.pod is not None:
         # The answer to the deletion shows the pod as it was: that proves the last seconds.
         with transaction.atomic():
@@ -177,6 +201,10 @@ def _deleted(step: Step, result: Result, at: datetime) -> None:
     # Absent. A create that was sent may still take effect: look again after its time.
     if row.pod_uid is None and row.create_until is not None and step.sent_at <= row.create_until:
         release_instance(row, token=step.token, due_at=row.create_until)
+        return
+    if lease.in_flight(row, at):
+        # A renewal that was sent may make the lease anew: delete it once more when it has ended.
+        release_instance(row, token=step.token, due_at=at + timedelta(seconds=POLL_FIRST))
         return
     release.finish(row, at=at, claim=step.token)
     release_instance(row, token=step.token, due_at=None if row.state == "gone" else at)
@@ -213,4 +241,4 @@ def _failed(step: Step, error: VendorError, at: datetime) -> None:
 def _give_up(step: Step, at: datetime, reason: str, why: str) -> None:
     decision = End(reason, evidence={"answer": why[:300]})
     apply.carry_out(step.row, decision, at=at, blind=True, claim=step.token)
-    release_instance(step.row, token=step.token, due_at=at)
+    release_instance(step.row, token=step.token, due_at=apply.after_end(step.row, at))

@@ -8,6 +8,7 @@ from datetime import timedelta
 from kernel import clock
 from kernel.errors import PermanentError, VendorError
 from kernel.wake import wake, wake_on_commit
+from provisioner.clusters import reaper
 from provisioner.inventory.collect import Collected, collect
 from provisioner.inventory.store import store
 from provisioner.kube.api import ClusterApi, connect
@@ -61,6 +62,7 @@ def _finish(job: LoopClaim, result: Collected | VendorError) -> None:
         return
     health.answered(cluster.pk, at=at)
     store(cluster, result, at=at)
+    reaper.note(cluster, result.reaper, at=at)
     if not result.namespaces:
         health.incomplete(cluster.pk, *NO_POOL, at=at)
     elif cluster.last_positive_at is None:

@@ -21,14 +21,14 @@ from kernel.errors import PermanentError, VendorError
 from kernel.ids import public
 from kernel.wake import wake_on_commit
 from provisioner.contracts import InstanceState
-from provisioner.instances import meter
+from provisioner.instances import lease, meter
 from provisioner.instances.meter import Closing
 from provisioner.instances.move import move, note
 from provisioner.instances.state import SERVING, TERMINAL
 from provisioner.kube.api import ClusterApi, connect
 from provisioner.kube.pods import PodFacts, facts
 from provisioner.models import Cluster, ClusterLoop, Instance, Namespace, Observation, ReadyInterval
-from provisioner.reconcile import apply, decide, health
+from provisioner.reconcile import apply, brake, decide, health
 from provisioner.reconcile.claim import LoopClaim, claim_loops, release_loop
 from provisioner.reconcile.pool import THREADS, Calls
 
@@ -57,6 +57,7 @@ def run(connect: Connect = connect) -> int:
     """List every cluster that is due; the number of lists tried."""
     expire()
     meter.give_up_waiting(clock.now())
+    lease.lapse(clock.now())
     done = 0
     with Calls[LoopClaim, Listing](per_cluster=1) as calls:
         while True:
@@ -123,10 +124,15 @@ def apply_list(cluster_id: UUID, listing: Listing, *, at: datetime) -> None:
             return  # overtaken by a newer list
         if last is not None and listing.sent_at - last > FRESH:
             _lose(cluster, at=at)  # a gap this long is not bridged, whoever was blind
-        rows = Instance.objects.filter(cluster=cluster).exclude(state__in=TERMINAL)
-        for row in rows.select_related(*apply.RELATED).order_by("pk"):
-            if row.namespace.name in listing.namespaces:
-                _hold_against(row, listing, at=at)
+        alive = Instance.objects.filter(cluster=cluster).exclude(state__in=TERMINAL)
+        rows = [
+            row
+            for row in alive.select_related(*apply.RELATED).order_by("pk")
+            if row.namespace.name in listing.namespaces
+        ]
+        brake.judge_list(cluster.pk, [row for row in rows if _is_bad(row, listing, at)], at=at)
+        for row in rows:
+            _hold_against(row, listing, at=at)
         health.ready(cluster, at=listing.sent_at)
         Observation.objects.create(
             cluster=cluster,
@@ -138,19 +144,54 @@ def apply_list(cluster_id: UUID, listing: Listing, *, at: datetime) -> None:
 
 
 def _hold_against(row: Instance, listing: Listing, *, at: datetime) -> None:
-    pod = listing.pods.get(public("instance", row.pk))
-    if pod is not None and row.pod_uid in (None, pod.uid):
+    pod = _shown(row, listing)
+    if pod is not None:
         if row.desired == Instance.Desired.RUN and row.state != InstanceState.RESERVED:
             apply.observed(row, pod, at=at, blind=True)
-        return
+    elif _lacks(row, listing):
+        _unseen(row, at=at)
+
+
+def _is_bad(row: Instance, listing: Listing, at: datetime) -> bool:
+    """Whether the list would take this instance away, or blame its host, without a brake."""
+    if row.desired == Instance.Desired.END or row.state == InstanceState.RESERVED:
+        return False
+    known, pod = apply.known(row), _shown(row, listing)
+    if pod is None:
+        return known.state in SERVING and _lacks(row, listing)
+    if row.pod_uid is None or decide.is_older(row.seen, pod):
+        return False
+    return decide.makes_bad(known, decide.present(known, pod, at))
+
+
+def _shown(row: Instance, listing: Listing) -> PodFacts | None:
+    """The instance's own pod in the list."""
+    pod = listing.pods.get(public("instance", row.pk))
+    return pod if pod is not None and row.pod_uid in (None, pod.uid) else None
+
+
+def _lacks(row: Instance, listing: Listing) -> bool:
+    """Whether its pod should be in the list and is not: it was created before the list began."""
     created = row.pod_created_at
-    if row.pod_uid is None or created is None or created >= listing.sent_at:
-        return  # not created yet, or after this list began
-    missing(row, at=at, blind=True)
+    absent = _shown(row, listing) is None and row.pod_uid is not None
+    return absent and created is not None and created < listing.sent_at
 
 
-def missing(row: Instance, *, at: datetime, blind: bool) -> None:
-    """The instance's pod is not there: as wished, then the loop finishes it; or it was lost."""
+def _unseen(row: Instance, *, at: datetime) -> None:
+    """A list that lacks a pod only makes the loop ask for it: an empty answer may be wrong."""
+    if row.desired == Instance.Desired.RUN and row.state in (
+        InstanceState.READY,
+        InstanceState.DEGRADED,
+    ):
+        apply.carry_out(row, decide.unseen(apply.known(row)), at=at, blind=True)
+    elif row.desired == Instance.Desired.END or not brake.holds(row):
+        note(row, due_at=at)
+        wake_on_commit("provisioner.instances")
+
+
+def deleted(row: Instance, *, at: datetime, blind: bool) -> None:
+    """The deletion of the instance's pod was seen: as wished, then the loop finishes it; or it was
+    lost."""
     if row.desired == Instance.Desired.END:
         note(row, due_at=at)
         wake_on_commit("provisioner.instances")
@@ -190,5 +231,6 @@ def _lose(cluster: Cluster, *, at: datetime) -> None:
             reason="cluster_unreachable",
             at=at,
             closing=Closing(at=good, good_until=good),
+            due_at=at + apply.grace(row),
             evidence={"last_positive_at": str(cluster.last_positive_at), "cluster": cluster.reason},
         )

@@ -84,7 +84,7 @@ def _finish(job: LoopClaim, result: Swept | VendorError, connect: Connect) -> No
         release_loop(job, due_in=health.failed(job.cluster.pk, result, at=at))
         return
     orphans = _judge(job.cluster, result, at)
-    if orphans and brake.may_delete(job.cluster.pk, len(orphans), len(result.pods)):
+    if brake.may_delete(job.cluster.pk, orphans):
         _delete(connect(job.cluster), job.cluster, orphans)
     strange_claims.judge(job.cluster, result.claims, sent_at=result.sent_at, at=at)
     _give_back_namespaces(job.cluster, result, at)

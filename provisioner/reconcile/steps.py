@@ -6,7 +6,8 @@ Runs in a thread without a database; everything it needs is read before.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -14,13 +15,20 @@ from django.conf import settings
 
 from kernel import clock, sealed
 from kernel.ids import public
+from provisioner.contracts import DEFAULT_GRACE
+from provisioner.instances import lease, logs
+from provisioner.instances.logs import Fetched
+from provisioner.instances.naming import SECRETS
 from provisioner.inventory.accelerators import by_slug
 from provisioner.kube import manifests
 from provisioner.kube.api import ClusterApi
-from provisioner.kube.errors import Rejected
-from provisioner.kube.manifests import ClaimMount, PodSpec
+from provisioner.kube.client import CALL_SECONDS
+from provisioner.kube.errors import Rejected, Unavailable
+from provisioner.kube.manifests import ClaimMount, LeaseSpec, PodSpec
 from provisioner.kube.pods import PodFacts, facts
 from provisioner.models import Instance
+from provisioner.reconcile.claim import INSTANCE_CLAIM
+from provisioner.reconcile.last_words import fetch
 from provisioner.volumes.wish import pvc_name_of
 
 
@@ -30,6 +38,7 @@ class Result:
 
     pod: PodFacts | None
     foreign: bool = False  # an object of that name exists and is not ours
+    log: tuple[Fetched, ...] = ()  # what was fetched before the deletion
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,11 @@ class Step:
     spec: PodSpec
     secrets: Secrets
     sent_at: datetime
+    # On the monotonic clock: a pod asked for later could appear after the claim, when its absence
+    # counts already.
+    create_by: float
+    grace: int  # seconds that the program has to end; 0 takes the object away at once
+    keep_log: bool = False
 
     def call(self, api: ClusterApi) -> Result:
         """Act; raises the errors of kube/errors.py."""
@@ -58,7 +72,8 @@ class Step:
             return self._create(api)
         if self.kind == "look":
             return self._look(api)
-        return self._delete(api)
+        words = fetch(api, self.namespace, self.spec.pod_name) if self.keep_log else ()
+        return replace(self._delete(api), log=tuple(words))
 
     def _create(self, api: ClusterApi) -> Result:
         if self.secrets.env:
@@ -66,6 +81,13 @@ class Step:
         if self.secrets.pull is not None:
             pull = manifests.pull_secret(self.spec, **self.secrets.pull)
             api.create_secret(self.namespace, pull)
+        # Before the pod: one without a lease would live on if we went away now.
+        until = self.row.lease_held_until or self.sent_at + lease.FIRST
+        api.create_lease(
+            self.namespace, manifests.lease(lease_spec(self.row), at=self.sent_at, until=until)
+        )
+        if time.monotonic() > self.create_by:
+            raise Unavailable("busy", "what the pod needs took too long to create")
         try:
             made = api.create_pod(self.namespace, manifests.pod(self.spec))
         except Rejected as error:
@@ -90,27 +112,33 @@ class Step:
         return Result(pod)
 
     def _delete(self, api: ClusterApi) -> Result:
-        """Ask for the deletion until the pod is gone, then remove its secrets."""
+        """Ask for the deletion until the pod is gone, then remove its secrets and its lease."""
         try:
             shown = api.delete_pod(
                 self.namespace,
                 self.spec.pod_name,
                 uid=self.row.pod_uid,
-                grace=self.spec.termination_grace,
+                grace=self.grace,
             )
         except Rejected as error:
             # A conflict is the UID precondition: ours is gone, the name is used again.
             if error.code not in ("not_found", "conflict"):
                 raise
-            self._delete_secrets(api)
+            self._delete_others(api)
             return Result(None)
         pod = facts(shown)
-        if pod is None or self.spec.termination_grace == 0:
-            return self._look(api)
+        if pod is None or self.grace == 0:
+            looked = self._look(api)
+            if looked.pod is None:
+                self._delete_others(api)
+            return looked
         return Result(pod)
 
-    def _delete_secrets(self, api: ClusterApi) -> None:
-        """By name, until they are not there: the role can neither list nor read them."""
+    def _delete_others(self, api: ClusterApi) -> None:
+        """What was made for the pod, once that is gone: by name, until it is not there. The role
+        can neither list nor read secrets."""
+        if self.row.lease_held_until is not None:
+            api.delete_lease(self.namespace, self.spec.pod_name)
         if self.spec.env_names:
             name = manifests.env_secret_name(self.spec.pod_name)
             api.delete_secret(self.namespace, name)
@@ -123,6 +151,10 @@ def next_step(row: Instance, token: UUID) -> Step:
     """What the row wants next."""
     creating = row.desired == Instance.Desired.RUN and row.pod_uid is None
     kind = "create" if creating else "look" if row.desired == Instance.Desired.RUN else "delete"
+    at = clock.now()
+    # On a host that answers nobody a deletion never ends. Past its lease the pod counts as dead,
+    # and its object may go without the host's word.
+    grace = 0 if lease.is_over(row, at) else int(row.order["termination_grace"])
     return Step(
         row=row,
         token=token,
@@ -130,7 +162,20 @@ def next_step(row: Instance, token: UUID) -> Step:
         namespace=row.namespace.name,
         spec=spec_of(row),
         secrets=open_secrets(row) if creating else Secrets(),
-        sent_at=clock.now(),
+        sent_at=at,
+        grace=grace,
+        create_by=time.monotonic() + INSTANCE_CLAIM.total_seconds() - CALL_SECONDS,
+        keep_log=kind == "delete" and logs.wanted(row),
+    )
+
+
+def lease_spec(row: Instance) -> LeaseSpec:
+    return LeaseSpec(
+        name=row.pod_name,
+        instance=public("instance", row.pk),
+        rental=public("rental", row.rental_ref),
+        tenant=public("organization", row.tenant_ref),
+        generation=row.generation,
     )
 
 
@@ -158,6 +203,7 @@ def spec_of(row: Instance) -> PodSpec:
         env_names=tuple(order["env_names"]),
         has_pull_secret=bool(order["has_pull_secret"]),
         termination_grace=int(order["termination_grace"]),
+        grace_seconds=int(order.get("grace_seconds", DEFAULT_GRACE)),
         server_version=row.cluster.server_version,
         # Orders from before there were volumes have no such field.
         volumes=tuple(
@@ -172,6 +218,6 @@ def open_secrets(row: Instance) -> Secrets:
     if row.secrets_sealed is None:
         return Secrets()
     key: bytes = settings.GPUYARD_SEALING_KEY
-    plain = sealed.unseal(bytes(row.secrets_sealed), key=key, owner=str(row.pk), field="secrets")
+    plain = sealed.unseal(bytes(row.secrets_sealed), key=key, owner=str(row.pk), field=SECRETS)
     data = json.loads(plain)
     return Secrets({**data["env"], **data["secret_env"]}, data["pull_secret"])

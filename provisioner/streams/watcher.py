@@ -167,7 +167,7 @@ def apply_seen(cluster_id: UUID, seen: Seen) -> None:
     at = clock.now()
     if seen.kind == "DELETED":
         if row.pod_uid == pod.uid:
-            observe.missing(row, at=at, blind=seen.blind)
+            observe.deleted(row, at=at, blind=seen.blind)
         return
     if row.desired == Instance.Desired.RUN and row.pod_uid in (None, pod.uid):
         apply.observed(row, pod, at=at, blind=seen.blind)

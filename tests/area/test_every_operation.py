@@ -39,14 +39,20 @@ METHODS = ("get", "post", "patch", "put", "delete")
 BODIES: dict[str, Any] = {
     "PATCH provider/clusters/{}": {"token": "another.token"},
     "PATCH provider/offers/{}": {"price_per_gpu_hour": "1.00"},
+    "PATCH registry-credentials/{}": {"password": "another"},
     "PATCH rentals/{}": {"name": "mine now"},
+    "PATCH secrets/{}": {"value": "another"},
+    "PATCH templates/{}": {"name": "mine now"},
     "PATCH volumes/{}": {"name": "mine now"},
+    "PATCH webhooks/{}": {"event_types": ["*"]},
     "POST rentals/{}/actions": {"action": "terminate"},
+    "POST staff/brakes/{}/release": {"note": "looked at it"},
     "POST staff/organizations/{}/limit": {"credit_limit": "1"},
     "POST staff/providers/{}/approve": {"ownership": "partner"},
 }
 # Addresses whose objects are for everybody, or for staff whoever owns them: no foreign one exists.
-SHARED = ("offers/{}", "templates/{}", "staff/")
+SHARED = ("offers/{}", "staff/")
+PINNED_IMAGE = "ubuntu:24.04@sha256:" + "0" * 64
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,12 @@ class Operation:
         return re.sub(r"\{[^}]*\}", "{}", path.removeprefix("/api/v1/"))
 
     def at(self, identifier: str) -> str:
-        return self.path.replace("{}", identifier)
+        """The address with its ids: one for all places, or one each, separated by a space."""
+        places = self.path.count("{}")
+        given = identifier.split(" ")
+        return self.path.replace("{}", "%s") % tuple(
+            given if len(given) == places else [identifier] * places
+        )
 
 
 @cache
@@ -204,6 +215,14 @@ class Owned:
         assert finish(row, Absence(now(), "1", 0), at=now(), claim=None)
         return str(made)
 
+    def webhook(self) -> str:
+        body = {"url": "https://93.184.215.14/hook", "event_types": ["rental.*"]}
+        return str(self._post(self.renter, "/webhooks", body)["id"])
+
+    def delivery(self) -> str:
+        webhook = self.webhook()
+        return f"{webhook} {self._post(self.renter, f'/webhooks/{webhook}/test', {})['id']}"
+
     def find(self, prefix: str) -> str:
         """The id of the object behind an address that begins so."""
         renter, quote = self.renter, {"offer": self.supply.offer.public_id, "gpus": 1}
@@ -221,10 +240,21 @@ class Owned:
             # Invoices need a closed period; the door that looks them up is billing's own, tested
             # there with real ones. Here the id is of the right kind and nobody's.
             "billing/invoices": lambda: public("invoice", new_id()),
+            "secrets": lambda: self._post(renter, "/secrets", {"name": "A", "value": "x"})["id"],
+            "registry-credentials": lambda: self._post(
+                renter,
+                "/registry-credentials",
+                {"registry": "ghcr.io", "username": "x", "password": "x"},
+            )["id"],
+            "templates": lambda: self._post(
+                renter, "/templates", {"name": "x", "image": PINNED_IMAGE}
+            )["id"],
             "quotes": lambda: self._post(renter, "/quotes", quote)["id"],
             "rentals": lambda: self.rental,
             "volumes": self.deleted_volume,
             "charges": self.charge,
+            "webhooks": self.webhook,
+            "webhooks/{}/deliveries": self.delivery,
             "provider/clusters": lambda: public("cluster", self.supply.cluster.id),
             "provider/offers": lambda: self.supply.offer.public_id,
         }
@@ -237,7 +267,8 @@ def test_somebody_elses_object_is_404_for_me_and_there_for_them(operation: Opera
     if operation.path.startswith(SHARED):
         return
     theirs = Owned()
-    prefix = operation.path.partition("/{}")[0]
+    prefix = operation.path.rpartition("/{}")[0] if operation.path.count("{}") > 1 else ""
+    prefix = prefix or operation.path.partition("/{}")[0]
     identifier = theirs.find(prefix)
     me = people.owner()
     me.post("provider", {"contact_email": "ops@example.com"})

@@ -7,13 +7,14 @@ from urllib.parse import urlencode
 
 import pytest
 
+from kernel.errors import InvalidRequest
 from kernel.ids import public
-from marketplace.http import ratelimit
+from marketplace.http import pinning, ratelimit
 from marketplace.models import AuditEntry, IdempotencyKey, Provider
 from tests.area.marketplace_accounts import people
 from tests.area.marketplace_accounts.described import described
 from tests.area.marketplace_accounts.people import Api
-from tests.area.test_every_operation import BODIES, Operation, operations
+from tests.area.test_every_operation import BODIES, PINNED_IMAGE, Operation, operations
 from tests.market import SSH_KEY, Supply, add_credit, make_supply, order
 
 pytestmark = pytest.mark.django_db
@@ -58,6 +59,16 @@ def fresh_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ratelimit, "requests", ratelimit.Buckets(burst=1e9))
 
 
+@pytest.fixture(autouse=True)
+def no_registry_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts here that are names of images by accident would be looked up on the internet."""
+
+    def refuse(*_: Any, **__: Any) -> str:
+        raise InvalidRequest({"image": ["there is no network in this test"]})
+
+    monkeypatch.setattr(pinning, "digest_of", refuse)
+
+
 def bodies(supply: Supply) -> dict[str, Any]:
     """Bodies that are right in every field, so that one wrong field is what is tested."""
     token = {"token": "x", "password": people.PASSWORD}
@@ -82,7 +93,11 @@ def bodies(supply: Supply) -> dict[str, Any]:
             "token": "x",
         },
         "POST quotes": {"offer": supply.offer.public_id, "gpus": 1},
+        "POST registry-credentials": {"registry": "ghcr.io", "username": "x", "password": "x"},
         "POST rentals": order(supply.offer),
+        "POST secrets": {"name": "A", "value": "x"},
+        "POST templates": {"name": "x", "image": PINNED_IMAGE, "needs": {}},
+        "PATCH templates/{}": {"name": "x", "image": PINNED_IMAGE},
         "POST session": {"email": "x@example.com", "password": "x"},
         "POST signup": {
             "email": "x@example.com",
@@ -91,6 +106,8 @@ def bodies(supply: Supply) -> dict[str, Any]:
             "accepted_terms_version": "x",
         },
         "POST ssh-keys": {"name": "x", "public_key": SSH_KEY},
+        "POST webhooks": {"url": "https://93.184.215.14/x", "event_types": ["*"]},
+        "POST webhooks/{}/rotate-secret": {"overlap_seconds": 60},
     }
 
 
@@ -119,6 +136,17 @@ def target(operation: Operation, supply: Supply, caller: Api) -> str:
         made = caller.post("rentals", order(supply.offer))
         assert made.status_code == 202, made.content
         return operation.at(made.data["id"])
+    kind = operation.path.partition("/")[0]
+    if kind in {"templates", "secrets", "registry-credentials"} and "{}" in operation.path:
+        made = caller.post(kind, bodies(supply)[f"POST {kind}"])
+        assert made.status_code == 201, made.content
+        return operation.at(made.data["id"])
+    if operation.path.startswith("webhooks/"):
+        body = {"url": "https://93.184.215.14/x", "event_types": ["*"]}
+        webhook = caller.post("webhooks", body).data["id"]
+        if operation.path.count("{}") == 1:
+            return operation.at(webhook)
+        return operation.at(f"{webhook} {caller.post(f'webhooks/{webhook}/test').data['id']}")
     assert "{}" not in operation.path, f"give this test an object for {operation}"
     return operation.path
 

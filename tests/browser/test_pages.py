@@ -13,7 +13,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.live]
 
 PAGES = (
     "/", "/rentals", "/billing", "/billing/transactions", "/billing/invoices", "/api-keys",
-    "/ssh-keys", "/settings", "/provider", "/terms", "/styleguide",
+    "/ssh-keys", "/secrets", "/templates", "/templates/new", "/webhooks",
+    "/settings", "/provider", "/terms", "/styleguide",
 )  # fmt: skip
 STAFF = ("/staff/", "/staff/providers", "/staff/organizations")
 

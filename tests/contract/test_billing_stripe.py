@@ -168,7 +168,8 @@ def test_an_event_about_a_foreign_object_is_told_from_a_lost_one(stripe):
         )
     inbox.drain()
     assert StripeEvent.objects.get(id="evt_f").outcome == "ignored"
-    assert StripeEvent.objects.get(id="evt_l").outcome == "orphan"
+    assert StripeEvent.objects.get(id="evt_l").outcome == "unknown_object"
+    assert [view.stripe_id for view in facade.unknown_objects()] == [lost]
 
 
 def test_the_scheduled_tasks_do_all_of_it(stripe):

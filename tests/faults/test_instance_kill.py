@@ -58,9 +58,9 @@ def pods_of(kube, view: InstanceView) -> list[str]:
     return [pod["metadata"]["uid"] for pod in found]
 
 
-# Effects of a start: the environment's secret, then the pod.
+# Effects of a start: the environment's secret, the lease, the pod.
 @pytest.mark.parametrize("moment", ["before", "after"])
-@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("number", [1, 2, 3])
 def test_killed_during_a_start(kube_owned, sim, database_url, moment, number) -> None:
     view = rent(on_sale(kube_owned))
     assert run_worker(moment, number, database_url) == -signal.SIGKILL
@@ -77,9 +77,10 @@ def test_killed_during_a_start(kube_owned, sim, database_url, moment, number) ->
     _nothing_left(kube_owned, view)
 
 
-# Effects of a stop: the pod's deletion, then its deletion again until it is gone, the secret's.
+# Effects of a stop: the pod's deletion, then its deletion again until it is gone, the lease's, the
+# secret's.
 @pytest.mark.parametrize("moment", ["before", "after"])
-@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
 def test_killed_during_a_stop(kube_owned, sim, database_url, moment, number) -> None:
     view = rent(on_sale(kube_owned))
     reaches(view, "ready")
@@ -94,7 +95,7 @@ def test_killed_during_a_stop(kube_owned, sim, database_url, moment, number) -> 
 def test_killed_for_real_it_converges_in_thirty_seconds(kube_owned, sim, database_url) -> None:
     """Without any help from the test: the claim runs out by itself."""
     view = rent(on_sale(kube_owned))
-    assert run_worker("after", 2, database_url) == -signal.SIGKILL
+    assert run_worker("after", 3, database_url) == -signal.SIGKILL
     began = time.monotonic()
     reaches(view, "ready", seconds=30)
     assert time.monotonic() - began < 30
@@ -107,7 +108,7 @@ def test_killed_for_real_it_converges_in_thirty_seconds(kube_owned, sim, databas
 def test_ended_while_the_dead_workers_create_is_unknown(kube_owned, sim, database_url) -> None:
     """The pod exists, nobody wrote that down, and the renter ends the rental."""
     view = rent(on_sale(kube_owned))
-    assert run_worker("after", 2, database_url) == -signal.SIGKILL
+    assert run_worker("after", 3, database_url) == -signal.SIGKILL
     assert len(pods_of(kube_owned, view)) == 1
     assert Instance.objects.get(pk=view.id).pod_uid is None
     end(view)
@@ -122,6 +123,8 @@ def _nothing_left(kube, view: InstanceView) -> None:
     assert find(api, view.namespace, view.pod_name) is None
     secrets = api.get(f"/api/v1/namespaces/{view.namespace}/secrets")["items"]
     assert not [s for s in secrets if s["metadata"]["name"].startswith(view.pod_name)]
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{view.namespace}/leases"
+    assert not [s for s in api.get(path)["items"] if s["metadata"]["name"] == view.pod_name]
     assert not Hold.objects.filter(instance_id=view.id, to_ts=None).exists()
     assert not Slot.objects.filter(state="held").exists()
     seqs = [event.seq for event in facade.instance_events(rental_ref=view.rental_ref)]

@@ -25,6 +25,8 @@ class FakeCluster:
     def __init__(self) -> None:
         self.pods: dict[tuple[str, str], Json] = {}
         self.secrets: dict[tuple[str, str], Json] = {}
+        self.leases: dict[tuple[str, str], Json] = {}
+        self.claims: dict[tuple[str, str], Json] = {}
         self.created = 0
         self.down = False
         self._version = 100
@@ -51,11 +53,34 @@ class FakeCluster:
 
     def run(self, at: datetime, cards: int, model: str = "NVIDIA-H100-80GB-HBM3") -> None:
         """The check found ``cards``; the main container runs and is ready since ``at``."""
-        pod = self.only()
+        self.run_pod(self.only(), at, cards, model)
+
+    def run_pod(
+        self, pod: Json, at: datetime, cards: int, model: str = "NVIDIA-H100-80GB-HBM3"
+    ) -> None:
+        """The same for one of several."""
         pod["spec"]["nodeName"] = "node-1"
         self._status(
             pod, "Running", check=self._passed(cards, model), main={"running": {}}, ready=at
         )
+
+    def crash(self) -> None:
+        """The program in the only pod ended; the kubelet will start it again."""
+        pod = self.only()
+        ended = {"terminated": {"exitCode": 137, "reason": "Error"}}
+        self._status(
+            pod, "Running", check=pod["status"]["initContainerStatuses"][0]["state"], main=ended
+        )
+
+    def bind(self, node: str = "") -> None:
+        """Every claim is bound; ``node``: to a disk of that one."""
+        for claim in self.claims.values():
+            size = claim["spec"]["resources"]["requests"]["storage"]
+            claim["status"] = {"phase": "Bound", "capacity": {"storage": size}}
+            if node:
+                noted = {"volume.kubernetes.io/selected-node": node}
+                claim["metadata"]["annotations"] = noted
+            self._touch(claim)
 
     def _passed(self, cards: int, model: str = "NVIDIA-H100-80GB-HBM3") -> Json:
         devices = [{"uid": f"GPU-{n}", "model": model, "memory_mib": 81559} for n in range(cards)]
@@ -140,6 +165,79 @@ class FakeCluster:
     def delete_secret(self, namespace: str, name: str) -> None:
         self._answer()
         self.secrets.pop((namespace, name), None)
+
+    def create_claim(self, namespace: str, body: Json) -> Json:
+        self._answer()
+        key = (namespace, body["metadata"]["name"])
+        if key in self.claims:
+            raise Rejected("exists", "the name is taken")
+        claim = copy.deepcopy(body)
+        claim["metadata"] |= {"namespace": namespace, "uid": str(uuid.uuid4())}
+        claim["status"] = {"phase": "Pending"}
+        self._touch(claim)
+        self.claims[key] = claim
+        return copy.deepcopy(claim)
+
+    def get_claim(self, namespace: str, name: str) -> Json:
+        self._answer()
+        if (namespace, name) not in self.claims:
+            raise Rejected("not_found", "no such claim")
+        return copy.deepcopy(self.claims[namespace, name])
+
+    def patch_claim(self, namespace: str, name: str, body: Json) -> Json:
+        raise NotImplementedError("no volume grows in these flows")
+
+    def delete_claim(self, namespace: str, name: str, *, uid: str | None) -> None:
+        """It is gone right after."""
+        shown = self.get_claim(namespace, name)
+        if uid is not None and shown["metadata"]["uid"] != uid:
+            raise Rejected("conflict", "another uid")
+        del self.claims[namespace, name]
+
+    def list_claims(self, namespace: str) -> tuple[list[Json], str]:
+        self._answer()
+        found = [claim for (place, _), claim in self.claims.items() if place == namespace]
+        return copy.deepcopy(found), str(self._version)
+
+    def list_storage_classes(self) -> list[Json]:
+        raise NotImplementedError("inventory is not part of these flows")
+
+    def create_lease(self, namespace: str, body: Json) -> str:
+        self._answer()
+        key = (namespace, body["metadata"]["name"])
+        return "" if key in self.leases else self._keep(key, body)
+
+    def lease_version(self, namespace: str, name: str) -> str:
+        self._answer()
+        if (namespace, name) not in self.leases:
+            raise Rejected("not_found", "no such lease")
+        return str(self.leases[namespace, name]["metadata"]["resourceVersion"])
+
+    def replace_lease(self, namespace: str, body: Json) -> str:
+        key = (namespace, body["metadata"]["name"])
+        if body["metadata"].get("resourceVersion") != self.lease_version(*key):
+            raise Rejected("conflict", "another version")
+        return self._keep(key, body)
+
+    def delete_lease(self, namespace: str, name: str) -> None:
+        self._answer()
+        self.leases.pop((namespace, name), None)
+
+    def _keep(self, key: tuple[str, str], body: Json) -> str:
+        kept = copy.deepcopy(body)
+        self._touch(kept)
+        self.leases[key] = kept
+        return str(self._version)
+
+    def reaper_lease(self) -> Json:
+        raise NotImplementedError("inventory is not part of these flows")
+
+    def pod_log(self, namespace: str, name: str, **asked: Any) -> tuple[bytes, bool]:
+        self._answer()
+        return b"", False
+
+    def follow_log(self, namespace: str, name: str, **asked: Any) -> Iterator[bytes]:
+        raise NotImplementedError("nobody follows a log in these flows")
 
     def list_nodes(self) -> list[Json]:
         raise NotImplementedError("inventory is not part of these flows")

@@ -6,87 +6,18 @@ ledger are the real ones, on PostgreSQL, with the platform's clock set by the te
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 import pytest
-from django.db import connection
 
 from billing import facade as billing
 from kernel.ids import parse
-from marketplace.rentals import charge as charging
-from marketplace.rentals import follow as following
 from provisioner.instances.release import recycle
 from provisioner.inventory.summary import refresh
-from provisioner.models import ClusterLoop, Hold, Slot
-from provisioner.reconcile import instance_loop, observe
-from tests.flows.cluster import FakeCluster
-from tests.market import Renter, Supply, make_renter, make_supply, order
+from provisioner.models import Hold, Slot
+from tests.flows.stage import NOON, rent, show
 
 pytestmark = pytest.mark.django_db
-
-NOON = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
-
-
-class Platform:
-    """All loops over one cluster in memory, and a clock."""
-
-    def __init__(self, supply: Supply) -> None:
-        self.cluster = FakeCluster()
-        self.moment = NOON
-        present = NOON - timedelta(hours=1)
-        ClusterLoop.objects.create(
-            cluster=supply.cluster, kind=ClusterLoop.Kind.OBSERVE, due_at=present
-        )
-
-    def at(self, moment: datetime) -> None:
-        self.moment = moment
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT set_config('gpuyard.now', %s, false)", [moment.isoformat()])
-
-    def turn(self) -> None:
-        """Every loop once, as beat would run them."""
-        instance_loop.run(connect=lambda _: self.cluster)
-        observe.run(connect=lambda _: self.cluster)
-        following.follow()
-        charging.charge()
-        charging.settle()
-        charging.funds()
-
-    def until(self, moment: datetime) -> None:
-        """Turn the loops every twenty seconds up to ``moment``."""
-        while self.moment < moment:
-            self.at(min(moment, self.moment + timedelta(seconds=20)))
-            self.turn()
-
-
-@pytest.fixture
-def supply(db: None) -> Supply:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT set_config('gpuyard.now', %s, false)", [NOON.isoformat()])
-    return make_supply(4)
-
-
-@pytest.fixture
-def platform(supply: Supply) -> Platform:
-    return Platform(supply)
-
-
-@pytest.fixture
-def renter(supply: Supply) -> Renter:
-    return make_renter()
-
-
-def rent(renter: Renter, supply: Supply, gpus: int = 2, **changes: Any) -> str:
-    quote = renter.call("POST", "/quotes", {"offer": supply.offer.public_id, "gpus": gpus})[1]
-    body = order(supply.offer, requirement=..., quote=quote["id"], **changes)
-    status, rental = renter.call("POST", "/rentals", body)
-    assert status == 202, rental
-    return str(rental["id"])
-
-
-def show(renter: Renter, rental: str) -> dict[str, Any]:
-    return dict(renter.call("GET", f"/rentals/{rental}")[1])
 
 
 def test_from_the_click_to_the_owners_share(platform, renter, supply):
@@ -158,8 +89,8 @@ def test_other_cards_than_ordered_never_run_and_cost_nothing(platform, renter, s
     rental = rent(renter, supply)
     platform.turn()
     platform.cluster.run(NOON, cards=1)
-    platform.until(NOON + timedelta(minutes=2))
-    failed = show(renter, rental)
+    platform.until(NOON + timedelta(minutes=3))
+    failed = show(renter, rental)  # there is no other host to try
     assert (failed["state"], failed["reason"]) == ("failed", "order_mismatch")
     assert failed["fault"] == "host"
     assert (failed["spent"], failed["ready_at"]) == ("0.0000", None)

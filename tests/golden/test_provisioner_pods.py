@@ -48,6 +48,7 @@ def spec(slug: str = "nvidia-h100-80gb-sxm", **more: Any) -> PodSpec:
         env_names=("HF_TOKEN",),
         has_pull_secret=True,
         termination_grace=10,
+        grace_seconds=600,
         server_version="v1.20.2",
     )
     return replace(plain, **more)

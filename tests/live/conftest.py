@@ -2,13 +2,17 @@
 
 `kube_owned` is the cluster (api_url, ca_pem, token, admin(), tenant()), `sim` its node simulator.
 Nodes report every second and are Unknown after ten, so that tests of silence are short and a busy
-machine does not lose healthy nodes.
+machine does not lose healthy nodes. KUBE=sim runs them on the simulated control plane: quick, but
+no proof.
 """
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from devstack.kube.sim.stack import Pace, SimStack
 from devstack.kube.simclient import Sim
 from devstack.kube.stack import KubeStack
 from devstack.state import State
@@ -19,9 +23,13 @@ NODE_GRACE_S = 10
 @pytest.fixture(scope="session")
 def kube_stack():
     with State.temporary("live") as state:
-        stack = KubeStack(
-            state.path / "kube", names=["dc-owned"], heartbeat_s=1.0, node_grace_s=NODE_GRACE_S
-        )
+        folder, names = state.path / "kube", ["dc-owned"]
+        stack: KubeStack | SimStack
+        if os.environ.get("KUBE") == "sim":
+            pace = Pace(heartbeat_s=1.0, node_grace_s=NODE_GRACE_S)
+            stack = SimStack(folder, names=names, pace=pace)
+        else:
+            stack = KubeStack(folder, names=names, heartbeat_s=1.0, node_grace_s=NODE_GRACE_S)
         stack.start()
         try:
             yield stack

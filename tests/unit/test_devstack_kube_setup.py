@@ -167,15 +167,46 @@ def test_cluster_wide_it_reads_nodes_runtime_and_storage_classes_only():
 
 
 def test_own_token_only():
-    (role,) = [o for o in bundle_objects(NEW) if o["kind"] == "Role"]
-    (rule,) = role["rules"]
+    (rule,) = _bound_to("gpuyard", "Role", "gpuyard-token")["rules"]
     assert rule["resources"] == ["serviceaccounts/token"]
     assert rule["resourceNames"] == ["gpuyard"]
 
 
+def _bound_to(account, kind, name):
+    """The role of that name, which is bound to that account and to no other."""
+    objects = bundle_objects(NEW)
+    bindings = [
+        o
+        for o in objects
+        if o["kind"].endswith("RoleBinding")
+        and (o["roleRef"]["kind"], o["roleRef"]["name"]) == (kind, name)
+    ]
+    assert bindings
+    for binding in bindings:
+        assert [subject["name"] for subject in binding["subjects"]] == [account]
+    (role,) = [o for o in objects if o["kind"] == kind and o["metadata"]["name"] == name]
+    return role
+
+
+def test_the_reaper_ends_pods_and_nothing_else():
+    assert _rules(NEW, "gpuyard-reaper-heartbeat") == {("coordination.k8s.io", "leases"): ["get"]}
+    rental = _bound_to("gpuyard-reaper", "ClusterRole", "gpuyard-reaper")["rules"]
+    assert [(rule["resources"], rule["verbs"]) for rule in rental] == [
+        (["pods"], ["list", "delete"]),
+        (["leases"], ["list"]),
+    ]
+    for account, name, verbs in (
+        ("gpuyard-reaper", "gpuyard-reaper", ["get", "update"]),
+        ("gpuyard", "gpuyard-reaper-heartbeat", ["get"]),
+    ):
+        (rule,) = _bound_to(account, "Role", name)["rules"]
+        assert rule["resourceNames"] == ["gpuyard-reaper"]
+        assert (rule["resources"], rule["verbs"]) == (["leases"], verbs)
+
+
 def test_namespaces_of_the_pool_are_alike():
     """The file writes each of them out; a change must reach all sixteen."""
-    for file in ("bundle.yaml", "egress-1.22-and-newer.yaml"):
+    for file in ("bundle.yaml", "reaper.yaml", "egress-1.22-and-newer.yaml"):
         items = yaml.safe_load((BUNDLE / file).read_text())["items"]
         by_space: dict[str, list[str]] = {}
         for item in items:

@@ -1,4 +1,4 @@
-"""Catalogue: accelerators, places, offers, templates; quotes. Public but for quotes."""
+"""Catalogue: accelerators, places, offers; quotes. Public but for quotes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from rest_framework import serializers
 from rest_framework.request import Request
 
 from kernel.errors import InvalidRequest
-from marketplace.accounts.access import Principal
 from marketplace.catalog import quote as quotes
-from marketplace.catalog import registry, search, templates
+from marketplace.catalog import registry, search
 from marketplace.catalog.query import (
     FILTERS,
     MAX_GPUS,
@@ -208,48 +207,6 @@ class OneOffer(ApiView):
         return self.show(search.describe(search.get_offer(offer_id), registry.by_slug()))
 
 
-class Template(Shown):
-    id = serializers.CharField()
-    slug = serializers.CharField()
-    name = serializers.CharField()
-    description = serializers.CharField()
-    curated = serializers.BooleanField()
-    image = serializers.CharField()
-    command = serializers.ListField(child=serializers.CharField())
-    ports = serializers.ListField(child=serializers.IntegerField())
-    needs = serializers.DictField(help_text="What a card must have; checked before renting")
-    created_at = serializers.CharField()
-    version = serializers.IntegerField()
-
-
-class Templates(ApiView):
-    """Images that are ready to use, and what they need of a card."""
-
-    public = True
-    lists = True
-
-    @extend_schema(responses={200: pages(Template)})
-    def get(self, request: Request) -> HttpResponse:
-        rows = templates.list_templates(_caller(request))
-        return self.page(request, rows, templates.describe, order=("slug", "id"))
-
-
-class OneTemplate(ApiView):
-    """One template, by id or slug."""
-
-    public = True
-
-    @extend_schema(responses={200: Template})
-    def get(self, request: Request, template: str) -> HttpResponse:
-        self.filters(request, {})
-        return self.show(templates.describe(templates.get_template(_caller(request), template)))
-
-
-def _caller(request: Request) -> Principal | None:
-    user: Any = request.user
-    return user if isinstance(user, Principal) else None
-
-
 class QuoteIn(Body):
     offer = serializers.CharField(required=False, max_length=64)
     requirement = serializers.JSONField(required=False, help_text="The filters of GET /offers")
@@ -339,8 +296,6 @@ urls = [
     path("datacenters", DataCenters.as_view()),
     path("offers", Offers.as_view()),
     path("offers/<str:offer_id>", OneOffer.as_view()),
-    path("templates", Templates.as_view()),
-    path("templates/<str:template>", OneTemplate.as_view()),
     path("quotes", Quotes.as_view()),
     path("quotes/<str:quote_id>", OneQuote.as_view()),
 ]

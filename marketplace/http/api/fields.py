@@ -7,9 +7,11 @@ cannot differ.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from django.utils.dateparse import parse_datetime
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
@@ -72,6 +74,18 @@ class NameIn(serializers.CharField):
         if not text and not self.allow_blank:
             raise serializers.ValidationError("must not be empty")
         return text
+
+
+class Text(serializers.CharField):
+    """JSON text, kept as it is; numbers and booleans are not text."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(trim_whitespace=False, **options)
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            raise serializers.ValidationError("must be a text")
+        return str(super().to_internal_value(data))
 
 
 @extend_schema_field(
@@ -142,6 +156,14 @@ def parse_id(kind: str) -> Callable[[str], UUID | None]:
             return None
 
     return read
+
+
+def moment(text: str) -> datetime:
+    """Reads a filter that is a time with its zone."""
+    found = parse_datetime(text)
+    if found is None or found.tzinfo is None:
+        raise ValueError("must be a time with zone, such as 2026-11-01T12:00:00Z")
+    return found
 
 
 def one_of(names: list[str]) -> Callable[[str], str]:

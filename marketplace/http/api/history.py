@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from django.http import HttpResponse
 from django.urls import path
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 
-from marketplace.accounts.access import visible
 from marketplace.http.api.base import ApiView
-from marketplace.http.api.fields import Shown
+from marketplace.http.api.fields import Shown, moment, one_of
 from marketplace.http.api.schema import paged as pages
-from marketplace.models import RentalEvent
 from marketplace.rentals import read
 from marketplace.rentals.present import describe_charge, describe_event, describe_evidence
+from marketplace.rentals.state import STATES
+
+_TYPES = sorted(f"rental.{state}" for state in STATES)
 
 
 class EventOut(Shown):
     """One step of a rental's life, with its reason, actor and evidence."""
 
     id = serializers.CharField()
+    type = serializers.CharField(help_text="As in webhooks: rental. and the state")
     seq = serializers.IntegerField()
     at = serializers.CharField()
+    created_at = serializers.CharField()
     rental = serializers.CharField()
     state = serializers.CharField()
     reason = serializers.CharField()
@@ -50,9 +53,25 @@ class Events(ApiView):
     scopes = {"GET": "rentals:read"}
     lists = True
 
-    @extend_schema(responses={200: pages(EventOut)})
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("type", str, enum=_TYPES),
+            OpenApiParameter("rental", str),
+            OpenApiParameter("created_after", str, description="RFC 3339"),
+        ],
+        responses={200: pages(EventOut)},
+    )
     def get(self, request: Request) -> HttpResponse:
-        return self.page(request, visible(RentalEvent, self.principal(request)), describe_event)
+        given = self.filters(
+            request, {"type": one_of(_TYPES), "rental": str, "created_after": moment}
+        )
+        found = read.all_events(
+            self.principal(request),
+            rental_id=given.get("rental"),
+            state=given["type"].removeprefix("rental.") if "type" in given else None,
+            created_after=given.get("created_after"),
+        )
+        return self.page(request, found, describe_event)
 
 
 class ChargeOut(Shown):

@@ -28,7 +28,7 @@ from marketplace.http.api.schema import paged
 from marketplace.models import DataCenter, Offer, Provider
 from marketplace.providers import onboard
 from provisioner import facade as provisioner
-from provisioner.contracts import ClusterState, ClusterView
+from provisioner.contracts import ClusterState, ClusterView, ReaperState
 
 _BOTH = {"GET": "provider:read", "POST": "provider:write"}
 
@@ -173,6 +173,8 @@ class ClusterOut(StorageShown):
     state_since = serializers.DateTimeField()
     server_version = serializers.CharField(allow_null=True)
     last_observed_at = serializers.DateTimeField(allow_null=True)
+    reaper = serializers.ChoiceField([state.value for state in ReaperState], source="reaper_state")
+    reaper_seen_at = serializers.DateTimeField(allow_null=True)
     nodes = serializers.IntegerField()
     slots = serializers.IntegerField()
     slots_free = serializers.IntegerField()

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from django.http import HttpResponse
 from django.urls import path
-from django.utils.dateparse import parse_datetime
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 
 from marketplace.accounts.access import get_visible
+from marketplace.accounts.idempotency import stored
 from marketplace.catalog.query import whole
-from marketplace.http.api import history
+from marketplace.http.api import history, logs
 from marketplace.http.api.base import ApiView, Body
 from marketplace.http.api.catalog import MAX_DISK_GIB, requirement
-from marketplace.http.api.fields import Flag, Later, NameIn, Shown, one_of
+from marketplace.http.api.fields import Flag, Later, NameIn, Shown, Text, moment, one_of
 from marketplace.http.api.schema import paged as pages
+from marketplace.http.pinning import pin_order
 from marketplace.models import Project
 from marketplace.rentals import edit, read, start, stop
+from marketplace.rentals.act import Asked, act
 from marketplace.rentals.order import RentOrder
 from marketplace.rentals.present import describe, describe_many
 from marketplace.rentals.state import LEGAL, STATES
@@ -30,16 +31,10 @@ from marketplace.volumes.mounts import VolumeOrder
 _TEXT = 32 * 1024
 
 
-class Text(serializers.CharField):
-    """JSON text, kept as it is; numbers and booleans are not text."""
+class QueueIn(Body):
+    """Wait for cards for so long at most when none are free: a minute to a week."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(trim_whitespace=False, **options)
-
-    def to_internal_value(self, data: Any) -> str:
-        if not isinstance(data, str):
-            raise serializers.ValidationError("must be a text")
-        return str(super().to_internal_value(data))
+    deadline_seconds = serializers.IntegerField(min_value=60, max_value=7 * 24 * 3600)
 
 
 class MountIn(Body):
@@ -63,9 +58,13 @@ class RentIn(Body):
     project = Text(required=False, allow_null=True, max_length=64)
     labels = serializers.DictField(required=False, child=Text(allow_blank=True, max_length=128))
     template = Text(required=False, max_length=64)
-    image = Text(required=False, max_length=400)
+    image = Text(required=False, max_length=400, help_text="name:tag or name@sha256:…")
     command = serializers.ListField(required=False, child=Text(allow_blank=True, max_length=_TEXT))
     env = serializers.DictField(required=False, child=Text(allow_blank=True, max_length=_TEXT))
+    secrets = serializers.DictField(
+        required=False, child=Text(max_length=64), help_text='{"HF_TOKEN": "sec_…"}'
+    )
+    registry_credentials = Text(required=False, allow_null=True, max_length=64)
     ports = serializers.ListField(
         required=False, child=serializers.IntegerField(min_value=1, max_value=65535)
     )
@@ -76,16 +75,14 @@ class RentIn(Body):
         required=False, allow_null=True, max_digits=9, decimal_places=4
     )
     no_limit = Flag(required=False)
-    secrets = Later()
-    registry_credentials = Later()
     volumes = serializers.ListField(
         required=False,
         child=MountIn(),
         help_text="Volumes to mount: an existing one, or size_gib for a new one",
     )
     idle_stop_minutes = Later()
-    queue = Later()
-    failover = Later()
+    queue = QueueIn(required=False, allow_null=True)
+    failover = Flag(required=False)
 
 
 class Continuing(Shown):
@@ -134,13 +131,20 @@ class RentalOut(Shown):
     datacenter = serializers.CharField()
     ownership = serializers.CharField()
     template = serializers.CharField(allow_null=True)
-    image = serializers.CharField()
+    image = serializers.CharField(help_text="As given, and the digest that decides")
+    secrets = serializers.DictField(child=serializers.CharField(), help_text="Ids, by variable")
+    registry_credentials = serializers.CharField(allow_null=True)
     price = serializers.CharField(help_text="Per hour, for all GPUs")
     price_per_gpu_hour = serializers.CharField()
     currency = serializers.CharField()
     spent = serializers.CharField()
     continuing_charges = Continuing()
     funds_end_at = serializers.CharField(allow_null=True)
+    restart_forecast = serializers.DictField(allow_null=True)
+    queue = serializers.DictField(allow_null=True)
+    lock = serializers.BooleanField()
+    failover = serializers.BooleanField()
+    interrupt_at = serializers.CharField(allow_null=True)
     pull_progress = serializers.FloatField(allow_null=True)
     ssh = serializers.BooleanField()
     ssh_keys = serializers.ListField(child=serializers.CharField())
@@ -178,7 +182,7 @@ class Rentals(ApiView):
                 "state": one_of(sorted(STATES)),
                 "project": str,
                 "label": _label,
-                "created_after": _moment,
+                "created_after": moment,
             },
             repeatable=("label",),
         )
@@ -195,9 +199,14 @@ class Rentals(ApiView):
 
     @extend_schema(request=RentIn, responses={202: RentalOut})
     def post(self, request: Request) -> HttpResponse:
-        """Rent. The answer comes once cards and money are reserved; the machine follows."""
+        """Rent. The answer comes once cards and money are reserved; the machine follows.
+
+        An image by tag is resolved to its digest first: that is what runs, here and in restarts.
+        """
         principal, claim = self.principal(request), self.claim(request)
         order = _order(self.body(RentIn))
+        if stored(claim) is None:
+            order = pin_order(principal, order)
         rendered = start.rent(
             acting=principal, order=order, claim=claim, render=lambda made: (202, describe(made))
         )
@@ -216,6 +225,8 @@ def _order(data: Mapping[str, Any]) -> RentOrder:
         image=data.get("image"),
         command=tuple(data["command"]) if "command" in data else None,
         env=data.get("env", {}),
+        secrets=data.get("secrets", {}),
+        registry_credentials=data.get("registry_credentials"),
         ports=tuple(data.get("ports", ())),
         ssh_keys=tuple(data.get("ssh_keys", ())),
         ssh=data.get("ssh", True),
@@ -224,7 +235,14 @@ def _order(data: Mapping[str, Any]) -> RentOrder:
         no_limit=data.get("no_limit", False),
         disk_gib=data.get("disk_gib"),
         volumes=tuple(VolumeOrder(**item) for item in data.get("volumes", ())),
+        queue_seconds=_queue(data),
+        failover=data.get("failover", False),
     )
+
+
+def _queue(data: Mapping[str, Any]) -> int | None:
+    given = data.get("queue")
+    return None if given is None else int(given["deadline_seconds"])
 
 
 class ChangeIn(Body):
@@ -234,7 +252,7 @@ class ChangeIn(Body):
     ssh_keys = Later()
     ports = Later()
     idle_stop_minutes = Later()
-    lock = Later()
+    lock = Flag(required=False)
 
 
 class OneRental(ApiView):
@@ -265,7 +283,7 @@ class OneRental(ApiView):
 
     @extend_schema(request=ChangeIn, responses={200: RentalOut})
     def patch(self, request: Request, rental_id: str) -> HttpResponse:
-        """Change name, labels or end date."""
+        """Change name, labels, end date or lock."""
         principal, data = self.principal(request), self.body(ChangeIn)
         expected = self.expected_version(request)
         return self.change(
@@ -275,6 +293,7 @@ class OneRental(ApiView):
                 name=data.get("name"),
                 labels=data.get("labels"),
                 expires_at=data.get("expires_at"),
+                lock=data.get("lock"),
                 expected_version=expected,
             ),
             lambda rental: (200, describe(rental)),
@@ -293,7 +312,12 @@ class OneRental(ApiView):
 
 
 class ActionIn(Body):
+    """The action; extend takes one of the ends, start and retry a queue."""
+
     action = serializers.ChoiceField(sorted(LEGAL))
+    expires_at = serializers.DateTimeField(required=False)
+    hours = serializers.DecimalField(required=False, max_digits=9, decimal_places=4)
+    queue = QueueIn(required=False, allow_null=True)
 
 
 class Actions(ApiView):
@@ -307,10 +331,15 @@ class Actions(ApiView):
         expected = self.expected_version(request)
         return self.act(
             request,
-            lambda: stop.act(
+            lambda: act(
                 acting=principal,
                 rental_id=rental_id,
-                action=data["action"],
+                asked=Asked(
+                    action=data["action"],
+                    expires_at=data.get("expires_at"),
+                    hours=data.get("hours"),
+                    queue_seconds=_queue(data),
+                ),
                 expected_version=expected,
             ),
             lambda rental: (202, describe(rental)),
@@ -324,16 +353,10 @@ def _label(text: str) -> dict[str, Any]:
     return {"labels__contains": {key: value}} if equals else {"labels__has_key": key}
 
 
-def _moment(text: str) -> datetime:
-    moment = parse_datetime(text)
-    if moment is None or moment.tzinfo is None:
-        raise ValueError("must be a time with zone, such as 2026-11-01T12:00:00Z")
-    return moment
-
-
 urls = [
     path("rentals", Rentals.as_view()),
     path("rentals/<str:rental_id>", OneRental.as_view()),
     path("rentals/<str:rental_id>/actions", Actions.as_view()),
     *history.urls,
+    *logs.urls,
 ]

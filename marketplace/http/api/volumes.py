@@ -14,8 +14,7 @@ from kernel.errors import InvalidRequest
 from marketplace.accounts.access import get_visible
 from marketplace.http.api.base import ApiView, Body
 from marketplace.http.api.catalog import MAX_DISK_GIB
-from marketplace.http.api.fields import Later, NameIn, Shown, one_of
-from marketplace.http.api.rentals import Text
+from marketplace.http.api.fields import Later, NameIn, Shown, Text, one_of
 from marketplace.http.api.schema import paged as pages
 from marketplace.models import Project
 from marketplace.rentals.order import label_mistakes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
@@ -19,7 +19,7 @@ from billing import facade as billing
 from kernel.clock import now
 from kernel.errors import InvalidRequest, Refusal
 from marketplace.accounts.access import Principal, principal_of, visible
-from marketplace.accounts.idempotency import Claim, hash_request, once
+from marketplace.accounts.idempotency import Claim, blinded, hash_request, once
 from marketplace.http import ratelimit
 from marketplace.http.problems import PROBLEMS, rate_limited
 from marketplace.models import Provider, User
@@ -167,8 +167,13 @@ def new_key() -> str:
     return uuid.uuid4().hex
 
 
-def claim_of(request: HttpRequest, principal: Principal) -> Claim:
-    """The form's own Idempotency-Key: sent twice by a double click, it counts once."""
+def claim_of(
+    request: HttpRequest, principal: Principal, *, write_only: Sequence[str] = ()
+) -> Claim:
+    """The form's own Idempotency-Key: sent twice by a double click, it counts once.
+
+    write_only: fields whose values must not be guessed from what is remembered of the request.
+    """
     key = request.POST.get("idempotency_key", "")
     if not (0 < len(key) <= 255 and key.isascii() and key.isprintable()):
         raise Refusal(
@@ -180,7 +185,7 @@ def claim_of(request: HttpRequest, principal: Principal) -> Claim:
     return Claim(
         organization_ref=principal.owner_ref,
         key=key,
-        request_hash=hash_request("POST", request.path, sent),
+        request_hash=hash_request("POST", request.path, blinded(sent, write_only)),
     )
 
 

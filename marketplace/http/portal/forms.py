@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
@@ -26,6 +27,9 @@ def _password(label: Any, autocomplete: str, **options: Any) -> forms.CharField:
     return forms.CharField(
         label=label, max_length=PASSWORD_MAX, strip=False, widget=widget, **options
     )
+
+
+_PLAIN: Final = {"spellcheck": "false", "autocapitalize": "off", "autocomplete": "off"}
 
 
 class SignUpForm(forms.Form):
@@ -148,6 +152,15 @@ class RentForm(ShapeForm):
     """The whole order beside the quote."""
 
     template = forms.CharField(max_length=60)
+    image = forms.CharField(
+        label=_("Image"),
+        required=False,
+        max_length=400,
+        widget=forms.TextInput(
+            attrs={"class": "input--mono", "placeholder": "ghcr.io/you/app:1.0", **_PLAIN}
+        ),
+    )
+    registry_credentials = forms.CharField(required=False, max_length=40)
     ssh = forms.CharField(max_length=40)
     public_key = forms.CharField(
         label=_("Public key"),
@@ -222,6 +235,18 @@ class ApiKeyForm(forms.Form):
     )
 
 
+class WebhookForm(forms.Form):
+    url = forms.CharField(
+        label=_("Address"),
+        max_length=500,
+        help_text=_("https only, and public."),
+        widget=forms.URLInput(
+            attrs={"placeholder": "https://example.com/hooks", "autocomplete": "off"}
+        ),
+    )
+    event_types = forms.CharField(required=False)
+
+
 class SshKeyForm(forms.Form):
     name = forms.CharField(label=_("Name"), max_length=80, help_text=_("For example: laptop"))
     public_key = forms.CharField(
@@ -237,6 +262,117 @@ class SshKeyForm(forms.Form):
             }
         ),
     )
+
+
+class SecretForm(forms.Form):
+    name = forms.CharField(
+        label=_("Name"),
+        max_length=128,
+        help_text=_("The variable it becomes, for example HF_TOKEN."),
+        widget=forms.TextInput(attrs={"class": "input--mono", **_PLAIN}),
+    )
+    value = _password(_("Value"), "off", help_text=_("Never shown again, also not to you."))
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        value = self.fields["value"]
+        assert isinstance(value, forms.CharField)
+        value.max_length = None  # the domain says how long a value may be
+
+
+class CredentialForm(forms.Form):
+    registry = forms.CharField(
+        label=_("Registry"),
+        max_length=300,
+        widget=forms.TextInput(attrs={"placeholder": "ghcr.io", **_PLAIN}),
+    )
+    username = forms.CharField(
+        label=_("User name"), max_length=255, widget=forms.TextInput(attrs=_PLAIN)
+    )
+    password = _password(_("Password or token"), "off", help_text=_("Never shown again."))
+
+
+class TemplateForm(forms.Form):
+    """A template as people write it: a command line, variables and ports as text."""
+
+    name = forms.CharField(label=_("Name"), max_length=80)
+    description = forms.CharField(label=_("Description"), required=False, max_length=500)
+    image = forms.CharField(
+        label=_("Image"),
+        max_length=400,
+        help_text=_("By tag or digest. A tag is looked up now and pinned to its digest."),
+        widget=forms.TextInput(
+            attrs={"class": "input--mono", "placeholder": "ghcr.io/you/app:1.0", **_PLAIN}
+        ),
+    )
+    registry_credentials = forms.ChoiceField(label=_("Registry user"), required=False)
+    command = forms.CharField(
+        label=_("Command"),
+        required=False,
+        max_length=32_768,
+        help_text=_("As in a shell, but no shell runs it. Empty: the image's own."),
+        widget=forms.Textarea(attrs={"rows": 2, "class": "input--mono", **_PLAIN}),
+    )
+    env = forms.CharField(
+        label=_("Variables"),
+        required=False,
+        max_length=65_536,
+        help_text=_("NAME=value, one a line. For tokens use secrets."),
+        widget=forms.Textarea(attrs={"rows": 3, "class": "input--mono", **_PLAIN}),
+    )
+    ports = forms.CharField(label=_("Ports"), required=False, max_length=300)
+    vendor = forms.MultipleChoiceField(
+        label=_("Needs cards of"),
+        required=False,
+        help_text=_("Nothing chosen: any vendor."),
+        widget=forms.SelectMultiple(attrs={"size": 4}),
+    )
+    toolkit = forms.ChoiceField(label=_("Needs toolkit"), required=False)
+    min_memory_gib = forms.IntegerField(
+        label=_("Needs memory per card, GiB"), required=False, min_value=1, max_value=1_000_000
+    )
+    min_cuda = forms.CharField(label=_("Needs CUDA"), required=False, max_length=8)
+
+    def __init__(
+        self,
+        *args: Any,
+        logins: list[tuple[str, str]],
+        vendors: list[str],
+        toolkits: list[str],
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        for name, choices in (
+            ("registry_credentials", [("", _("none: anybody may pull it")), *logins]),
+            ("vendor", [(one, one) for one in vendors]),
+            ("toolkit", [("", _("any toolkit")), *((one, one) for one in toolkits)]),
+        ):
+            field = self.fields[name]
+            assert isinstance(field, forms.ChoiceField)
+            field.choices = choices
+
+    def clean_command(self) -> tuple[str, ...]:
+        try:
+            return tuple(shlex.split(self.cleaned_data["command"]))
+        except ValueError as error:
+            raise forms.ValidationError(_("A quotation mark has no partner.")) from error
+
+    def clean_env(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for line in self.cleaned_data["env"].splitlines():
+            name, equals, value = line.partition("=")
+            if not line.strip():
+                continue
+            if not equals:
+                raise forms.ValidationError(_("Write each line as NAME=value."))
+            found[name.strip()] = value
+        return found
+
+    def clean_ports(self) -> tuple[int, ...]:
+        words = self.cleaned_data["ports"].replace(",", " ").split()
+        if not all(word.isascii() and word.isdigit() and len(word) < 6 for word in words):
+            raise forms.ValidationError(_("Write ports as numbers, such as 8000, 8080."))
+        return tuple(int(word) for word in words)
 
 
 def whole_number(text: str, default: int) -> int:

@@ -21,10 +21,10 @@ from kernel.clock import now
 from kernel.money import format_micro
 from marketplace.catalog.registry import by_slug
 from marketplace.http.portal import words
+from marketplace.http.portal.actions import ACTIONS
 from marketplace.models import Rental
 from marketplace.rentals import read
 from marketplace.rentals.present import describe, describe_charge, describe_event
-from marketplace.rentals.state import BILLABLE
 
 # While it moves a second is what people notice; a running rental changes by the meter only.
 _MOVING_S: Final = 1
@@ -85,11 +85,16 @@ def look(rental: Rental) -> Look:
         "rental": named,
         "events": [_event(row) for row in map(describe_event, read.events(rental).order_by("seq"))],
         "charges": [describe_charge(charge, rental.currency) for charge in charges],
-        "running_up": running_up(rental, charges, now()),
+        "running_up": running_up(rental, charges, now()) if metered(shown) else None,
         "moving": word.busy,
         "ended": word.settled,
         "settled": settled,
-        "meter_on": rental.state in BILLABLE,
+        "meter_on": metered(shown),
+        "offered": [
+            {"name": name, "words": words_of}
+            for name, words_of in ACTIONS.items()
+            if name in shown["actions"]
+        ],
     }
     sections = tuple(
         Section(name, place, render_to_string(f"portal/rental/{name}.html", context))
@@ -99,6 +104,11 @@ def look(rental: Rental) -> Look:
     return Look(named, sections, every)
 
 
+def metered(shown: dict[str, Any]) -> bool:
+    """Whether cards are charged as it stands now."""
+    return bool(shown["continuing_charges"]["items"])
+
+
 def _event(event: dict[str, Any]) -> dict[str, Any]:
     return {**event, "label": words.step(event["state"], event["reason"])}
 
@@ -106,10 +116,10 @@ def _event(event: dict[str, Any]) -> dict[str, Any]:
 def running_up(rental: Rental, charges: list[ChargeView], present: datetime) -> str | None:
     """About what runs up since the last settled second: an estimate for the eye, never a charge.
 
-    None while the meter is off. It counts from the latest of: proven ready, in this state, last
-    charged second.
+    None before it ever ran; only asked while the meter is on. It counts from the latest of:
+    proven ready, in this state, last charged second.
     """
-    if rental.state not in BILLABLE or rental.ready_at is None:
+    if rental.ready_at is None:
         return None
     since = max([rental.ready_at, rental.state_since, *(charge.to_at for charge in charges[-1:])])
     seconds = max(0, int((present - since).total_seconds()))

@@ -83,6 +83,8 @@ def _clusters(principal: Principal, names: dict[str, str]) -> list[dict[str, Any
             "state_since": view.state_since,
             "server_version": view.server_version,
             "last_observed_at": view.last_observed_at,
+            "reaper": view.reaper_state.value,
+            "reaper_seen_at": view.reaper_seen_at,
             "datacenter": places[view.datacenter_ref].name,
             "nodes": _nodes(view, names),
         }

@@ -14,12 +14,13 @@ from django.views.decorators.http import require_POST
 
 from kernel.errors import InvalidRequest, Refusal
 from kernel.money import format_micro
-from marketplace.accounts.access import Principal, visible
-from marketplace.accounts.idempotency import once
+from marketplace.accounts.access import Principal, get_visible, visible
+from marketplace.accounts.idempotency import once, stored
 from marketplace.catalog import quote as quotes
 from marketplace.catalog import registry, search
 from marketplace.catalog.needs import unmet
 from marketplace.catalog.templates import has
+from marketplace.http.pinning import pin_order
 from marketplace.http.portal.base import (
     ORDER,
     SEE_OTHER,
@@ -33,12 +34,15 @@ from marketplace.http.portal.base import (
     status_of,
 )
 from marketplace.http.portal.forms import LIFETIMES, RentForm, ShapeForm, whole_number
-from marketplace.models import Offer, Quote, Rental, SshKey, Template
+from marketplace.http.portal.templates import logins
+from marketplace.models import Offer, Quote, Rental, Secret, SshKey, Template
 from marketplace.rentals.order import RentOrder
 from marketplace.rentals.start import rent
 
 _HOURS_A_DAY: Final = 24
 _KEYS_SHOWN: Final = 20
+# Stands in the form for "no template but this image".
+_OWN_IMAGE: Final = "image"
 # A refusal after which the same form, sent again, could only be refused again.
 _SPENT: Final = {"idempotency_key_reuse"}
 
@@ -85,12 +89,11 @@ def rent_now(request: HttpRequest, principal: Principal, offer: str) -> HttpResp
     refusal: Refusal | None = None
     if form.is_valid():
         try:
-            rendered = rent(
-                acting=principal,
-                order=_order(form.cleaned_data),
-                claim=claim_of(request, principal),
-                render=_where,
-            )
+            claim = claim_of(request, principal)
+            order = _order(principal, form.cleaned_data, request.POST.getlist("secrets"))
+            if stored(claim) is None:
+                order = pin_order(principal, order)
+            rendered = rent(acting=principal, order=order, claim=claim, render=_where)
         except Refusal as error:
             refusal = blame(form, error)
             if error.slug == "insufficient_funds":
@@ -130,13 +133,18 @@ def _may_rent(principal: Principal | None) -> bool:
     )
 
 
-def _order(data: dict[str, Any]) -> RentOrder:
-    """The form as the domain's order."""
+def _order(principal: Principal, data: dict[str, Any], secrets: list[str]) -> RentOrder:
+    """The form as the domain's order. A secret becomes the variable that it is called after."""
     hours = LIFETIMES[data["lifetime"]][1]
+    own_image = data["template"] == _OWN_IMAGE
+    chosen = [get_visible(Secret, principal, secret) for secret in secrets]
     order = RentOrder(
         quote_id=data["quote"],
         name=data["name"],
-        template=data["template"],
+        template=None if own_image else data["template"],
+        image=data["image"].strip() if own_image else None,
+        registry_credentials=(data["registry_credentials"] or None) if own_image else None,
+        secrets={secret.name: secret.public_id for secret in chosen},
         max_hours=hours,
         no_limit=hours is None,
     )
@@ -198,6 +206,9 @@ def _rent_page(
         "chosen_gpus": gpus,
         "templates": _templates(principal, row.offer),
         "ssh_keys": _ssh_keys(principal),
+        "secrets": visible(Secret, principal).order_by("name"),
+        "chosen_secrets": request.POST.getlist("secrets"),
+        "logins": logins(principal),
         "lifetimes": _lifetimes(),
         "included_disk": quotes.included_disk_gib(row.offer, 1),
     }

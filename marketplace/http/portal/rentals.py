@@ -1,4 +1,4 @@
-"""The list of rentals, one rental followed live, its end, and the evidence of a charge."""
+"""The list of rentals, one rental followed live, and the evidence of a charge."""
 
 from __future__ import annotations
 
@@ -14,16 +14,11 @@ from kernel.text import clean
 from marketplace.accounts.access import Principal
 from marketplace.catalog.registry import by_slug
 from marketplace.http.api.paging import keyset_page
-from marketplace.http.portal.base import (
-    is_htmx,
-    once_to,
-    page,
-    piece,
-    show,
-    status_of,
-)
+from marketplace.http.portal import actions
+from marketplace.http.portal.base import page, piece, show
 from marketplace.http.portal.live import look
-from marketplace.rentals import read, stop
+from marketplace.http.portal.log import log_panel
+from marketplace.rentals import read
 from marketplace.rentals.present import describe_charge, describe_evidence, describe_many
 from marketplace.rentals.state import FAILED, STATES, TERMINATED
 
@@ -67,8 +62,10 @@ def _name(names: dict[str, Any], slug: str) -> str:
 
 @page(scope="rentals:read")
 def rental_page(request: HttpRequest, principal: Principal, rental: str) -> HttpResponse:
-    seen = look(read.get(principal, rental))
+    found = read.get(principal, rental)
+    seen = look(found)
     context = {
+        "log": log_panel(found),
         "rental": seen.rental,
         "sections": seen.sections,
         "every": seen.every,
@@ -91,35 +88,6 @@ def rental_live(request: HttpRequest, principal: Principal, rental: str) -> Http
         "seen": present.seen,
     }
     return piece(request, "portal/rental/live.html", context)
-
-
-@page(scope="rentals:write")
-def terminate(request: HttpRequest, principal: Principal, rental: str) -> HttpResponse:
-    """GET: the consequences, in a dialog or on a page. POST: the end; asking twice is harmless."""
-    refusal = None
-    if request.method == "POST":
-        try:
-            return once_to(
-                None,
-                lambda: stop.terminate(acting=principal, rental_id=rental),
-                lambda ended: f"/rentals/{ended.public_id}",
-            )
-        except Refusal as error:
-            refusal = error
-    found = read.get(principal, rental)
-    context: dict[str, Any] = {
-        "rental": {"id": found.public_id, "name": found.name},
-        "refusal": refusal,
-    }
-    if is_htmx(request):
-        return piece(request, "portal/rental/terminate_dialog.html", context)
-    return show(
-        request,
-        principal,
-        "portal/rental/terminate_page.html",
-        context,
-        status=status_of(refusal),
-    )
 
 
 @page(scope="rentals:read")
@@ -148,6 +116,6 @@ urls = [
     path("rentals", rental_list),
     path("rentals/<str:rental>", rental_page),
     path("rentals/<str:rental>/live", rental_live),
-    path("rentals/<str:rental>/terminate", terminate),
+    *actions.urls,
     path("charges/<str:charge>", evidence),
 ]

@@ -10,8 +10,11 @@ from marketplace.http.portal import (
     provider,
     rent,
     rentals,
+    secrets,
     styleguide,
+    templates,
     volumes,
+    webhooks,
 )
 
 urlpatterns = [
@@ -21,7 +24,10 @@ urlpatterns = [
     *volumes.urls,
     *billing.urls,
     *keys.urls,
+    *secrets.urls,
+    *templates.urls,
     *provider.urls,
     *account.urls,
     *styleguide.urls,
+    *webhooks.urls,
 ]

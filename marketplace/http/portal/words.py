@@ -111,6 +111,26 @@ PROVIDER: Final[dict[str, Word]] = {
     "suspended": Word(_("Suspended"), "bad"),
 }
 
+WEBHOOK: Final[dict[str, Word]] = {
+    "enabled": Word(_("Enabled"), "good"),
+    "disabled": Word(_("Disabled"), "idle", settled=True),
+}
+
+DELIVERY: Final[dict[str, Word]] = {
+    "pending": Word(_("On its way"), "wait", busy=True),
+    "succeeded": Word(_("Delivered"), "good", settled=True),
+    "failed": Word(_("Failed"), "bad", settled=True),
+}
+
+# What an endpoint may be told, as the form offers it.
+WEBHOOK_FAMILIES: Final[dict[str, Text]] = {
+    "rental.*": _("Every new state of a rental"),
+    "notice.*": _("Announcements: maintenance, end dates"),
+    "balance.*": _("Balance low or empty"),
+    "topup.*": _("Top-ups"),
+    "invoice.*": _("Invoices"),
+}
+
 KINDS: Final[dict[str, dict[str, Word]]] = {
     "rental": RENTAL,
     "volume": VOLUME,
@@ -119,6 +139,8 @@ KINDS: Final[dict[str, dict[str, Word]]] = {
     "cluster": CLUSTER,
     "offer": OFFER,
     "provider": PROVIDER,
+    "webhook": WEBHOOK,
+    "delivery": DELIVERY,
 }
 
 FAULTS: Final[dict[str, Text]] = {
@@ -188,6 +210,7 @@ REFUSALS: Final[dict[str, Advice]] = {
     "quote_used": Advice(_("This quote was used already"), "", "/rentals", _("See rentals")),
     "invalid_transition": Advice(_("Not possible in this state")),
     "invalid_request": Advice(_("Please correct the marked fields")),
+    "address_forbidden": Advice(_("This address is not allowed")),
     "ssh_key_invalid": Advice(_("This SSH key cannot be used")),
     "ssh_key_missing": Advice(_("An SSH key is needed")),
     "template_mismatch": Advice(_("This template does not run on this card")),

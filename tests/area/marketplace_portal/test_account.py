@@ -146,7 +146,7 @@ def test_the_unverified_are_told_what_to_do(supply: market.Supply) -> None:
     assert "Confirm your e-mail address first" in answer.text
 
 
-@pytest.mark.parametrize("mail_name", ["verify", "reset", "known"])
+@pytest.mark.parametrize("mail_name", ["verify", "reset", "known", "webhook"])
 def test_mails_are_plain_text_in_short_lines(mail_name: str) -> None:
     from django.template.loader import render_to_string
 

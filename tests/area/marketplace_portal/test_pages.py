@@ -26,6 +26,10 @@ PRIVATE = [
     "/billing/invoices",
     "/api-keys",
     "/ssh-keys",
+    "/secrets",
+    "/templates",
+    "/templates/new",
+    "/webhooks",
     "/settings",
     "/provider",
 ]
@@ -41,6 +45,8 @@ FOREIGN: list[tuple[str, str]] = [
     ("card_setup", "/billing/cards/{id}"),
     ("invoice", "/billing/invoices/{id}"),
     ("offer", "/offers/{id}"),
+    ("template", "/templates/{id}"),
+    ("webhook", "/webhooks/{id}"),
 ]
 
 
@@ -122,6 +128,15 @@ POSTED = {
     "/billing/{id}/return",
     "/api-keys/{id}/revoke",
     "/ssh-keys/{id}/delete",
+    "/secrets/{id}/delete",
+    "/registry-credentials",
+    "/registry-credentials/{id}/delete",
+    "/templates/{id}/delete",
+    "/webhooks/{id}/test",
+    "/webhooks/{id}/rotate-secret",
+    "/webhooks/{id}/switch",
+    "/webhooks/{id}/delete",
+    "/webhooks/{id}/deliveries/{id}/redeliver",
     "/provider/apply",
     "/provider/offers/{id}/price",
     "/sign-out",

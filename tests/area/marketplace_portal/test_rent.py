@@ -12,6 +12,8 @@ from billing.models import TopUp
 from kernel.clock import now
 from marketplace.models import Quote, Rental
 from marketplace.rentals.timeline import move
+from provisioner.instances import logs
+from provisioner.models import Instance
 from tests import market
 from tests.area.marketplace_portal.visitors import Visitor, visitor_of
 
@@ -237,3 +239,28 @@ def test_hostile_text_in_a_timeline_stays_text(renter: Visitor, supply: market.S
     assert "<img" not in page.text
     assert "&lt;img" in page.text
     assert "The host&#x27;s fault" in page.text
+
+
+def test_the_log_of_a_live_machine_is_left_to_the_script(
+    renter: Visitor, supply: market.Supply
+) -> None:
+    placed = order(renter, supply, max_hours="2")
+    page = renter.get(placed["Location"])
+    rental = Rental.objects.get()
+    address = f"/api/v1/rentals/{rental.public_id}/logs?tail=200"
+    assert f'data-log="{address}&amp;follow=true"' in page.text
+    assert f'<a href="{address}">' in page.text, "without a script there is a link"
+    assert "grant=" not in page.text, "no right lies about in a page"
+
+
+def test_a_kept_log_is_shown_as_text(renter: Visitor, supply: market.Supply) -> None:
+    placed = order(renter, supply, max_hours="2")
+    row = Instance.objects.get()
+    Instance.objects.filter(pk=row.pk).update(state="gone")
+    hostile = b"2026-11-01T10:00:00Z \x1b[31m<script>alert(1)</script>\x1b[0m\n"
+    logs.keep(row.pk, [logs.Fetched(False, hostile)], at=now())
+    page = renter.get(placed["Location"])
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page.text
+    assert "<script>alert" not in page.text
+    assert "\x1b" not in page.text
+    assert "data-log=" not in page.text

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from marketplace.http.api import catalog, history, rentals, volumes
+from marketplace.http.api import catalog, history, rentals, templates, volumes
 from tests.market import make_renter, make_supply, order, public_get
 
 pytestmark = pytest.mark.django_db
@@ -22,7 +22,7 @@ def test_what_is_described_is_what_is_shown():
     same(catalog.Accelerator, public_get("/accelerators")[1]["items"][0])
     same(catalog.Region, public_get("/regions")[1]["items"][0])
     same(catalog.Place, public_get("/datacenters")[1]["items"][0])
-    same(catalog.Template, public_get("/templates")[1]["items"][0])
+    same(templates.TemplateOut, public_get("/templates")[1]["items"][0])
     quote = renter.call("POST", "/quotes", {"offer": supply.offer.public_id, "gpus": 1})[1]
     same(catalog.Quote, quote)
     assert renter.call("GET", f"/quotes/{quote['id']}")[1]["id"] == quote["id"]

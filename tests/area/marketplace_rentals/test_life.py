@@ -18,6 +18,7 @@ from kernel.ids import parse
 from marketplace.models import Rental, RentalEvent
 from marketplace.rentals import charge as charging
 from marketplace.rentals import follow as following
+from marketplace.rentals import notice as noticing
 from marketplace.rentals import read
 from marketplace.rentals.reasons import REASONS
 from marketplace.rentals.state import MOVES
@@ -27,8 +28,9 @@ from provisioner.instances import meter, release
 from provisioner.instances.move import move
 from provisioner.instances.reasons import REASONS as INSTANCE_REASONS
 from provisioner.instances.state import MOVES as INSTANCE_MOVES
+from provisioner.inventory.summary import refresh
 from provisioner.models import Hold, Instance, ReadyInterval
-from tests.market import USD, Renter, Supply, make_renter, make_supply, observe, order
+from tests.market import USD, Renter, Supply, add_credit, make_renter, make_supply, observe, order
 
 pytestmark = pytest.mark.django_db
 
@@ -278,7 +280,7 @@ def test_a_machine_that_never_came_up_fails_costs_nothing_and_returns_its_hold(w
     assert (shown["state"], shown["reason"], shown["spent"]) == (
         "failed", "image_not_found", "0.0000"
     )  # fmt: skip
-    assert shown["actions"] == ["terminate"]
+    assert shown["actions"] == ["extend", "retry", "terminate"]
     assert not Hold.objects.filter(to_ts=None).exists()
     assert world.rental.settled_at is not None
     shown = world.renter.call("DELETE", world.path)[1]
@@ -327,24 +329,89 @@ def test_the_end_date_ends_it(world):
 
 def test_it_stops_when_nothing_pays_it_any_more(clock):
     renter, supply = make_renter(credit=3 * USD), make_supply(1)
+    rental = renter.call("POST", "/rentals", order(supply.offer, max_hours=400))[1]
+    world = World(clock, renter, supply, f"/rentals/{rental['id']}")
+    world.run()
+    following.follow()
+    for minutes, told in ((59, 0), (61, 0), (79, 0), (80, 1), (89, 0)):
+        world.seen(NOON + timedelta(minutes=minutes))
+        charging.charge()
+        assert charging.funds() == 0, minutes
+        assert noticing.announce() == told, minutes
+    shown = world.show()
+    assert (shown["state"], shown["reason"]) == ("interrupting", "funds")
+    assert shown["interrupt_at"] == "2026-03-01T13:30:00Z"
+    assert shown["continuing_charges"]["per_hour"] == "2.0000"
+    world.seen(NOON + timedelta(minutes=90))
+    assert charging.funds() == 1
+    shown = world.show()
+    assert (shown["state"], shown["reason"], shown["fault"]) == ("stopping", "funds", "funds")
+    assert charging.funds() == 0
+    world.gone(NOON + timedelta(minutes=90, seconds=2))
+    following.follow()
+    shown = world.show()
+    assert (shown["state"], shown["spent"]) == ("stopped", "3.0000")
+    world.clock.set(NOON + timedelta(minutes=91))
+    release.recycle()
+    refresh()
+    status, problem = renter.call("POST", f"{world.path}/actions", {"action": "start"})
+    assert (status, problem["type"]) == (402, "/problems/insufficient_funds")
+    assert world.show() == shown
+    balance = renter.call("GET", "/billing/balance")[1]
+    assert float(balance["available"]) == float(balance["held"]) == 0
+    world.clock.set(NOON + timedelta(days=7, minutes=91))
+    following.expire()
+    shown = world.show()
+    assert (shown["state"], shown["reason"]) == ("terminated", "funds_grace_over")
+
+
+def test_a_top_up_in_time_withdraws_the_notice(clock):
+    renter, supply = make_renter(credit=3 * USD), make_supply(1)
     rental = renter.call("POST", "/rentals", order(supply.offer, max_hours=48))[1]
     world = World(clock, renter, supply, f"/rentals/{rental['id']}")
     world.run()
     following.follow()
-    for minutes in (59, 61, 89):
-        world.seen(NOON + timedelta(minutes=minutes))
-        charging.charge()
-        assert charging.funds() == 0, minutes
-    world.seen(NOON + timedelta(minutes=90))
-    assert charging.funds() == 1
+    world.seen(NOON + timedelta(minutes=85))
+    charging.charge()
+    assert noticing.announce() == 1
+    assert noticing.announce() == 0
+    add_credit(renter.org, 10 * USD)
+    assert noticing.announce() == 1
     shown = world.show()
-    assert (shown["state"], shown["reason"], shown["fault"]) == ("terminating", "funds", "funds")
-    assert charging.funds() == 0
-    world.gone(NOON + timedelta(minutes=90, seconds=2))
+    assert (shown["state"], shown["reason"]) == ("running", "notice_withdrawn")
+    assert shown["interrupt_at"] is None
+
+
+def test_the_end_date_is_announced_and_moving_it_withdraws_that(world):
+    world.run()
     following.follow()
-    assert world.show()["spent"] == "3.0000"
-    balance = renter.call("GET", "/billing/balance")[1]
-    assert float(balance["available"]) == float(balance["held"]) == 0
+    end = NOON + timedelta(hours=2)
+    world.renter.call("PATCH", world.path, {"expires_at": end.isoformat()})
+    for minutes, state in ((109, "running"), (110, "interrupting")):
+        world.seen(NOON + timedelta(minutes=minutes))
+        noticing.announce()
+        assert world.show()["state"] == state
+    assert world.show()["interrupt_at"] == "2026-03-01T14:00:00Z"
+    body = {"action": "extend", "hours": "1.5"}
+    status, shown = world.renter.call("POST", f"{world.path}/actions", body)
+    assert (status, shown["state"], shown["expires_at"]) == (202, "running", "2026-03-01T15:30:00Z")
+
+
+def test_a_lock_keeps_its_people_from_stopping_it_and_nothing_else(world):
+    assert world.renter.call("PATCH", world.path, {"lock": True})[1]["lock"] is True
+    before = world.show()
+    assert before["actions"] == ["extend"]
+    for call in (
+        ("DELETE", world.path, None),
+        ("POST", f"{world.path}/actions", {"action": "terminate"}),
+        ("POST", f"{world.path}/actions", {"action": "stop"}),
+    ):
+        status, problem = world.renter.call(*call)
+        assert (status, problem["type"]) == (423, "/problems/locked")
+    assert world.show() == before
+    world.clock.set(NOON + timedelta(hours=49))
+    following.expire()
+    assert world.show()["reason"] == "end_date"
 
 
 def test_versions_guard_changes(world):
@@ -372,7 +439,7 @@ def test_versions_guard_changes(world):
         {"expires_at": None},
         {"labels": {"": "x"}},
         {"ports": [80]},
-        {"lock": True},
+        {"lock": "yes"},
         {"idle_stop_minutes": 5},
         {"gpus": 2},
     ],
@@ -385,11 +452,30 @@ def test_what_cannot_be_changed_is_said(world, body):
 
 
 def test_actions_not_possible_name_those_that_are(world):
-    for action in ("stop", "start", "restart", "retry", "extend"):
+    for action in ("start", "restart", "retry"):
         status, problem = world.renter.call("POST", f"{world.path}/actions", {"action": action})
         assert (status, problem["type"]) == (409, "/problems/invalid_transition")
-        assert (problem["state"], problem["actions"]) == ("provisioning", ["terminate"])
+        assert problem["state"] == "provisioning"
+        assert problem["actions"] == ["extend", "stop", "terminate"]
     assert world.renter.call("POST", f"{world.path}/actions", {"action": "fly"})[0] == 422
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"action": "extend"}, "expires_at"),
+        ({"action": "extend", "hours": "1", "expires_at": "2030-01-01T00:00:00Z"}, "expires_at"),
+        ({"action": "extend", "expires_at": "2020-01-01T00:00:00Z"}, "expires_at"),
+        ({"action": "stop", "hours": "1"}, "hours"),
+        ({"action": "terminate", "queue": {"deadline_seconds": 60}}, "queue"),
+    ],
+)
+def test_an_action_with_what_does_not_belong_to_it_changes_nothing(world, body, field):
+    before = world.show()
+    status, problem = world.renter.call("POST", f"{world.path}/actions", body)
+    assert (status, problem["type"]) == (422, "/problems/invalid_request")
+    assert field in problem["errors"]
+    assert world.show() == before
 
 
 def test_terminate_repeats_harmlessly_through_both_doors(world):

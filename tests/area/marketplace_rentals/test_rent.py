@@ -37,7 +37,7 @@ def test_a_quoted_order_becomes_a_rental_with_its_cards_and_its_hold(supply, ren
     status, rental = renter.call("POST", "/rentals", body)
     assert status == 202, rental
     assert (rental["state"], rental["reason"]) == ("provisioning", "placed")
-    assert rental["actions"] == ["terminate"]
+    assert rental["actions"] == ["extend", "stop", "terminate"]
     assert (rental["gpus"], rental["disk_gib"], rental["price"]) == (2, 80, "4.0000")
     assert rental["access"] == {"ssh": None, "ports": [], "jupyter": None, "terminal": None}
     stored = Rental.objects.get(id=parse("rental", rental["id"]))

@@ -28,6 +28,9 @@ class MemoryCluster:
         self.secrets: dict[tuple[str, str], Json] = {}
         self.claims: dict[tuple[str, str], Json] = {}
         self.classes: list[Json] = []
+        self.leases: dict[tuple[str, str], Json] = {}
+        self.heartbeat: Json | None = None  # the reaper's lease
+        self.logs: dict[tuple[str, bool], bytes] = {}  # by pod and whether of the run before
         self.nodes: list[Json] = []
         self.namespaces = [f"gpuyard-r-{number:02d}" for number in range(1, 5)]
         self.calls: list[str] = []
@@ -89,6 +92,20 @@ class MemoryCluster:
         with self._effect("watch_pods"):
             return iter(())
 
+    def pod_log(
+        self, namespace: str, name: str, *, previous: bool, limit_bytes: int, **_: Any
+    ) -> tuple[bytes, bool]:
+        with self._effect("pod_log"):
+            self._pod(namespace, name)
+            raw = self.logs.get((name, previous))
+            if raw is None:
+                raise Rejected("invalid", "400 waiting to start")
+            return raw[-limit_bytes:], len(raw) > limit_bytes
+
+    def follow_log(self, namespace: str, name: str, **_: Any) -> Iterator[bytes]:
+        with self._effect("follow_log"):
+            return iter([self.logs[name, False]])
+
     def create_secret(self, namespace: str, body: Json) -> None:
         with self._effect("create_secret"):
             self.secrets.setdefault((namespace, body["metadata"]["name"]), copy.deepcopy(body))
@@ -135,6 +152,35 @@ class MemoryCluster:
     def list_storage_classes(self) -> list[Json]:
         with self._effect("list_storage_classes"):
             return copy.deepcopy(self.classes)
+
+    def create_lease(self, namespace: str, body: Json) -> str:
+        with self._effect("create_lease"):
+            key = (namespace, body["metadata"]["name"])
+            if key in self.leases:
+                return ""
+            return self._put_lease(key, body)
+
+    def lease_version(self, namespace: str, name: str) -> str:
+        with self._effect("lease_version"):
+            return str(self._lease(namespace, name)["metadata"]["resourceVersion"])
+
+    def replace_lease(self, namespace: str, body: Json) -> str:
+        with self._effect("replace_lease"):
+            key = (namespace, body["metadata"]["name"])
+            present = self._lease(*key)["metadata"]["resourceVersion"]
+            if body["metadata"].get("resourceVersion") != present:
+                raise Rejected("conflict", "409")
+            return self._put_lease(key, body)
+
+    def delete_lease(self, namespace: str, name: str) -> None:
+        with self._effect("delete_lease"):
+            self.leases.pop((namespace, name), None)
+
+    def reaper_lease(self) -> Json:
+        with self._effect("reaper_lease"):
+            if self.heartbeat is None:
+                raise Rejected("not_found", "404")
+            return copy.deepcopy(self.heartbeat)
 
     def list_nodes(self) -> list[Json]:
         with self._effect("list_nodes"):
@@ -239,6 +285,17 @@ class MemoryCluster:
     def _put(self, key: tuple[str, str], pod: Json) -> None:
         pod["metadata"]["resourceVersion"] = str(next(self._versions))
         self.pods[key] = pod
+
+    def _put_lease(self, key: tuple[str, str], body: Json) -> str:
+        lease = copy.deepcopy(body)
+        lease["metadata"]["resourceVersion"] = version = str(next(self._versions))
+        self.leases[key] = lease
+        return version
+
+    def _lease(self, namespace: str, name: str) -> Json:
+        if (namespace, name) not in self.leases:
+            raise Rejected("not_found", "404")
+        return self.leases[namespace, name]
 
     def _pod(self, namespace: str, name: str) -> Json:
         if (namespace, name) not in self.pods:

@@ -6,14 +6,13 @@ import socket
 
 import pytest
 
+from kernel.addresses import ForbiddenAddress, resolve
 from kernel.errors import InvalidRequest, Refusal
 from provisioner.clusters.addresses import (
-    ForbiddenAddress,
     check_address,
     check_ip,
     parse_binding,
     parse_target,
-    resolve,
 )
 from provisioner.contracts import AddressBinding
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provisioner.contracts import InstanceState as S
-from provisioner.instances.state import COMING_UP, SERVING, may_move
+from provisioner.instances.state import COMING_UP, SERVING, may_move, metered
 from provisioner.inventory.accelerators import by_slug
 from provisioner.reconcile import decide, trouble
 from provisioner.reconcile.decide import End, Go, Known, Stay
@@ -22,7 +22,8 @@ H100 = by_slug()["nvidia-h100-80gb-sxm"][1]
 
 
 def known(state: S = S.CREATING, **more: Any) -> Known:
-    given = {"gpus": 1, "pod_uid": "uid-1", "seen": {}, "short": False, "reason": "creating"}
+    given: dict[str, Any] = {"gpus": 1, "pod_uid": "uid-1", "seen": {}, "reason": "creating"}
+    given |= {"short": False, "node_ready": True, "grace": timedelta(minutes=10)}
     return Known(state=state, state_since=T0, model=H100, **{**given, **more})
 
 
@@ -247,8 +248,83 @@ def test_a_node_that_lost_cards_degrades_and_does_not_recover_by_itself() -> Non
     decision = decide.present(ready_known(short=True), running_pod(), T0)
     assert isinstance(decision, Go)
     assert (decision.to, decision.reason) == (S.DEGRADED, "gpu_lost")
-    still = decide.present(known(S.DEGRADED, short=True), running_pod(), T0)
-    assert isinstance(still, Stay)
+    lost = known(S.DEGRADED, reason="gpu_lost", short=True)
+    assert isinstance(decide.present(lost, running_pod(), T0), Stay)
+    # Whatever it was degraded by before: a lost card is the host's, and the meter must know.
+    other = known(S.DEGRADED, reason="container_exited", short=True)
+    assert go(decide.present(other, running_pod(), T0)).reason == "gpu_lost"
+
+
+CRASHED = {"terminated": {"exitCode": 137, "reason": "Error"}}
+
+
+def test_a_program_that_its_renter_ended_is_the_renters_and_keeps_the_meter() -> None:
+    decision = go(decide.present(ready_known(), running_pod(ready=False, main=CRASHED), T0))
+    assert (decision.to, decision.reason) == (S.DEGRADED, "container_exited")
+    assert metered(decision.to, decision.reason)
+    assert decision.evidence["devices"], "the meter needs its proof to go on"
+
+
+def test_a_program_that_was_restarted_between_two_looks_is_the_renters_too() -> None:
+    again = running_pod(restarts=1, container="containerd://2", main={"running": {}})
+    again = replace(again, main=replace(again.main, exit_code=1, ended="Error"))
+    assert go(decide.present(ready_known(), again, T0)).reason == "container_exited"
+
+
+@pytest.mark.parametrize(
+    ("sight", "more", "reason"),
+    [
+        (running_pod(ready=False, main=CRASHED), {"node_ready": False}, "node_not_ready"),
+        (
+            running_pod(ready=False, main={"terminated": {"exitCode": 255, "reason": "Unknown"}}),
+            {},
+            "not_ready",
+        ),
+        (running_pod(ready=False), {}, "not_ready"),
+        (running_pod(ready=False), {"node_ready": False}, "node_not_ready"),
+    ],
+)
+def test_what_the_host_did_or_nobody_knows_stops_the_meter(sight, more, reason) -> None:
+    decision = go(decide.present(ready_known(**more), sight, T0))
+    assert decision.reason == reason
+    assert not metered(decision.to, decision.reason)
+
+
+def test_a_crash_loop_ends_after_half_an_hour_of_trying() -> None:
+    crash = running_pod(ready=False, main=CRASHED)
+    state, at = ready_known(), T0
+    for minutes in range(0, 30, 2):  # it comes back for a moment each time
+        at = T0 + timedelta(minutes=minutes)
+        down = go(decide.present(state, crash, at))
+        up = go(
+            decide.present(known(S.DEGRADED, reason=down.reason, seen=down.seen), running_pod(), at)
+        )
+        assert (up.to, up.reason) == (S.READY, "recovered")
+        state = replace(known(S.READY, seen=up.seen), state_since=at)
+    late = decide.present(state, crash, T0 + timedelta(minutes=30))
+    assert over(late).reason == "container_exited"
+    calm = replace(state, state_since=T0)  # it ran well for long before this crash
+    assert isinstance(decide.present(calm, crash, T0 + timedelta(minutes=30)), Go)
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "ends_as"),
+    [
+        (S.DEGRADED, "node_not_ready", "host_lost"),
+        (S.DEGRADED, "gpu_lost", "gpu_lost"),
+        (S.UNREACHABLE, "cluster_unreachable", "host_lost"),
+    ],
+)
+def test_trouble_of_the_host_has_a_grace(state: S, reason: str, ends_as: str) -> None:
+    row = known(state, reason=reason)
+    assert isinstance(decide.given_up(row, T0 + timedelta(seconds=599)), Stay)
+    assert over(decide.given_up(row, T0 + timedelta(seconds=600))).reason == ends_as
+
+
+def test_what_serves_or_fails_by_its_renter_is_never_given_up_for_its_age() -> None:
+    late = T0 + timedelta(days=30)
+    for row in (known(S.READY), known(S.DEGRADED, reason="container_exited"), known(S.STARTING)):
+        assert isinstance(decide.given_up(row, late), Stay)
 
 
 def test_a_pod_that_somebody_else_deletes_is_lost() -> None:

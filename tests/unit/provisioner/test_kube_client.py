@@ -23,9 +23,12 @@ from cryptography.x509.oid import NameOID
 
 from kernel.errors import PermanentError, TemporaryError, UnknownOutcome, VendorError
 from provisioner.contracts import AddressBinding
+from provisioner.kube import api as kube_api
 from provisioner.kube import client as kube_client
+from provisioner.kube.api import KubernetesApi
 from provisioner.kube.client import Client
 from provisioner.kube.errors import code_of
+from provisioner.kube.transport import Cut
 
 Handler = Callable[[ssl.SSLSocket, bytes], None]
 
@@ -331,7 +334,7 @@ def test_dead_ports_and_names_are_told_apart(serve) -> None:
 
 
 def test_a_resolver_that_hangs_is_given_up(serve, monkeypatch) -> None:
-    monkeypatch.setattr("provisioner.kube.transport.CONNECT_TIMEOUT", 0.3)
+    monkeypatch.setattr("kernel.transport.CONNECT_TIMEOUT", 0.3)
     over = threading.Event()
 
     def hanging(host: str, port: int) -> list[str]:
@@ -403,3 +406,122 @@ def test_an_endless_line_of_a_watch_is_cut(serve, monkeypatch) -> None:
     with pytest.raises(UnknownOutcome) as caught:
         list(client.lines("/watch", query={}, silence=5, seconds=10))
     assert code_of(caught.value) == "too_large"
+
+
+# --- logs: bytes without an end ------------------------------------------------------------------
+
+
+def log_of(client: Client, *, limit: int = 1000, seconds: float = 5) -> tuple[bytes, bool]:
+    return KubernetesApi(client).pod_log(
+        "ns",
+        "pod",
+        container="main",
+        tail_lines=10,
+        limit_bytes=limit,
+        previous=False,
+        since=None,
+        seconds=seconds,
+    )
+
+
+def followed(
+    client: Client, cut: Cut, *, silence: float = 5, seconds: float = 5
+) -> Iterator[bytes]:
+    since = datetime.datetime(2026, 11, 1, 10, 0, 0, tzinfo=datetime.UTC)
+    return KubernetesApi(client).follow_log(
+        "ns",
+        "pod",
+        container="main",
+        tail_lines=None,
+        since=since,
+        silence=silence,
+        seconds=seconds,
+        cut=cut,
+    )
+
+
+def test_a_log_is_asked_for_as_kubernetes_wants_it(serve) -> None:
+    client, server = serve(answer(b"2026-11-01T10:00:00Z hello\n"))
+    assert log_of(client) == (b"2026-11-01T10:00:00Z hello\n", False)
+    assert list(followed(client, Cut())) == [b"2026-11-01T10:00:00Z hello\n"]
+    tail, follow = (request.decode().split(" ")[1] for request in server.requests)
+    assert tail.startswith("/api/v1/namespaces/ns/pods/pod/log?")
+    assert {"container=main", "tailLines=10", "timestamps=true", "previous=false"} <= set(
+        tail.partition("?")[2].split("&")
+    )
+    assert {"follow=true", "sinceTime=2026-11-01T10%3A00%3A00Z"} <= set(
+        follow.partition("?")[2].split("&")
+    )
+
+
+def test_only_the_end_of_a_log_is_kept(serve) -> None:
+    client, _ = serve(answer(b"a" * 50_000 + b"the end"))
+    assert log_of(client, limit=7) == (b"the end", True)
+
+
+def test_an_endless_log_is_cut_at_the_cap(serve, monkeypatch) -> None:
+    monkeypatch.setattr(kube_api, "MAX_LOG_READ", 300_000)
+
+    def flood(sock: ssl.SSLSocket, _: bytes) -> None:
+        sock.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            sock.sendall(b"x" * 65536)
+
+    client, _ = serve(flood)
+    raw, truncated = log_of(client, limit=100)
+    assert (raw, truncated) == (b"x" * 100, True)
+
+
+def test_a_dripping_log_ends_in_time_and_says_that_it_is_not_whole(serve) -> None:
+    client, _ = serve(drip_body)
+    began = time.monotonic()
+    raw, truncated = log_of(client, seconds=0.7)
+    assert set(raw) == {ord(" ")}
+    assert truncated
+    assert time.monotonic() - began < 3
+
+
+def test_a_log_of_which_nothing_came_is_a_failure(serve) -> None:
+    client, _ = serve(say_nothing)
+    with pytest.raises(UnknownOutcome) as caught:
+        log_of(client, seconds=0.7)
+    assert code_of(caught.value) == "timeout"
+
+
+@pytest.mark.parametrize(
+    ("handler", "code"),
+    [
+        (answer(b'{"message":"container is waiting to start"}', "400 Bad Request"), "invalid"),
+        (answer(b'{"message":"x"}', "404 Not Found"), "not_found"),
+        (answer(b"", "307 Moved", "Location: https://elsewhere.example.com/\r\n"), "redirect"),
+        (answer(b"x", headers="Content-Encoding: gzip\r\n"), "not_json"),
+        (close_early, "broken"),
+    ],
+)
+def test_a_log_that_cannot_be_read_is_an_error_of_ours(serve, handler, code) -> None:
+    client, _ = serve(handler)
+    with pytest.raises(VendorError) as caught:
+        list(followed(client, Cut()))
+    assert code_of(caught.value) == code
+
+
+def test_a_silent_log_breaks_and_a_cut_ends_it_at_once(serve) -> None:
+    def begin_and_stay(sock: ssl.SSLSocket, _: bytes) -> None:
+        sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        sock.recv(1)
+
+    client, _ = serve(begin_and_stay)
+    pieces = followed(client, Cut(), silence=0.3)
+    assert next(pieces) == b"hello", "a piece is given when it comes, not when enough came"
+    with pytest.raises(UnknownOutcome) as caught:
+        next(pieces)
+    assert code_of(caught.value) == "timeout"
+
+    cut = Cut()
+    pieces = followed(client, cut, silence=30, seconds=60)
+    assert next(pieces) == b"hello"
+    began = time.monotonic()
+    threading.Timer(0.2, cut.make).start()
+    assert list(pieces) == []
+    assert time.monotonic() - began < 5
+    assert list(followed(client, cut)) == [], "what is cut before it begins ends as well"

@@ -5,17 +5,19 @@ from __future__ import annotations
 import pytest
 from django.db.models import CheckConstraint, Q
 
+from provisioner.contracts import Fault
 from provisioner.contracts import InstanceState as S
 from provisioner.instances.reasons import REASONS
 from provisioner.instances.state import (
     COMING_UP,
     HOLDS_CARDS,
     MAY_HAVE_POD,
-    METERED,
     MOVES,
     SERVING,
     TERMINAL,
+    TROUBLED,
     may_move,
+    metered,
 )
 from provisioner.models.instance import Instance
 from provisioner.reconcile.decide import DEADLINES
@@ -40,15 +42,24 @@ def test_every_state_is_reached_and_every_live_one_can_end() -> None:
 def test_gone_is_final_and_reached_only_through_stopping() -> None:
     assert MOVES[S.GONE] == frozenset()
     assert [state for state in S if S.GONE in MOVES[state]] == [S.STOPPING]
+    assert MOVES[S.STOPPING] == {S.STOPPING, S.GONE}
 
 
 def test_the_named_sets_are_consistent() -> None:
     assert {S.GONE} == TERMINAL
     assert set(S) - TERMINAL == HOLDS_CARDS
     assert HOLDS_CARDS - {S.RESERVED} == MAY_HAVE_POD
-    assert METERED <= SERVING <= HOLDS_CARDS
+    assert SERVING <= HOLDS_CARDS
+    assert SERVING - {S.READY} == TROUBLED
     assert COMING_UP | SERVING | {S.STOPPING} | TERMINAL == set(S)
     assert not COMING_UP & SERVING
+
+
+def test_the_meter_runs_while_ready_and_while_only_the_renters_program_fails() -> None:
+    for state in S:
+        for code, reason in REASONS.items():
+            runs = state == S.READY or (state == S.DEGRADED and reason.fault == Fault.RENTER)
+            assert metered(state, code) == runs, (state, code)
 
 
 def test_only_serving_states_become_unreachable() -> None:

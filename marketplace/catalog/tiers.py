@@ -1,0 +1,15 @@
+"""What the tier of an offer promises beside its price. Pure data."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# How long a host may be in trouble before its rentals are given up, in seconds. The better the
+# data centre, the longer it pays to wait: its nodes come back with the data that lies on them.
+_GRACE: Final[dict[str, int]] = {"standard": 600}
+_LONGEST: Final = 1800
+
+
+def grace_of(tier: str) -> int:
+    """Seconds of trouble until a rental on an offer of ``tier`` goes elsewhere or fails."""
+    return _GRACE.get(tier, _LONGEST)

@@ -1,0 +1,113 @@
+"""Notices before a rental is interrupted, and their withdrawal.
+
+A notice moves a running rental to ``interrupting``: it runs on, and is charged, until the announced
+moment. When the cause goes away (a top-up, a later end date) it is withdrawn and the rental is as
+it was before.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import F
+
+from billing import facade as billing
+from kernel.clock import AppNow, now
+from kernel.text import rfc3339
+from marketplace.models import Rental
+from marketplace.rentals.reasons import actor_of
+from marketplace.rentals.state import DEGRADED, INTERRUPTING, RUNNING
+from marketplace.rentals.timeline import move
+from provisioner import facade as provisioner
+from provisioner.contracts import InstanceState
+
+# Long enough to save one's work, short enough to be about now. Rentals that live for less than
+# twice as long know their end anyway.
+LEAD: Final = timedelta(minutes=10)
+_BATCH: Final = 500
+
+_TEXTS: Final = {
+    "end_date": "Its end date is near: it will be ended at {at}. Extend it to keep it.",
+    "funds": "The balance lasts until {at}: it will be stopped then. Top up to keep it.",
+}
+
+
+def announce(limit: int = _BATCH) -> int:
+    """Give the notices that are due and withdraw those whose cause went; how many of both."""
+    return _end_dates(limit) + _funds(limit)
+
+
+def give(rental: Rental, reason: str, *, at: datetime) -> None:
+    """Tell the locked, running rental's people that it will be interrupted at ``at``."""
+    rental.interrupt_at = at
+    move(
+        rental,
+        INTERRUPTING,
+        at=now(),
+        reason=reason,
+        actor=actor_of(reason, "funds" if reason == "funds" else "none"),
+        text=_TEXTS[reason].format(at=rfc3339(at)),
+        evidence={"interrupt_at": rfc3339(at)},
+    )
+
+
+def withdraw(rental: Rental, reason: str, *, text: str) -> bool:
+    """Take the notice back that was given for ``reason``; False when there is none."""
+    if rental.state != INTERRUPTING or rental.reason != reason:
+        return False
+    rental.interrupt_at = None
+    view = provisioner.instance(rental_ref=rental.id)
+    well = view is None or view.state != InstanceState.DEGRADED
+    move(
+        rental,
+        RUNNING if well else DEGRADED,
+        at=now(),
+        reason="notice_withdrawn" if well or view is None else view.reason,
+        actor="platform",
+        text=text,
+    )
+    return True
+
+
+def _end_dates(limit: int) -> int:
+    due = Rental.objects.filter(
+        state=RUNNING,
+        expires_at__lte=AppNow() + LEAD,
+        expires_at__gt=AppNow(),
+        created_at__lt=F("expires_at") - 2 * LEAD,
+    )
+    given = 0
+    for rental_id in list(due.order_by("expires_at").values_list("id", flat=True)[:limit]):
+        with transaction.atomic(durable=True):
+            rental = _running(rental_id)
+            if rental is not None and rental.expires_at is not None:
+                give(rental, "end_date", at=rental.expires_at)
+                given += 1
+    return given
+
+
+def _funds(limit: int) -> int:
+    soon = billing.running_out(within=LEAD, limit=limit)
+    done = 0
+    for rental_ref, until in soon.items():
+        with transaction.atomic(durable=True):
+            rental = _running(rental_ref)
+            if rental is not None:
+                give(rental, "funds", at=until)
+                done += 1
+    told = Rental.objects.filter(state=INTERRUPTING, reason="funds")
+    for rental_id in list(told.exclude(id__in=soon).values_list("id", flat=True)[:limit]):
+        with transaction.atomic(durable=True):
+            rows = Rental.objects.select_for_update(skip_locked=True)
+            rental = rows.filter(id=rental_id, state=INTERRUPTING, reason="funds").first()
+            if rental is not None:
+                done += withdraw(rental, "funds", text="The balance was topped up in time.")
+    return done
+
+
+def _running(rental_id: UUID) -> Rental | None:
+    rows = Rental.objects.select_for_update(skip_locked=True)
+    return rows.filter(id=rental_id, state=RUNNING).first()

@@ -1,0 +1,221 @@
+"""Cards for rentals that exist: started again, tried on another host, or waiting in the queue.
+
+A rental keeps its owner, data centre and price for life: it is placed on the same kind of card
+there. One that waits and never had cards takes the first offer that fits what was asked, never
+dearer than the price it was shown. The queue is served in its order for each kind of order: who
+asked first for the same cards gets them first; another order may pass where this one finds none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+from django.db import transaction
+
+from billing import facade as billing
+from kernel.clock import AppNow, now
+from kernel.errors import Refusal
+from kernel.ids import new_id
+from kernel.sealed import CannotOpen
+from kernel.wake import wake_on_commit
+from marketplace.catalog.needs import MIB_PER_GIB
+from marketplace.catalog.query import OfferQuery, parse_requirement
+from marketplace.catalog.quote import candidates, disk_for, price_of
+from marketplace.catalog.registry import vocabulary
+from marketplace.catalog.search import with_stock
+from marketplace.catalog.stock import on_sale
+from marketplace.models import Offer, Rental
+from marketplace.rentals.limits import check_limits
+from marketplace.rentals.reasons import actor_of, sentence
+from marketplace.rentals.sealed_order import open_order
+from marketplace.rentals.state import FAILED, PROVISIONING, QUEUED, REQUESTED, WAITING
+from marketplace.rentals.terms import terms_of
+from marketplace.rentals.timeline import move
+from provisioner import facade as provisioner
+from provisioner.contracts import NoCandidate, PlacementRequest
+
+log = structlog.get_logger(__name__)
+
+# The planner is asked about this many groups at most: its own limit is 200 nodes.
+MAX_OFFERS: Final = 50
+# Rentals per pass. A pass over a long queue costs a plan per kind of order, and the next follows.
+_BATCH: Final = 200
+
+
+def place(limit: int = _BATCH) -> int:
+    """Give cards to those who wait; how many got some."""
+    waiting = Rental.objects.filter(state__in=WAITING).order_by("queued_at", "id")
+    placed, empty = 0, set[Any]()
+    for row in list(waiting.only("id", "offer_id", "gpus", "wanted", "state")[:limit]):
+        kind = (row.offer_id, row.gpus, str(row.wanted))
+        # What found nothing for one in this pass finds nothing for the next of its kind. Those
+        # that avoid a host ask a question of their own.
+        if row.state == QUEUED and kind in empty:
+            continue
+        outcome = _place_one(row.id)
+        placed += outcome is True
+        if outcome is False and row.state == QUEUED:
+            empty.add(kind)
+    _give_up_late()
+    return placed
+
+
+def _place_one(rental_id: UUID) -> bool | None:
+    """True with cards, False without, None when somebody else has the rental."""
+    with transaction.atomic(durable=True):
+        rental = (
+            Rental.objects.select_for_update(skip_locked=True, of=("self",))
+            .select_related("offer__group", "offer__datacenter", "organization", "quote")
+            .filter(id=rental_id, state__in=WAITING)
+            .first()
+        )
+        if rental is None:
+            return None
+        reason = "placed" if rental.state == QUEUED else "retried"
+        try:
+            with transaction.atomic():
+                give_cards(rental, reason=reason, actor="platform")
+            return True
+        except NoCandidate:
+            if rental.state == REQUESTED:
+                _wait_or_fail(rental)
+            return False
+        except Refusal as refusal:
+            # Money or limits changed while it waited; the renter reads which.
+            code = "funds" if refusal.slug == "insufficient_funds" else "no_capacity"
+            _fail(rental, code, refusal.detail)
+            return False
+        except CannotOpen:
+            log.error("order_cannot_be_opened", rental=rental.public_id)
+            _fail(rental, "config_error", "")
+            return False
+
+
+def give_cards(rental: Rental, *, reason: str, actor: str) -> None:
+    """Reserve cards for the locked rental, hold its hour and move it to provisioning.
+
+    In a transaction. Raises NoCandidate, sealed.CannotOpen, and Refusal insufficient_funds,
+    spend_rate_limit, quota_exceeded: the caller rolls back then.
+    """
+    if rental.order_sealed is None:
+        raise CannotOpen("the rental was made before orders were kept")
+    offers = offers_for(rental)
+    plan = provisioner.plan(
+        PlacementRequest(
+            group_ids=tuple(offers),
+            gpus=rental.gpus,
+            disk_mib=rental.disk_gib * MIB_PER_GIB,
+            tenant_ref=rental.organization_id,
+            exclude_nodes=tuple(rental.tried_nodes or ()),
+        )
+    )
+    if not plan.candidates:
+        raise NoCandidate
+    view = provisioner.reserve(
+        plan=plan,
+        instance_id=new_id(),
+        rental_ref=rental.id,
+        tenant_ref=rental.organization_id,
+        order=open_order(rental.id, bytes(rental.order_sealed)),
+        gpus=rental.gpus,
+        disk_mib=rental.disk_gib * MIB_PER_GIB,
+    )
+    if rental.wanted is not None:
+        _settle_on(rental, offers[view.group_id], rental.wanted)
+    rental.offer = offers[view.group_id]
+    rental.instance_ref = view.id
+    rental.desired_state = Rental.Desired.RUNNING
+    rental.stop_ack_at = rental.settled_at = rental.queued_at = rental.queue_until = None
+    rental.attempts += 1
+    move(rental, PROVISIONING, at=now(), reason=reason, actor=actor, text=sentence(reason))
+    billing.hold(
+        org_ref=rental.organization_id, rental_ref=rental.id, terms=terms_of(rental, rental.offer)
+    )
+    # Behind the account's lock: what others of the organization committed is visible now.
+    check_limits(rental.organization_id)
+    wake_on_commit("provisioner.instances")
+
+
+def offers_for(rental: Rental) -> dict[UUID, Offer]:
+    """The offers that may serve it, by group, best first; raises NoCandidate without any."""
+    if rental.wanted is not None and rental.quote is None:
+        query = replace(query_of(rental.wanted), max_price=rental.wanted["max_price_micro_h"])
+        found = candidates(query, rental.wanted["needs"], in_stock=False)[:MAX_OFFERS]
+    else:
+        group = rental.offer.group
+        same = on_sale().filter(
+            provider_id=rental.offer.provider_id,
+            datacenter_id=rental.offer.datacenter_id,
+            group__accelerator=group.accelerator,
+            group__memory_mib=group.memory_mib,
+        )
+        found = with_stock(same).order_by("price_micro_h", "id")[:MAX_OFFERS]
+    offers = sorted(found, key=lambda offer: offer.id != rental.offer_id)
+    if not offers:
+        raise NoCandidate
+    return {offer.group_id: offer for offer in offers}
+
+
+def query_of(wanted: Mapping[str, Any]) -> OfferQuery:
+    """What a queued rental asked for."""
+    return parse_requirement(wanted["requirement"], vocabulary())
+
+
+def _settle_on(rental: Rental, offer: Offer, wanted: Mapping[str, Any]) -> None:
+    """The first placement of one that waited fixes its price, its disk and its end."""
+    if rental.quote is None:
+        price = price_of(offer, rental.gpus)
+        rental.price_micro_h = price.total_micro_h
+        rental.provider_micro_h = price.provider_micro_h
+        rental.disk_gib = disk_for([offer], rental.gpus, wanted["disk_gib"])
+    if wanted["max_seconds"] is not None:
+        rental.expires_at = now() + timedelta(seconds=wanted["max_seconds"])
+    rental.wanted = None
+
+
+def _wait_or_fail(rental: Rental) -> None:
+    """No other host has room: wait where the renter allowed it, else say what went wrong."""
+    if rental.queue_until is None:
+        _fail(rental, rental.reason, "No other host has room now. " + sentence(rental.reason))
+        return
+    rental.queued_at = now()
+    move(
+        rental,
+        QUEUED,
+        at=rental.queued_at,
+        reason="no_capacity",
+        actor="platform",
+        text="No other host has room now; it waits in the queue.",
+    )
+
+
+def _fail(rental: Rental, reason: str, text: str) -> None:
+    rental.queued_at = None
+    at, said = now(), text or sentence(reason)
+    move(rental, FAILED, at=at, reason=reason, actor=actor_of(reason, "none"), text=said)
+    wake_on_commit("marketplace.charge")
+
+
+def _give_up_late(limit: int = _BATCH) -> None:
+    """Those whose deadline passed leave the queue."""
+    late = Rental.objects.filter(state=QUEUED, queue_until__lte=AppNow()).order_by("queue_until")
+    for rental_id in list(late.values_list("id", flat=True)[:limit]):
+        with transaction.atomic(durable=True):
+            rows = Rental.objects.select_for_update(skip_locked=True)
+            rental = rows.filter(id=rental_id, state=QUEUED, queue_until__lte=AppNow()).first()
+            if rental is not None:
+                _fail(rental, _why_late(rental), "")
+
+
+def _why_late(rental: Rental) -> str:
+    """Whether the price was in the way or there were no cards at any price."""
+    if rental.wanted is None or rental.wanted["requirement"] is None:
+        return "queue_deadline"
+    query = replace(query_of(rental.wanted), max_price=None)
+    dearer = candidates(query, rental.wanted["needs"]).exists()
+    return "price_above_cap" if dearer else "queue_deadline"
