@@ -182,6 +182,9 @@ def _mistakes(order: RentOrder) -> dict[str, list[str]]:
         wrong("max_hours", f"more than 0 and at most {MAX_HOURS}")
     for name, message in end_mistakes(order.expires_at):
         wrong(name, message)
+    if order.queue_seconds is not None and any(v.volume is None for v in order.volumes):
+        # What waits has no place yet, and a volume is made in one and kept there for life.
+        wrong("volumes", "a new volume cannot wait in the queue: make it first, POST /volumes")
     if not order.ssh and order.ssh_keys:
         wrong("ssh", "ssh is false, yet ssh_keys are given")
     for name, message in (

@@ -219,6 +219,7 @@ def _enqueue(acting: Principal, prepared: Prepared, choice: _Choice, *, key: str
     )
     billing.check_affordable(org_ref=acting.org.id, price_micro_h=rental.price_micro_h)
     check_limits(acting.org.id)
+    mounts.record(acting, rental, prepared.volumes)
     return rental
 
 

@@ -1,4 +1,4 @@
-"""What a stop means for data and for the next start. PURE: figures in, sentence out.
+"""What a stop means for data on volumes and for the next start. PURE: figures in, sentence out.
 
 A forecast, not a promise: cards that are free now may be taken later.
 """
@@ -6,64 +6,44 @@ A forecast, not a promise: cards that are free now may be taken later.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Final
 
 KEPT, NOT_KEPT = "kept", "not_kept"
-SAME_NODE, SAME_CLUSTER, ANYWHERE = "same_node", "same_cluster", "anywhere"
+SAME_NODE, SAME_CLUSTER, SAME_DATACENTER = "same_node", "same_cluster", "same_datacenter"
+
+_WHERE: Final = {
+    SAME_NODE: "Volumes are kept, on the disks of one machine; the rest of the disk is not. It can "
+    "be started again on that machine only",
+    SAME_CLUSTER: "Volumes are kept; the rest of the disk is not. It can be started again in the "
+    "cluster that holds them",
+}
 
 
 @dataclass(frozen=True)
-class Free:
-    """Free cards of the rental's kind: on the node of its data, in its cluster, anywhere."""
+class Forecast:
+    """Where a start is bound to, whether it would find cards at once, and both in a sentence."""
 
-    on_node: int = 0
-    in_cluster: int = 0
-    anywhere: int = 0
+    where: str
+    starts_now: bool
+    text: str
 
 
-def forecast(domain: str | None, *, gpus: int, free: Free) -> tuple[str, dict[str, Any]]:
-    """(sentence, {"data", "where", "free_now"}) for a rental of ``gpus`` cards.
+def forecast(where: str, *, gpus: int, block: int) -> Forecast:
+    """For a rental of ``gpus`` cards with volumes, bound to ``where``: SAME_NODE or SAME_CLUSTER.
 
-    ``domain``: of its volumes ("node" or "cluster"; the narrower one if there are both), None when
-    it has none. ``free`` counts are of cards that a start could use at once.
+    ``block``: free cards of its kind there, on the machine that has most of them.
     """
-    if domain == "node":
-        return _shown(
-            KEPT,
-            SAME_NODE,
-            free.on_node,
-            gpus,
-            "Volumes are kept, on the disks of one machine; the rest of the disk is not. It can be "
-            "started again on that machine only",
-        )
-    if domain == "cluster":
-        return _shown(
-            KEPT,
-            SAME_CLUSTER,
-            free.in_cluster,
-            gpus,
-            "Volumes are kept; the rest of the disk is not. It can be started again in the same "
-            "data centre",
-        )
-    return _shown(
-        NOT_KEPT,
-        ANYWHERE,
-        free.anywhere,
-        gpus,
-        "It has no volume, so nothing on its disk is kept. It can be started again wherever such "
-        "cards are free",
+    enough = block >= gpus
+    free = f"{block or 'no'} card{' is' if block == 1 else 's are'} free together there now"
+    now = "which is enough" if enough else f"and it needs {gpus}: it would have to wait"
+    return Forecast(where, enough, f"{_WHERE[where]}; {free}, {now}.")
+
+
+def stranded() -> Forecast:
+    """For a rental whose volumes cannot be mounted any more: no cards anywhere would help."""
+    return Forecast(
+        SAME_CLUSTER,
+        False,
+        "It cannot be started again as it was: a volume of it is lost or deleted, or its volumes "
+        "cannot be mounted together any more.",
     )
-
-
-def _shown(
-    data: str, where: str, free: int, gpus: int, sentence: str
-) -> tuple[str, dict[str, Any]]:
-    if free >= gpus:
-        now = f"{_cards(free)} free there now, which is enough."
-    else:
-        now = f"{_cards(free)} free there now, and it needs {gpus}: it would have to wait."
-    return f"{sentence}; {now}", {"data": data, "where": where, "free_now": free}
-
-
-def _cards(number: int) -> str:
-    return f"{number or 'no'} card{' is' if number == 1 else 's are'}"

@@ -1,4 +1,4 @@
-"""Volumes of a rental: from what was ordered to what its pods mount, at the first start and later.
+"""Volumes of a rental: from what was ordered to what its pods mount. Later starts: later.py.
 
 A mount names a volume of the organization, or a size: then the volume is made where the cards are
 found, in the same transaction as everything else of the rental.
@@ -125,15 +125,6 @@ def record(acting: Principal, rental: Rental, wanted: Mounts) -> None:
         )
     if made:
         quota.check(rental.organization)
-
-
-def again(rental_id: UUID) -> Mounts:
-    """A rental's mounts for another start of it. Raises InvalidRequest when its volumes cannot be
-    mounted together any more."""
-    rows = RentalVolume.objects.filter(rental_id=rental_id).order_by("mount")
-    mounts = tuple(VolumeMount(row.volume_id, row.mount, row.read_only) for row in rows)
-    views = provisioner.volumes(ids=[mount.volume_id for mount in mounts])
-    return Mounts(mounts, place_of(views), ("",) * len(mounts))
 
 
 def describe(rentals: Sequence[Rental]) -> dict[UUID, list[dict[str, Any]]]:

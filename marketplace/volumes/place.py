@@ -56,6 +56,18 @@ class Place:
             next_free_estimate=None,
         )
 
+    def taken(self) -> Refusal:
+        """The same for a rental that is to be started again."""
+        where = "on the machine" if self.node_ids else "in the cluster"
+        return Refusal(
+            "offer_taken",
+            f"No such cards are free {where} that holds its volumes. Nothing was changed or "
+            "charged. Send queue to wait for them, or rent elsewhere without these volumes.",
+            relaxations=[],
+            alternatives=[],
+            next_free_estimate=None,
+        )
+
 
 def place_of(volumes: Sequence[VolumeView], *, needs_storage: bool = False) -> Place:
     """Where existing volumes can be mounted together; raises InvalidRequest when nowhere."""

@@ -122,6 +122,20 @@ def detach(instance_id: UUID, *, at: datetime) -> None:
     _look_again(rows, at)
 
 
+def hand_over(instance_id: UUID, *, to: UUID, at: datetime) -> None:
+    """A restart: what the one that is gone had is the other's, never free in between."""
+    held = VolumeAttachment.objects.filter(instance_id=instance_id, to_at__isnull=True)
+    ids = list(held.values_list("volume_id", flat=True))
+    if not ids:
+        return
+    rows = wish.locked(ids)
+    held.update(to_at=at)
+    VolumeAttachment.objects.bulk_create(
+        VolumeAttachment(volume=row, instance_id=to, from_at=at) for row in rows
+    )
+    _look_again(rows, at)
+
+
 def _look_again(rows: Sequence[Volume], at: datetime) -> None:
     """Where it binds, and when, is looked for anew; a look under way is not stored any more."""
     if rows:

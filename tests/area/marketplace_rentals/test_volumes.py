@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from kernel.clock import now
 from kernel.ids import new_id, parse
 from marketplace.models import Organization, Rental, RentalVolume, Volume
-from marketplace.volumes import confirm, mounts
-from marketplace.volumes.forecast import Free, forecast
+from marketplace.volumes import confirm, later
+from marketplace.volumes.forecast import SAME_CLUSTER, SAME_NODE, forecast
 from provisioner.instances.release import finish
 from provisioner.inventory.summary import refresh
 from provisioner.models import GroupChange, Instance, VolumeAttachment
@@ -134,7 +134,7 @@ def test_one_order_takes_cards_a_new_volume_and_an_old_one(supply, renter) -> No
     instance.refresh_from_db()
     assert finish(instance, at=now(), claim=None)
     assert renter.call("GET", f"/volumes/{old['id']}")[1]["rental"] is None
-    again = mounts.again(parse("rental", rental["id"]))
+    again = later.again(parse("rental", rental["id"]))
     assert [mount.path for mount in again.mounts] == ["/data", "/models"]
     assert again.place.cluster_ids == (supply.cluster.pk,)
     status, second = renter.call(
@@ -333,21 +333,10 @@ def test_many_orders_for_one_volume_and_one_has_it() -> None:
     assert VolumeAttachment.objects.count() == Instance.objects.count() == 1
 
 
-@given(
-    st.sampled_from([None, "node", "cluster"]),
-    st.integers(1, 16),
-    st.integers(0, 16),
-    st.integers(0, 16),
-    st.integers(0, 16),
-)
-def test_a_forecast_says_what_is_kept_and_counts_what_helps(domain, gpus, node, near, all_) -> None:
-    sentence, shown = forecast(domain, gpus=gpus, free=Free(node, near, all_))
-    where, free = {
-        None: ("anywhere", all_),
-        "cluster": ("same_cluster", near),
-        "node": ("same_node", node),
-    }[domain]
-    kept = "not_kept" if domain is None else "kept"
-    assert shown == {"data": kept, "where": where, "free_now": free}
-    assert ("would have to wait" in sentence) == (free < gpus)
-    assert sentence.endswith(".")
+@given(st.sampled_from([SAME_NODE, SAME_CLUSTER]), st.integers(1, 16), st.integers(0, 16))
+def test_a_forecast_with_volumes_counts_what_helps(where, gpus, block) -> None:
+    said = forecast(where, gpus=gpus, block=block)
+    assert (said.where, said.starts_now) == (where, block >= gpus)
+    assert ("would have to wait" in said.text) == (block < gpus)
+    assert ("machine only" in said.text) == (where == SAME_NODE)
+    assert f"{block or 'no'} card" in said.text
