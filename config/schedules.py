@@ -16,6 +16,8 @@ def _every(task: str, seconds: float) -> dict[str, Any]:
 BEAT: dict[str, dict[str, Any]] = {
     # A lost wake-up delays a start or a stop by this much; a claim query on an idle table is free.
     "instances": _every("provisioner.instances", 2),
+    # As for instances; an idle table costs one query.
+    "volumes": _every("provisioner.volumes", 2),
     # Full list per cluster: the truth behind every charge. The contract asks for one in 30 s.
     "observe": _every("provisioner.observe", 5),
     # Nodes change rarely; a lost card must be seen within a minute.

@@ -26,6 +26,11 @@ from provisioner.models import (
     ReadyInterval,
     Slot,
     UnknownPod,
+    UnknownVolume,
+    Volume,
+    VolumeAttachment,
+    VolumeEvent,
+    VolumeReceipt,
 )
 
 if TYPE_CHECKING:
@@ -122,6 +127,33 @@ class ReadyIntervalAdmin(ReadOnly):
 @admin.register(UnknownPod)
 class UnknownPodAdmin(ReadOnly):
     list_display = ("name", "namespace", "cluster", "label", "first_seen_at", "last_seen_at")
+
+
+@admin.register(Volume)
+class VolumeAdmin(ReadOnly):
+    list_display = ("pvc_name", "cluster", "domain", "size_gib", "state", "reason", "state_since")
+    list_filter = ("state", "domain")
+    search_fields = ("pvc_name", "tenant_ref")
+
+
+@admin.register(VolumeEvent)
+class VolumeEventAdmin(ReadOnly):
+    list_display = ("volume", "seq", "at", "state", "reason", "bound_gib")
+
+
+@admin.register(VolumeAttachment)
+class VolumeAttachmentAdmin(ReadOnly):
+    list_display = ("volume", "instance", "from_at", "to_at")
+
+
+@admin.register(VolumeReceipt)
+class VolumeReceiptAdmin(ReadOnly):
+    list_display = ("volume", "at", "sha256")
+
+
+@admin.register(UnknownVolume)
+class UnknownVolumeAdmin(ReadOnly):
+    list_display = ("cluster", "namespace", "name", "label", "first_seen_at", "last_seen_at")
 
 
 @admin.register(Brake)

@@ -52,6 +52,27 @@ class InstanceState(StrEnum):
     GONE = "gone"  # absence observed; final
 
 
+class StorageDomain(StrEnum):
+    """How far the data of a cluster's volumes reach. A claim never crosses clusters."""
+
+    NONE = "none"  # no storage class that volumes can use
+    NODE = "node"  # the data stays on the node where it was first used
+    CLUSTER = "cluster"  # any node of the cluster can mount it
+
+
+class VolumeState(StrEnum):
+    """A persistent disk; see volumes/state.py for moves and named sets."""
+
+    REQUESTED = "requested"  # wished for, no claim created yet
+    CREATING = "creating"  # the claim was sent; many classes bind it at its first use only
+    AVAILABLE = "available"  # bound, no instance has it
+    ATTACHED = "attached"  # bound, a live instance has it
+    RESIZING = "resizing"  # a larger size was asked for and is not there yet
+    DELETING = "deleting"  # deletion asked, absence not yet observed
+    DELETED = "deleted"  # absence observed; final
+    LOST = "lost"  # its cluster says that the data is gone
+
+
 class Fault(StrEnum):
     """Whose fault the end or the interruption was."""
 
@@ -106,6 +127,9 @@ class ClusterView:
     reaper_state: ReaperState
     reaper_version: int | None
     reaper_seen_at: datetime | None  # when its heartbeat was last seen to change
+    storage: StorageDomain = StorageDomain.NONE
+    storage_class: str = ""
+    storage_reason: str = ""  # a sentence: why this class and this domain, or why none
 
 
 @dataclass(frozen=True)
@@ -149,6 +173,18 @@ class GroupView:
     vcpus_milli_per_gpu: int
     ram_mib_per_gpu: int
     disk_mib_per_gpu: int
+    storage: StorageDomain = StorageDomain.NONE
+
+
+@dataclass(frozen=True)
+class VolumeMount:
+    """A volume in a pod. ``create_gib``: make it, of this size, in the cluster that is chosen; 0:
+    it exists."""
+
+    volume_id: UUID
+    path: str
+    read_only: bool = False
+    create_gib: int = 0
 
 
 # Hosts reboot within ten minutes; the node controller itself needs one to say that a node is lost.
@@ -168,17 +204,25 @@ class PodOrder:
     termination_grace: int = 10
     grace_seconds: int = DEFAULT_GRACE  # trouble of the host lasting longer ends the instance
     pull_secret: dict[str, str] | None = None  # registry, username, password
+    volumes: tuple[VolumeMount, ...] = ()
 
 
 @dataclass(frozen=True)
 class PlacementRequest:
-    """What is wanted. ``group_ids`` are the offers that fit, cheapest first; never empty."""
+    """What is wanted. ``group_ids`` are the offers that fit, cheapest first; never empty.
+
+    ``cluster_ids`` and ``node_ids``: where the order's data is, so nowhere else will do; empty:
+    anywhere. ``needs_storage``: a volume is to be made there.
+    """
 
     group_ids: tuple[UUID, ...]
     gpus: int
     disk_mib: int
     tenant_ref: UUID
     exclude_nodes: tuple[UUID, ...] = ()
+    cluster_ids: tuple[UUID, ...] = ()
+    node_ids: tuple[UUID, ...] = ()
+    needs_storage: bool = False
 
 
 @dataclass(frozen=True)
@@ -224,6 +268,57 @@ class InstanceView:
     created_at: datetime
     ready_at: datetime | None
     pod_created_at: datetime | None  # when the API server acknowledged the create
+
+
+class NoStorage(Exception):
+    """The cluster cannot take a new volume now. ``code``: no_storage, cluster_not_ready or
+    namespaces_exhausted; the message is a sentence."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class VolumeView:
+    """A volume with the times that its meter rests on.
+
+    It exists for the meter from ``bound_at`` to the first of ``delete_requested_at`` and
+    ``lost_at``; its sizes in between are in its events.
+    """
+
+    id: UUID
+    tenant_ref: UUID
+    cluster_id: UUID
+    size_gib: int  # as wished for
+    bound_gib: int | None  # as the cluster last showed it
+    domain: StorageDomain
+    storage_class: str
+    expandable: bool
+    node_id: UUID | None  # node-local and bound: where the data is
+    node: str | None
+    state: VolumeState
+    reason: str
+    text: str
+    instance_id: UUID | None  # the live instance that has it
+    rental_ref: UUID | None
+    created_at: datetime
+    bound_at: datetime | None
+    delete_requested_at: datetime | None
+    deleted_at: datetime | None
+    lost_at: datetime | None
+
+
+@dataclass(frozen=True)
+class ReceiptView:
+    """Proof of an erasure: what was deleted and which list showed its absence, signed."""
+
+    volume_id: UUID
+    at: datetime
+    content: dict[str, Any]
+    sha256: str  # of the content as canonical JSON
+    signature: str  # Ed25519 over that digest, hexadecimal
+    public_key: str
 
 
 @dataclass(frozen=True)

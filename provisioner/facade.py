@@ -31,16 +31,21 @@ from provisioner.contracts import (
     Plan,
     PodOrder,
     ReadyView,
+    ReceiptView,
     SlotHoldView,
     SlotView,
     UnknownPodView,
+    VolumeView,
 )
 from provisioner.instances import brakes as _brakes
 from provisioner.instances import events, history, lease, logs, meter, release
 from provisioner.instances import vitals as _vitals
+from provisioner.instances.order import mount_problems as _mount_problems
 from provisioner.instances.reserve import reserve as _reserve
 from provisioner.inventory import accelerators as registry
 from provisioner.placement import inventory as _inventory
+from provisioner.volumes import views as _volume_views
+from provisioner.volumes import wish as _wish
 
 
 def accelerators() -> tuple[Accelerator, ...]:
@@ -148,10 +153,11 @@ def reserve(
     disk_mib: int,
     wait: bool = False,
 ) -> InstanceView:
-    """In a transaction. Holds the cards for a new instance, or raises NoCandidate.
+    """In a transaction. Holds the cards and volumes for a new instance, or raises NoCandidate.
 
     ``wait`` tries once more with a waiting lock of at most a second, for callers about to refuse.
-    Raises InvalidRequest for an order that must not reach a cluster.
+    Raises InvalidRequest for an order that must not reach a cluster; for its volumes NotFound,
+    Refusal volume_in_use or invalid_transition.
     """
     return _reserve(
         plan=plan,
@@ -194,6 +200,47 @@ def instance(*, rental_ref: UUID) -> InstanceView | None:
 def instance_events(*, rental_ref: UUID) -> list[EventView]:
     """All events of a rental's instances, oldest first."""
     return events.instance_events(rental_ref=rental_ref)
+
+
+# --- volumes ----------------------------------------------------------------------------------
+
+
+def mount_problems(paths: Sequence[str]) -> list[str]:
+    """What is wrong with the places where volumes are to be mounted; a sentence each."""
+    return _mount_problems(paths)
+
+
+def create_volume(*, volume_id: UUID, tenant_ref: UUID, cluster_id: UUID, size_gib: int) -> None:
+    """In a transaction. Raises InvalidRequest (size_gib), NotFound, NoStorage."""
+    _wish.create(
+        volume_id=volume_id, tenant_ref=tenant_ref, cluster_id=cluster_id, size_gib=size_gib
+    )
+
+
+def resize_volume(*, volume_id: UUID, size_gib: int) -> None:
+    """In a transaction. Volumes only grow; the size it has changes nothing.
+
+    Raises NotFound, InvalidRequest (size_gib), Refusal invalid_transition.
+    """
+    _wish.resize(volume_id=volume_id, size_gib=size_gib)
+
+
+def delete_volumes(*, volume_ids: Sequence[UUID]) -> None:
+    """In a transaction. With their data; the meter stops now, repeating it changes nothing.
+
+    Raises NotFound, Refusal volume_in_use; then none is deleted.
+    """
+    _wish.delete(volume_ids=volume_ids)
+
+
+def volumes(*, ids: Sequence[UUID]) -> list[VolumeView]:
+    """Those with these ids, oldest first."""
+    return _volume_views.volumes(ids=ids)
+
+
+def volume_receipt(*, volume_id: UUID) -> ReceiptView | None:
+    """The signed proof of a deletion, None until the volume's absence was observed."""
+    return _volume_views.receipt(volume_id=volume_id)
 
 
 # --- the mass brake ---------------------------------------------------------------------------

@@ -7,13 +7,27 @@ from celery import shared_task
 from kernel.wake import wake
 from provisioner.instances import logs, release
 from provisioner.inventory import summary
-from provisioner.reconcile import instance_loop, leases, node_loop, observe, orphans, tokens
+from provisioner.reconcile import (
+    instance_loop,
+    leases,
+    node_loop,
+    observe,
+    orphans,
+    tokens,
+    volume_loop,
+)
 
 
 @shared_task(name="provisioner.instances")
 def instances() -> None:
     """Bring instances to what their rows want."""
     instance_loop.run()
+
+
+@shared_task(name="provisioner.volumes")
+def volumes() -> None:
+    """Bring volumes to what their rows want."""
+    volume_loop.run()
 
 
 @shared_task(name="provisioner.observe")

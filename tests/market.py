@@ -153,6 +153,7 @@ def make_supply(
     owner: Renter | None = None,
     namespaces: int = 100,
     min_gpus: int = 1,
+    storage: str = "none",
     **shape: Any,
 ) -> Supply:
     """A ready cluster with nodes of that many free cards each, on sale at ``price`` per card."""
@@ -168,7 +169,7 @@ def make_supply(
     datacenter = DataCenter.objects.create(
         provider=provider, name=f"dc-{new_id().hex[-8:]}", region=region, country=country
     )
-    cluster = _cluster(provider, datacenter, namespaces)
+    cluster = _cluster(provider, datacenter, namespaces, storage)
     group = _group(cluster, accelerator, shape)
     for count in nodes:
         add_node(group, count)
@@ -188,7 +189,7 @@ def make_supply(
     return supply
 
 
-def _cluster(provider: Provider, datacenter: DataCenter, namespaces: int) -> Cluster:
+def _cluster(provider: Provider, datacenter: DataCenter, namespaces: int, storage: str) -> Cluster:
     present = now()
     cluster = Cluster.objects.create(
         name=f"c-{new_id().hex[-8:]}",
@@ -202,6 +203,11 @@ def _cluster(provider: Provider, datacenter: DataCenter, namespaces: int) -> Clu
         state_since=present,
         created_at=present,
         last_positive_at=present,
+        storage_class="" if storage == "none" else f"{storage}-class",
+        storage_domain=storage,
+        storage_reclaim="Delete",
+        storage_waits=storage == "node",
+        storage_expands=True,
     )
     Namespace.objects.bulk_create(
         Namespace(cluster=cluster, name=f"gy-{number:03d}") for number in range(namespaces)

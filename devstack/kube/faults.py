@@ -1,7 +1,7 @@
 """Orders for faults on simulated nodes: what goes wrong, for which pods or nodes.
 
-An order stays until it is withdrawn. It matches by node, namespace, pod name (a trailing * means
-prefix) and pod labels; what is left out matches everything. The newest matching order wins.
+An order stays until it is withdrawn. It matches by node, namespace, pod or claim name (a trailing
+* means prefix) and labels; what is left out matches everything. The newest matching order wins.
 """
 
 from __future__ import annotations
@@ -30,11 +30,16 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     # line's number, or of the raw bytes in `hex`; a line feed in them begins another line.
     "log": {"text": "step {n}", "hex": "", "lines": 10, "per_second": 0.0},
     "slow_stop": {},  # ignores SIGTERM: needs its whole grace period
+    # These two match claims for storage.
+    "slow_bind": {"seconds": 30.0},
+    "bind_error": {"message": "no space left on the storage pool"},
     # These two match nodes only.
     "lost_gpu": {"cards": 1},
     "silent_node": {},
 }
 NODE_KINDS = frozenset({"lost_gpu", "silent_node"})
+CLAIM_KINDS = frozenset({"slow_bind", "bind_error"})
+_CLAIM_KEYS = frozenset({"namespace", "claim", "labels"})
 _MATCH_KEYS = frozenset({"node", "namespace", "pod", "labels"})
 
 
@@ -55,11 +60,14 @@ class Order:
         return bool(self.match.get("node", node) == node)
 
     def fits_pod(self, node: str, metadata: Mapping[str, Any]) -> bool:
-        if not self.fits_node(node):
-            return False
+        return self.fits_node(node) and self._fits(self.match.get("pod", "*"), metadata)
+
+    def fits_claim(self, metadata: Mapping[str, Any]) -> bool:
+        return self._fits(self.match.get("claim", "*"), metadata)
+
+    def _fits(self, wanted: str, metadata: Mapping[str, Any]) -> bool:
         if self.match.get("namespace", metadata["namespace"]) != metadata["namespace"]:
             return False
-        wanted = self.match.get("pod", "*")
         name = metadata["name"]
         if not (name.startswith(wanted[:-1]) if wanted.endswith("*") else name == wanted):
             return False
@@ -100,6 +108,10 @@ class Orders:
         fitting = [o for o in self.standing() if o.kind == kind and o.fits_pod(node, metadata)]
         return fitting[-1] if fitting else None
 
+    def for_claim(self, kind: str, metadata: Mapping[str, Any]) -> Order | None:
+        fitting = [o for o in self.standing() if o.kind == kind and o.fits_claim(metadata)]
+        return fitting[-1] if fitting else None
+
     def for_node(self, kind: str, node: str) -> Order | None:
         fitting = [o for o in self.standing() if o.kind == kind and o.fits_node(node)]
         return fitting[-1] if fitting else None
@@ -109,6 +121,7 @@ def _checked_match(kind: str, match: Mapping[str, Any]) -> Mapping[str, Any]:
     if kind not in KINDS:
         raise OrderError(f"unknown kind {kind!r}; there are {', '.join(KINDS)}")
     allowed = {"node"} if kind in NODE_KINDS else _MATCH_KEYS
+    allowed = _CLAIM_KEYS if kind in CLAIM_KINDS else allowed
     if not isinstance(match, Mapping) or not set(match) <= allowed:
         raise OrderError(f"match of {kind} takes {', '.join(sorted(allowed))}")
     if not isinstance(match.get("labels", {}), Mapping):

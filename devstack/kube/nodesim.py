@@ -26,6 +26,7 @@ from devstack.kube.kubelet import serve_kubelet
 from devstack.kube.podlife import Pod
 from devstack.kube.simcontrol import serve_control
 from devstack.kube.simnode import SimNode
+from devstack.kube.storagesim import StorageSim, load_storage
 from devstack.kube.timeline import Timeline
 
 # Enough to overlap the server's few milliseconds per request; more only compete for the cores.
@@ -246,6 +247,9 @@ def main(arguments: list[str] | None = None) -> int:
         ca=pki / "ca.crt",
     )
     serve_control(simulator, given.control_port)
+    storage = load_storage(given.fleet)
+    if storage is not None:
+        StorageSim(storage, api=api, orders=simulator.orders, say=say).start()
     ended: queue.SimpleQueue[int] = queue.SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.put(0))

@@ -32,6 +32,7 @@ from marketplace.models import (
     SshKey,
     Template,
     User,
+    Volume,
     WebhookDelivery,
     WebhookEndpoint,
 )
@@ -210,6 +211,7 @@ _VISIBLE: dict[type[Model], Callable[[Principal], Q]] = {
     Secret: _by("organization"),
     SshKey: _by("organization"),
     Template: _templates,
+    Volume: _by("organization"),
     WebhookDelivery: _deliveries,
     WebhookEndpoint: _webhooks,
 }

@@ -1,8 +1,8 @@
 """What a renter asks the catalogue for, parsed strictly from a query string or a JSON object.
 
 Pure. A filter is never dropped: an unknown name or a malformed value is refused with the nearest
-valid name, and a filter whose facet no offer has yet (storage=node, interruptible=true,
-min_reliability) stays in the question and honestly matches nothing.
+valid name, and a filter whose facet no offer has yet (interruptible=true, min_reliability) stays in
+the question and honestly matches nothing.
 """
 
 from __future__ import annotations

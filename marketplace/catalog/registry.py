@@ -73,8 +73,14 @@ def regions() -> list[dict[str, Any]]:
         .values_list("region", "country")
         .distinct()
     )
+    storage = _storage("datacenter__region", "datacenter__country")
     return [
-        {"id": region, "region": region, "country": country, "storage": ["none"]}
+        {
+            "id": region,
+            "region": region,
+            "country": country,
+            "storage": sorted(storage.get((region, country), {"none"})),
+        }
         for region, country in rows
     ]
 
@@ -84,6 +90,7 @@ def datacenters() -> list[dict[str, Any]]:
     rows = DataCenter.objects.filter(provider__state=Provider.State.APPROVED).select_related(
         "provider"
     )
+    storage = _storage("datacenter")
     return [
         {
             "id": row.public_id,
@@ -91,9 +98,22 @@ def datacenters() -> list[dict[str, Any]]:
             "region": row.region,
             "country": row.country,
             "ownership": row.provider.ownership,
-            "storage": "none",
+            "storage": _farthest(storage.get((row.id,), set())),
             "created_at": rfc3339(row.created_at),
             "version": row.version,
         }
         for row in rows.order_by("region", "id")
     ]
+
+
+def _storage(*by: str) -> dict[tuple[Any, ...], set[str]]:
+    """The storage domains of what is on sale, by place; one query for all."""
+    found: dict[tuple[Any, ...], set[str]] = {}
+    for *place, domain in on_sale().order_by().values_list(*by, "group__storage_domain").distinct():
+        found.setdefault(tuple(place), set()).add(domain)
+    return found
+
+
+def _farthest(domains: set[str]) -> str:
+    """How far data can reach there at best."""
+    return next((name for name in ("cluster", "node") if name in domains), "none")

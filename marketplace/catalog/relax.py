@@ -24,7 +24,7 @@ from marketplace.catalog.needs import MIB_PER_GIB, whole_gib
 from marketplace.catalog.query import OfferQuery
 from marketplace.catalog.registry import by_slug
 from marketplace.catalog.search import alternatives, amount
-from marketplace.catalog.stock import INTERRUPTIBLE, STORAGE, fitting
+from marketplace.catalog.stock import INTERRUPTIBLE, fitting
 from marketplace.models import Offer, Rental
 
 _SHOWN: Final = 8  # the answer stays readable; the cheapest come first
@@ -60,7 +60,7 @@ _FITS: Final[Mapping[str, Callable[[Offer, int], Any]]] = {
     "tier": lambda offer, _: offer.tier,
     "isolation": lambda offer, _: offer.isolation,
     "interruptible": lambda offer, _: INTERRUPTIBLE,
-    "storage": lambda offer, _: STORAGE,
+    "storage": lambda offer, _: offer.group.storage_domain,
     "max_price": lambda offer, _: offer.price_micro_h,
     "min_reliability": lambda offer, _: None,
     "interconnect": lambda offer, _: _interconnect(offer),

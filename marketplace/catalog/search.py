@@ -23,7 +23,7 @@ from marketplace.catalog.needs import MIB_PER_GIB, whole_gib
 from marketplace.catalog.query import OfferQuery
 from marketplace.catalog.query import parse as parse_query
 from marketplace.catalog.registry import by_slug, vocabulary
-from marketplace.catalog.stock import INTERRUPTIBLE, STORAGE, fitting
+from marketplace.catalog.stock import INTERRUPTIBLE, fitting
 from marketplace.models import Offer, Provider
 from provisioner.contracts import Accelerator
 
@@ -128,7 +128,7 @@ def describe(row: OfferRow, registry: Mapping[str, Accelerator]) -> dict[str, An
         "ram_gib": amount(group.ram_mib_per_gpu * gpus, MIB_PER_GIB),
         "disk_gib": amount(group.disk_mib_per_gpu * gpus, MIB_PER_GIB),
         "disk_kind": None,
-        "storage": STORAGE,
+        "storage": group.storage_domain,
         "driver": group.driver or None,
         "cuda_max": group.cuda_max or None,
         "net_down_mbps": None,

@@ -22,7 +22,6 @@ from provisioner import facade as provisioner
 
 # What every offer of this version is; a filter for anything else matches nothing.
 INTERRUPTIBLE: Final = False
-STORAGE: Final = "none"
 
 
 def on_sale() -> QuerySet[Offer]:
@@ -47,7 +46,7 @@ def fitting(
     """
     if query.interruptible not in (None, INTERRUPTIBLE):
         return Offer.objects.none()
-    if query.storage not in (None, STORAGE) or query.min_reliability is not None:
+    if query.min_reliability is not None:
         # Reliability is unmeasured (null) for every offer: nothing proves "at least".
         return Offer.objects.none()
     # As bigint: 4,096 cards times their MiB would overflow an integer.
@@ -73,6 +72,8 @@ def _plain(query: OfferQuery, in_stock: bool) -> list[Q]:
         conditions.append(Q(price_micro_h__lte=query.max_price))
     if query.min_cuda is not None:
         conditions.append(Q(group__cuda_max_x100__gte=cuda_x100(query.min_cuda)))
+    if query.storage is not None:
+        conditions.append(Q(group__storage_domain=query.storage))
     for name in ("region", "country", "ownership", "tier", "isolation"):
         value = getattr(query, name)
         if value is not None:

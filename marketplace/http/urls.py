@@ -19,6 +19,7 @@ from marketplace.http.api import (
     secrets,
     staff,
     templates,
+    volumes,
     webhooks,
 )
 from marketplace.http.portal import urls as portal
@@ -32,6 +33,7 @@ _API = [
     *templates.urls,
     *secrets.urls,
     *rentals.urls,
+    *volumes.urls,
     *provider.urls,
     *staff.urls,
     *brakes.urls,

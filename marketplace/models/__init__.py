@@ -16,6 +16,7 @@ from marketplace.models.provider import DataCenter, Provider
 from marketplace.models.rental import Quote, Rental, RentalEvent
 from marketplace.models.secret import RegistryCredential, Secret
 from marketplace.models.switch import Switch
+from marketplace.models.volume import RentalVolume, Volume
 from marketplace.models.webhook import WebhookDelivery, WebhookEndpoint, WebhookEvent
 
 __all__ = [
@@ -35,11 +36,13 @@ __all__ = [
     "RegistryCredential",
     "Rental",
     "RentalEvent",
+    "RentalVolume",
     "Secret",
     "SshKey",
     "Switch",
     "Template",
     "User",
+    "Volume",
     "WebhookDelivery",
     "WebhookEndpoint",
     "WebhookEvent",

@@ -107,6 +107,10 @@ class Organization(PublicObject):
     # A new organization may burn this much per hour: a stolen card empties no data centre.
     spend_limit_micro_h = models.BigIntegerField(default=200_000_000)
     quota_gpus = models.PositiveIntegerField(default=64)
+    # What a team's projects need. Without a bound one account could fill a data centre's disks, or
+    # the 128 claims that a provider's quota allows in a namespace, with volumes nobody uses.
+    quota_volumes = models.PositiveIntegerField(default=20, db_default=20)
+    quota_volume_gib = models.PositiveIntegerField(default=10_240, db_default=10_240)
 
     def __str__(self) -> str:
         return self.name

@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from billing import facade as billing
 from kernel.clock import now
-from kernel.errors import InvalidRequest
+from kernel.errors import InvalidRequest, Refusal
 from kernel.sealed import CannotOpen
 from kernel.text import rfc3339
 from marketplace.accounts import audit, switches
@@ -25,6 +25,7 @@ from marketplace.rentals.reasons import sentence
 from marketplace.rentals.state import QUEUED, STARTING
 from marketplace.rentals.stop import check_legal, check_version, illegal, lock_visible
 from marketplace.rentals.timeline import move
+from marketplace.volumes.later import Unmountable, places
 from provisioner import facade as provisioner
 from provisioner.contracts import Fault, NoCandidate
 
@@ -42,7 +43,7 @@ def start(
     """``start`` a stopped or ``retry`` a failed rental; joins the caller's transaction.
 
     Raises NotFound, version_conflict, invalid_transition, account_frozen, insufficient_funds,
-    spend_rate_limit, quota_exceeded, read_only, offer_taken with alternatives.
+    spend_rate_limit, quota_exceeded, read_only, volume_in_use, offer_taken with alternatives.
     """
     acting.require_verified()
     acting.require_unfrozen()
@@ -61,9 +62,11 @@ def start(
         give_cards(rental, reason=_REASONS[action], actor="renter")
     except CannotOpen as error:
         raise illegal(rental, "what this rental ran cannot be read any more") from error
+    except Unmountable as error:
+        raise illegal(rental, f"it cannot run again as it was: {error}") from error
     except NoCandidate:
         if queue_seconds is None:
-            raise offer_taken(rental.offer, rental.gpus) from None
+            raise _taken(rental) from None
         _enqueue(rental, queue_seconds)
     _record(acting, f"rental.{action}", rental)
     return rental
@@ -127,6 +130,12 @@ def extend(
     notice.withdraw(rental, "end_date", text="The end date was moved.")
     _record(acting, "rental.extend", rental, {"expires_at": rfc3339(end)})
     return rental
+
+
+def _taken(rental: Rental) -> Refusal:
+    """Cards elsewhere are no alternative for a rental whose data is here."""
+    place = places([rental.id]).get(rental.id)
+    return offer_taken(rental.offer, rental.gpus) if place is None else place.taken()
 
 
 def _check_end(rental: Rental) -> None:

@@ -27,6 +27,7 @@ from marketplace.rentals.charge import charge, settle
 from marketplace.rentals.reasons import OTHER_HOST, REASONS, actor_of, sentence
 from marketplace.rentals.stop import end_for
 from marketplace.rentals.timeline import IllegalMove, move
+from marketplace.volumes.later import tie as tied
 from provisioner import facade as provisioner
 from provisioner.contracts import EventView, Fault, InstanceState
 
@@ -160,20 +161,27 @@ def _give_up(rental: Rental, event: EventView) -> None:
 def _finish(rental: Rental, event: EventView) -> None:
     """Absence was observed: what comes next depends on what is wanted."""
     billing.meter_stopped(rental_ref=rental.id)
-    if rental.state in (states.TERMINATED, states.STOPPED):
+    if rental.state == states.TERMINATED:
         return
-    if rental.state == states.TERMINATING:
+    absent = event.state == InstanceState.GONE
+    tie = tied(rental.id, absent=absent)
+    # A machine whose lease ran out unseen still has its volumes: nothing may start with them.
+    rental.leaving = bool(tie) and not absent
+    if rental.state in (states.STOPPED, states.FAILED):
+        rental.save(update_fields=["leaving"])
+    elif rental.state == states.TERMINATING:
+        rental.leaving = False
         rental.ended_at = event.at
         _show(rental, states.TERMINATED, event, reason=rental.reason, text=_NOTHING_LEFT)
     elif rental.state == states.STOPPING:
         _show(rental, states.STOPPED, event, reason=rental.reason, text=_KEPT)
-    elif rental.state == states.FAILED:
-        rental.leaving = False
-        rental.save(update_fields=["leaving"])
-    elif _may_go_elsewhere(rental, event):
-        _go_elsewhere(rental, event)
-    else:
+    elif not _may_go_elsewhere(rental, event):
         _show(rental, states.FAILED, event)
+    elif tie:
+        text = f"{sentence(event.reason, event.text)} {tie}"
+        _show(rental, states.FAILED, event, text=text)
+    else:
+        _go_elsewhere(rental, event)
 
 
 def _may_go_elsewhere(rental: Rental, event: EventView) -> bool:

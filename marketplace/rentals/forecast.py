@@ -11,9 +11,25 @@ from uuid import UUID
 
 from django.db.models import Max, Sum
 
+from marketplace.catalog.needs import MIB_PER_GIB
 from marketplace.catalog.stock import on_sale
 from marketplace.models import Rental
+from marketplace.rentals.serving import offers_for
 from marketplace.rentals.state import STOPPED, STOPPING
+from marketplace.volumes.forecast import (
+    KEPT,
+    NOT_KEPT,
+    SAME_CLUSTER,
+    SAME_DATACENTER,
+    SAME_NODE,
+    Forecast,
+    forecast,
+    stranded,
+)
+from marketplace.volumes.later import places
+from marketplace.volumes.place import Place
+from provisioner import facade as provisioner
+from provisioner.contracts import NoCandidate, PlacementRequest
 
 
 def restart_forecasts(
@@ -25,15 +41,54 @@ def restart_forecasts(
     """
     known: dict[tuple[Any, ...], dict[str, int]] = {}
     found = {}
-    for rental in rentals:
-        if not as_if_stopped and rental.state not in (STOPPED, STOPPING):
-            continue
+    wanted = [rental for rental in rentals if as_if_stopped or rental.state in (STOPPED, STOPPING)]
+    bound = places([rental.id for rental in wanted]) if wanted else {}
+    for rental in wanted:
         offer = rental.offer
         place = (offer.provider_id, offer.datacenter_id, rental.accelerator)
+        if rental.id in bound:
+            found[rental.id] = _with_volumes(rental, bound[rental.id])
+            continue
         if place not in known:
             known[place] = _free(*place)
         found[rental.id] = _forecast(rental, **known[place])
     return found
+
+
+def _with_volumes(rental: Rental, place: Place | None) -> dict[str, Any]:
+    """Only cards that its data can be reached from help: the planner is asked as a start does."""
+    if place is None:
+        return _told(stranded(), 0, 0)
+    try:
+        offers = offers_for(rental, place)
+    except NoCandidate:
+        free = []
+    else:
+        plan = provisioner.plan(
+            PlacementRequest(
+                group_ids=tuple(offers),
+                gpus=1,  # how many are free at all, not only where there are enough
+                disk_mib=rental.disk_gib * MIB_PER_GIB,
+                tenant_ref=rental.organization_id,
+                cluster_ids=place.cluster_ids,
+                node_ids=place.node_ids,
+            )
+        )
+        free = [candidate.free for candidate in plan.candidates]
+    block = max(free, default=0)
+    where = SAME_NODE if place.node_ids else SAME_CLUSTER
+    return _told(forecast(where, gpus=rental.gpus, block=block), sum(free), block)
+
+
+def _told(said: Forecast, free: int, block: int) -> dict[str, Any]:
+    return {
+        "gpus_free": free,
+        "largest_block": block,
+        "would_start_now": said.starts_now,
+        "data": KEPT,
+        "where": said.where,
+        "text": said.text,
+    }
 
 
 def _free(provider: UUID, datacenter: UUID, accelerator: str) -> dict[str, int]:
@@ -57,6 +112,7 @@ def _forecast(rental: Rental, *, free: int, block: int) -> dict[str, Any]:
         "gpus_free": free,
         "largest_block": block,
         "would_start_now": enough,
-        "data": "not_kept",
+        "data": NOT_KEPT,
+        "where": SAME_DATACENTER,
         "text": f"{cards} The local disk of the machine is not kept.",
     }

@@ -28,6 +28,8 @@ from marketplace.catalog.templates import check_fit, env_of, get_template
 from marketplace.images.reference import BadReference
 from marketplace.images.reference import parse as parse_image
 from marketplace.models import Project, Quote, RegistryCredential, SshKey, Template
+from marketplace.volumes.mounts import Mounts, VolumeOrder, look_up
+from marketplace.volumes.mounts import mistakes as mount_mistakes
 
 # An end further away than this is a mistake in the date; no_limit is the way to say "open".
 MAX_HOURS: Final = 24 * 366
@@ -59,6 +61,7 @@ class RentOrder:
     max_hours: Decimal | None = None
     no_limit: bool = False
     disk_gib: int | None = None
+    volumes: tuple[VolumeOrder, ...] = ()
     queue_seconds: int | None = None
     failover: bool = False
 
@@ -87,6 +90,7 @@ class Prepared:
     expires_at: datetime | None
     max_seconds: int | None  # an end that counts from the moment it has cards
     disk_gib: int | None
+    volumes: Mounts
     queue_seconds: int | None
     failover: bool
 
@@ -102,14 +106,16 @@ def prepare(acting: Principal, order: RentOrder) -> Prepared:
     """Check and look up; reads only.
 
     Raises InvalidRequest with every wrong field at once, then NotFound, quote_used,
-    quote_expired, ssh_key_missing, ssh_key_invalid, template_mismatch.
+    quote_expired, ssh_key_missing, ssh_key_invalid, template_mismatch, volume_in_use.
     """
     check(order)
     keys = _ssh_keys(acting, order)
     quote = open_quote(acting, order.quote_id) if order.quote_id is not None else None
     template = get_template(acting, order.template) if order.template is not None else None
     needs: Mapping[str, Any] = template.needs if template else {}
+    mounts = look_up(acting, order.volumes)
     if quote is not None:
+        mounts.admit(quote.offer)
         check_fit(needs, quote.offer)
     image = template.image if template else order.image or ""
     command = order.command
@@ -139,6 +145,7 @@ def prepare(acting: Principal, order: RentOrder) -> Prepared:
         expires_at=_end(order),
         max_seconds=None if order.max_hours is None else int(order.max_hours * 3600),
         disk_gib=order.disk_gib,
+        volumes=mounts,
         queue_seconds=order.queue_seconds,
         failover=order.failover,
     )
@@ -175,9 +182,16 @@ def _mistakes(order: RentOrder) -> dict[str, list[str]]:
         wrong("max_hours", f"more than 0 and at most {MAX_HOURS}")
     for name, message in end_mistakes(order.expires_at):
         wrong(name, message)
+    if order.queue_seconds is not None and any(v.volume is None for v in order.volumes):
+        # What waits has no place yet, and a volume is made in one and kept there for life.
+        wrong("volumes", "a new volume cannot wait in the queue: make it first, POST /volumes")
     if not order.ssh and order.ssh_keys:
         wrong("ssh", "ssh is false, yet ssh_keys are given")
-    for name, message in (*label_mistakes(order.labels), *_content_mistakes(order)):
+    for name, message in (
+        *label_mistakes(order.labels),
+        *_content_mistakes(order),
+        *mount_mistakes(order.volumes),
+    ):
         wrong(name, message)
     return errors
 

@@ -25,27 +25,26 @@ from kernel.sealed import CannotOpen
 from kernel.wake import wake_on_commit
 from marketplace.accounts import switches
 from marketplace.catalog.needs import MIB_PER_GIB
-from marketplace.catalog.query import OfferQuery, parse_requirement
 from marketplace.catalog.quote import candidates, disk_for, price_of
-from marketplace.catalog.registry import vocabulary
-from marketplace.catalog.search import with_stock
-from marketplace.catalog.stock import on_sale
 from marketplace.models import Offer, Rental
 from marketplace.rentals.limits import check_limits
 from marketplace.rentals.reasons import actor_of, sentence
 from marketplace.rentals.sealed_order import open_order
+from marketplace.rentals.serving import offers_for, query_of
 from marketplace.rentals.state import FAILED, PROVISIONING, QUEUED, REQUESTED, WAITING
 from marketplace.rentals.terms import terms_of
 from marketplace.rentals.timeline import move
+from marketplace.volumes.later import HAS_VOLUMES, Unmountable, again, places
+from marketplace.volumes.place import Place
 from provisioner import facade as provisioner
 from provisioner.contracts import NoCandidate, PlacementRequest
 
 log = structlog.get_logger(__name__)
 
-# The planner is asked about this many groups at most: its own limit is 200 nodes.
-MAX_OFFERS: Final = 50
 # Rentals per pass. A pass over a long queue costs a plan per kind of order, and the next follows.
 _BATCH: Final = 200
+# Why one that waits fails when it is refused: everything else is a limit of its organization.
+_CODES: Final = {"insufficient_funds": "funds", "volume_in_use": "config_error"}
 
 
 def place(limit: int = _BATCH) -> int:
@@ -55,16 +54,18 @@ def place(limit: int = _BATCH) -> int:
         _give_up_late()
         return 0
     waiting = Rental.objects.filter(state__in=WAITING).order_by("queued_at", "id")
+    waiting = waiting.annotate(is_tied=HAS_VOLUMES)
     placed, empty = 0, set[Any]()
     for row in list(waiting.only("id", "offer_id", "gpus", "wanted", "state")[:limit]):
         kind = (row.offer_id, row.gpus, str(row.wanted))
         # What found nothing for one in this pass finds nothing for the next of its kind. Those
-        # that avoid a host ask a question of their own.
-        if row.state == QUEUED and kind in empty:
+        # that avoid a host, or must go where their data is, ask a question of their own.
+        alone = row.state != QUEUED or row.is_tied
+        if not alone and kind in empty:
             continue
         outcome = _place_one(row.id)
         placed += outcome is True
-        if outcome is False and row.state == QUEUED:
+        if outcome is False and not alone:
             empty.add(kind)
     _give_up_late()
     return placed
@@ -91,9 +92,11 @@ def _place_one(rental_id: UUID) -> bool | None:
                 _wait_or_fail(rental)
             return False
         except Refusal as refusal:
-            # Money or limits changed while it waited; the renter reads which.
-            code = "funds" if refusal.slug == "insufficient_funds" else "no_capacity"
-            _fail(rental, code, refusal.detail)
+            # Money, limits or its volumes changed while it waited; the renter reads which.
+            _fail(rental, _CODES.get(refusal.slug, "no_capacity"), refusal.detail)
+            return False
+        except Unmountable as error:
+            _fail(rental, "config_error", f"It cannot run again as it was: {error}.")
             return False
         except CannotOpen:
             log.error("order_cannot_be_opened", rental=rental.public_id)
@@ -104,12 +107,13 @@ def _place_one(rental_id: UUID) -> bool | None:
 def give_cards(rental: Rental, *, reason: str, actor: str) -> None:
     """Reserve cards for the locked rental, hold its hour and move it to provisioning.
 
-    In a transaction. Raises NoCandidate, sealed.CannotOpen, and Refusal insufficient_funds,
-    spend_rate_limit, quota_exceeded: the caller rolls back then.
+    In a transaction. Raises NoCandidate, sealed.CannotOpen, Unmountable, and Refusal volume_in_use,
+    insufficient_funds, spend_rate_limit, quota_exceeded: the caller rolls back then.
     """
     if rental.order_sealed is None:
         raise CannotOpen("the rental was made before orders were kept")
-    offers = offers_for(rental)
+    wanted = again(rental.id)
+    offers = offers_for(rental, wanted.place)
     plan = provisioner.plan(
         PlacementRequest(
             group_ids=tuple(offers),
@@ -117,6 +121,8 @@ def give_cards(rental: Rental, *, reason: str, actor: str) -> None:
             disk_mib=rental.disk_gib * MIB_PER_GIB,
             tenant_ref=rental.organization_id,
             exclude_nodes=tuple(rental.tried_nodes or ()),
+            cluster_ids=wanted.place.cluster_ids,
+            node_ids=wanted.place.node_ids,
         )
     )
     if not plan.candidates:
@@ -126,7 +132,7 @@ def give_cards(rental: Rental, *, reason: str, actor: str) -> None:
         instance_id=new_id(),
         rental_ref=rental.id,
         tenant_ref=rental.organization_id,
-        order=open_order(rental.id, bytes(rental.order_sealed)),
+        order=replace(open_order(rental.id, bytes(rental.order_sealed)), volumes=wanted.mounts),
         gpus=rental.gpus,
         disk_mib=rental.disk_gib * MIB_PER_GIB,
     )
@@ -144,31 +150,6 @@ def give_cards(rental: Rental, *, reason: str, actor: str) -> None:
     # Behind the account's lock: what others of the organization committed is visible now.
     check_limits(rental.organization_id)
     wake_on_commit("provisioner.instances")
-
-
-def offers_for(rental: Rental) -> dict[UUID, Offer]:
-    """The offers that may serve it, by group, best first; raises NoCandidate without any."""
-    if rental.wanted is not None and rental.quote is None:
-        query = replace(query_of(rental.wanted), max_price=rental.wanted["max_price_micro_h"])
-        found = candidates(query, rental.wanted["needs"], in_stock=False)[:MAX_OFFERS]
-    else:
-        group = rental.offer.group
-        same = on_sale().filter(
-            provider_id=rental.offer.provider_id,
-            datacenter_id=rental.offer.datacenter_id,
-            group__accelerator=group.accelerator,
-            group__memory_mib=group.memory_mib,
-        )
-        found = with_stock(same).order_by("price_micro_h", "id")[:MAX_OFFERS]
-    offers = sorted(found, key=lambda offer: offer.id != rental.offer_id)
-    if not offers:
-        raise NoCandidate
-    return {offer.group_id: offer for offer in offers}
-
-
-def query_of(wanted: Mapping[str, Any]) -> OfferQuery:
-    """What a queued rental asked for."""
-    return parse_requirement(wanted["requirement"], vocabulary())
 
 
 def _settle_on(rental: Rental, offer: Offer, wanted: Mapping[str, Any]) -> None:
@@ -222,5 +203,8 @@ def _why_late(rental: Rental) -> str:
     if rental.wanted is None or rental.wanted["requirement"] is None:
         return "queue_deadline"
     query = replace(query_of(rental.wanted), max_price=None)
-    dearer = candidates(query, rental.wanted["needs"]).exists()
+    place = places([rental.id]).get(rental.id, Place())
+    if place is None:
+        return "queue_deadline"
+    dearer = place.among(candidates(query, rental.wanted["needs"])).exists()
     return "price_above_cap" if dearer else "queue_deadline"

@@ -16,6 +16,7 @@ from marketplace.rentals.forecast import restart_forecasts
 from marketplace.rentals.queue import positions
 from marketplace.rentals.reasons import REASONS, RENTER, sentence
 from marketplace.rentals.state import BILLABLE, COMMITTED, DEGRADED, INTERRUPTING, actions_of
+from marketplace.volumes import mounts
 from provisioner.contracts import Evidence
 
 LOADED = ("offer__datacenter", "project", "template")
@@ -35,11 +36,13 @@ def describe_many(rentals: Sequence[Rental]) -> list[dict[str, Any]]:
     if any(rental.state in COMMITTED for rental in rentals):
         funds_end_at = billing.balance(org_ref=rentals[0].organization_id).funds_end_at
     forecasts, places = restart_forecasts(rentals), positions(rentals)
+    volumes = mounts.describe(rentals)
     return [
         {
             **_rental(rental, spent.get(rental.id, 0), funds_end_at),
             "restart_forecast": forecasts.get(rental.id),
             "queue": places.get(rental.id),
+            "volumes": volumes[rental.id],
         }
         for rental in rentals
     ]

@@ -2,12 +2,15 @@
 
 The environment may hold tokens: the order is encrypted for this one rental and opened only to
 reserve cards with it.
+
+Volumes are not in it. Which ones a rental mounts is said by its rows alone (volumes/mounts.py): a
+volume that the first placement made exists at the next one, and one may be deleted in between.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import Any, Final
 from uuid import UUID
 
@@ -17,12 +20,12 @@ from kernel import sealed
 from provisioner.contracts import PodOrder
 
 _FIELD: Final = "order"
-_TUPLES: Final = ("command", "ports", "ssh_public_keys")
+_TUPLES: Final = ("command", "ports", "ssh_public_keys", "volumes")
 
 
 def seal_order(rental_id: UUID, order: PodOrder) -> bytes:
-    """The order as it is stored."""
-    plain = json.dumps(asdict(order)).encode()
+    """The order as it is stored, without its volumes."""
+    plain = json.dumps(asdict(replace(order, volumes=()))).encode()
     return sealed.seal(plain, key=settings.GPUYARD_SEALING_KEY, owner=str(rental_id), field=_FIELD)
 
 

@@ -40,8 +40,9 @@ from marketplace.rentals.sealed_order import seal_order
 from marketplace.rentals.state import PROVISIONING, QUEUED
 from marketplace.rentals.terms import terms_of
 from marketplace.rentals.timeline import note
+from marketplace.volumes import mounts
 from provisioner import facade as provisioner
-from provisioner.contracts import NoCandidate, PlacementRequest, Plan, PodOrder
+from provisioner.contracts import NoCandidate, NoStorage, PlacementRequest, Plan, PodOrder
 
 # The planner is asked about this many groups at most, cheapest first: its own limit is 200 nodes.
 _MAX_OFFERS = 50
@@ -63,13 +64,16 @@ class _Choice:
         else:
             query = with_disk(prepared.query or OfferQuery(), prepared.disk_gib)
             needs = prepared.needs
-            offers = list(candidates(query, needs, in_stock=in_stock)[:_MAX_OFFERS])
+            found = prepared.volumes.place.among(candidates(query, needs, in_stock=in_stock))
+            offers = list(found[:_MAX_OFFERS])
             if not offers and needs and not in_stock:
                 self._blame_template(query, needs)
             self.gpus = query.asked_gpus
             self.disk_gib = disk_for(offers, self.gpus, prepared.disk_gib) if offers else 0
             tried = [offer.id for offer in offers]
             self.refusal = lambda: no_capacity(query, needs, tried)
+        if prepared.volumes.place.is_bound:
+            self.refusal = prepared.volumes.place.refusal
         self.offers: dict[UUID, Offer] = {offer.group_id: offer for offer in offers}
 
     @staticmethod
@@ -94,8 +98,8 @@ def rent(*, acting: Principal, order: RentOrder, claim: Claim | None, render: Re
     """Rent, once per claim; the rendered rental.
 
     Raises Refusal: those of :func:`prepare`, email_unverified, account_frozen, offer_taken,
-    no_capacity, insufficient_funds, spend_rate_limit, quota_exceeded, read_only. Nothing is stored
-    then.
+    no_capacity, volume_in_use, insufficient_funds, spend_rate_limit, quota_exceeded,
+    read_only. Nothing is stored then.
     """
     replay = stored(claim) if claim else None
     if replay is not None:
@@ -128,6 +132,9 @@ def _rent(acting: Principal, order: RentOrder, claim: Claim | None, render: Rend
                 gpus=choice.gpus,
                 disk_mib=choice.disk_gib * MIB_PER_GIB,
                 tenant_ref=acting.org.id,
+                cluster_ids=prepared.volumes.place.cluster_ids,
+                node_ids=prepared.volumes.place.node_ids,
+                needs_storage=prepared.volumes.place.needs_storage,
             )
         )
         if not plan.candidates:
@@ -135,7 +142,7 @@ def _rent(acting: Principal, order: RentOrder, claim: Claim | None, render: Rend
         create = partial(_create, acting, prepared, choice, plan, key=key, wait=wait)
         try:
             return once(claim, create, render)
-        except NoCandidate:
+        except (NoCandidate, NoStorage):
             continue
     if prepared.queue_seconds is not None and choice.offers:
         return once(claim, partial(_enqueue, acting, prepared, choice, key=key), render)
@@ -177,6 +184,7 @@ def _create(
     billing.hold(org_ref=acting.org.id, rental_ref=rental_id, terms=terms_of(rental, offer))
     # Behind the account's lock: what others of the organization committed is visible now.
     check_limits(acting.org.id)
+    mounts.record(acting, rental, prepared.volumes)
     wake_on_commit("provisioner.instances")
     return rental
 
@@ -212,6 +220,7 @@ def _enqueue(acting: Principal, prepared: Prepared, choice: _Choice, *, key: str
     )
     billing.check_affordable(org_ref=acting.org.id, price_micro_h=rental.price_micro_h)
     check_limits(acting.org.id)
+    mounts.record(acting, rental, prepared.volumes)
     return rental
 
 
@@ -226,6 +235,7 @@ def _pod_order(prepared: Prepared, choice: _Choice) -> PodOrder:
         ports=prepared.ports,
         ssh_public_keys=prepared.ssh_keys,
         grace_seconds=grace_of(tier),
+        volumes=prepared.volumes.mounts,
     )
 
 

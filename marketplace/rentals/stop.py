@@ -74,22 +74,23 @@ def halt(rental: Rental, *, reason: str, actor: str, at: datetime) -> None:
 
 def end(rental: Rental, *, reason: str, actor: str, at: datetime) -> None:
     """Move the locked rental to terminating and stop its meter, in the caller's transaction."""
-    nothing_runs = rental.state in IDLE and not rental.leaving
+    idle = rental.state in IDLE
     rental.desired_state = Rental.Desired.TERMINATED
     rental.stop_ack_at = at
     rental.interrupt_at = None
     rental.queued_at = None
     move(rental, TERMINATING, at=at, reason=reason, actor=actor, text=sentence(reason))
-    if nothing_runs:
-        # Its absence was observed when it stopped, or it never had a machine.
+    left = _let_go(rental, reason) if rental.leaving or not idle else False
+    if idle and not left:
+        # Its absence was observed when it stopped, its lease ran out, or it never had a machine.
+        rental.leaving = False
         rental.ended_at = at
         move(rental, TERMINATED, at=at, reason=reason, actor=actor, text="Nothing is left of it.")
         wake_on_commit("marketplace.charge")
-        return
-    _let_go(rental, reason)
 
 
-def _let_go(rental: Rental, reason: str) -> None:
+def _let_go(rental: Rental, reason: str) -> bool:
+    """Its machine shall end; False without one that may still run."""
     fault = Fault(_fault(reason))
     ending = provisioner.request_end(rental_ref=rental.id, reason=reason, fault=fault)
     if ending is not None and ending != rental.instance_ref:
@@ -98,6 +99,7 @@ def _let_go(rental: Rental, reason: str) -> None:
         rental.save(update_fields=["instance_ref"])
     billing.meter_stopped(rental_ref=rental.id)
     wake_on_commit("provisioner.instances")
+    return ending is not None
 
 
 def _fault(reason: str) -> str:

@@ -16,6 +16,7 @@ from provisioner.contracts import (
     NodeView,
     ReaperState,
     SlotView,
+    StorageDomain,
 )
 from provisioner.models import Cluster, DeviceGroup, Instance, Node, NodeShare, Slot
 
@@ -66,6 +67,9 @@ def _cluster_view(row: Cluster, counts: dict[str, int], nodes: int) -> ClusterVi
         reaper_state=ReaperState(row.reaper_state),
         reaper_version=row.reaper_version,
         reaper_seen_at=row.reaper_seen_at,
+        storage=StorageDomain(row.storage_domain),
+        storage_class=row.storage_class,
+        storage_reason=row.storage_reason,
     )
 
 
@@ -135,6 +139,7 @@ def groups(
             vcpus_milli_per_gpu=row.vcpus_milli_per_gpu,
             ram_mib_per_gpu=row.ram_mib_per_gpu,
             disk_mib_per_gpu=row.disk_mib_per_gpu,
+            storage=StorageDomain(row.storage_domain),
         )
         for row in rows
     ]

@@ -7,6 +7,7 @@ cluster: a bad order is refused here, with nothing stored.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from kernel.errors import InvalidRequest
 from provisioner.contracts import PodOrder
@@ -18,6 +19,10 @@ DENIED_ENV = ("LD_", "NVIDIA_", "KUBERNETES_")
 MAX_ENV_BYTES = 256 * 1024  # a Secret holds 1 MiB; a quarter leaves room for its encoding
 MAX_COMMAND_BYTES = 32 * 1024
 MAX_PORTS = 32
+MAX_VOLUMES = 8  # more mounts slow a start down and no program of ours has asked for so many
+_MOUNT = re.compile(r"(/[A-Za-z0-9._-]{1,64}){1,6}")
+# What the kernel, the container runtime or we put there; a disk over it breaks the machine.
+RESERVED_PATHS = ("proc", "sys", "dev", "etc", "run", "gpuyard")
 _SECONDS = {"termination_grace": (0, 600), "grace_seconds": (60, 3600)}
 
 
@@ -40,6 +45,8 @@ def check_order(order: PodOrder) -> None:
     for name, (low, high) in _SECONDS.items():
         if not low <= getattr(order, name) <= high:
             found[name] = [f"between {low} and {high} seconds"]
+    if mounts := _volume_problems(order):
+        found["volumes"] = mounts
     if order.pull_secret is not None and set(order.pull_secret) != {
         "registry",
         "username",
@@ -60,6 +67,32 @@ def _env_problems(order: PodOrder) -> list[str]:
     if any("\x00" in value for value in env.values()):
         problems.append("values must not hold a zero byte")
     return problems
+
+
+def _volume_problems(order: PodOrder) -> list[str]:
+    problems = mount_problems([mount.path for mount in order.volumes])
+    if len({mount.volume_id for mount in order.volumes}) != len(order.volumes):
+        problems.append("a volume is mounted once")
+    return problems
+
+
+def mount_problems(paths: Sequence[str]) -> list[str]:
+    """What is wrong with the places where volumes are to be mounted; a sentence each."""
+    problems = [problem for path in paths if (problem := _mount_problem(path))]
+    if len(paths) > MAX_VOLUMES:
+        problems.append(f"at most {MAX_VOLUMES} volumes")
+    if len(set(paths)) != len(paths):
+        problems.append("two volumes cannot be mounted at one path")
+    return problems
+
+
+def _mount_problem(path: str) -> str:
+    shown = repr(path[:60])
+    if not _MOUNT.fullmatch(path) or {".", ".."} & set(path.split("/")):
+        return f"{shown} is not a path such as /data: absolute, letters, digits, . _ -, no .."
+    if path.split("/")[1] in RESERVED_PATHS:
+        return f"{shown} belongs to the machine itself: mount it elsewhere, such as /data"
+    return ""
 
 
 def _env_problem(name: str) -> str:

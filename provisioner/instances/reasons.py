@@ -24,6 +24,7 @@ REASONS: dict[str, Reason] = {
     "ready": Reason(Fault.NONE, "The cards were proven to be as ordered and the machine runs."),
     "recovered": Reason(Fault.NONE, "The machine is back, with the same cards."),
     "host_rejected": Reason(Fault.HOST, "The host had no room although it offered it."),
+    "volume_error": Reason(Fault.HOST, "The host's cluster could not mount the volume."),
     "image_not_found": Reason(Fault.RENTER, "The registry does not know this image."),
     "image_auth": Reason(Fault.RENTER, "The registry refuses access to this image."),
     "image_pull_timeout": Reason(Fault.UNKNOWN, "The image could not be downloaded in time."),

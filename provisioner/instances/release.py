@@ -21,6 +21,7 @@ from provisioner.instances.move import move
 from provisioner.instances.state import TERMINAL
 from provisioner.instances.succeed import succeed
 from provisioner.models import Cluster, Hold, Instance, ReadyInterval, Slot
+from provisioner.volumes.attach import detach
 
 # The kubelet reports a pod gone a moment before the driver has let go of its devices.
 DIRTY_FOR = timedelta(seconds=5)
@@ -154,6 +155,7 @@ def finish(row: Instance, *, at: datetime, claim: UUID | None, text: str = "") -
         if row.successor_id is not None:
             succeed(row, slots=[slot for slot, _ in held], at=at)
             return True
+        detach(row.pk, at=at)
         Slot.objects.filter(pk__in=[slot for slot, _ in held], state=Slot.State.HELD).update(
             last_to=at, **_after_hold(row.end_reason, at)
         )

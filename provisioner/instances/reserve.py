@@ -22,7 +22,6 @@ from kernel import sealed
 from kernel.ids import new_id
 from kernel.wake import wake_on_commit
 from provisioner.contracts import (
-    Candidate,
     Fault,
     InstanceState,
     InstanceView,
@@ -33,6 +32,7 @@ from provisioner.contracts import (
 from provisioner.instances.naming import SECRETS, pod_name_of
 from provisioner.instances.order import check_order
 from provisioner.instances.reasons import REASONS
+from provisioner.volumes import attach, namespaces
 
 # A waiting caller holds a web worker: longer than this and a queue behind one slow transaction
 # fills them all; shorter and a commit under load is mistaken for a full house.
@@ -103,24 +103,6 @@ WITH bound AS (
 SELECT at FROM fit
 """
 
-# Two first rentals of one tenant in one cluster must agree on one namespace: they queue here.
-# After a restore of the database a namespace that looks free may hold the pods of a tenant whom we
-# forgot, and two tenants must not share one: none is bound until staff released the brake.
-_BIND_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
-_BIND = """
-UPDATE provisioner_namespace SET tenant_ref = %(tenant)s, bound_at = app_now() WHERE id = coalesce(
-  (SELECT id FROM provisioner_namespace
-   WHERE cluster_id = %(cluster)s AND tenant_ref = %(tenant)s AND usable),
-  (SELECT id FROM provisioner_namespace
-   WHERE cluster_id = %(cluster)s AND tenant_ref IS NULL AND usable
-     AND NOT EXISTS (SELECT 1 FROM provisioner_namespace
-                     WHERE cluster_id = %(cluster)s AND tenant_ref = %(tenant)s)
-     AND NOT EXISTS (SELECT 1 FROM provisioner_brake
-                     WHERE cluster_id IS NULL AND released_at IS NULL)
-   ORDER BY name LIMIT 1 FOR UPDATE SKIP LOCKED)
-) RETURNING id, name
-"""
-
 
 @dataclass(frozen=True)
 class _Place:
@@ -147,10 +129,12 @@ def reserve(
     """Hold ``gpus`` slots of the first candidate that can be locked, for this instance.
 
     In a transaction. ``wait``: wait up to LOCK_WAIT_MS for rows that others hold instead of
-    skipping them. Raises NoCandidate when nothing of the plan is left.
+    skipping them. Raises NoCandidate when nothing of the plan is left, and for the order's
+    volumes NotFound, Refusal volume_in_use, invalid_transition.
     """
     check_order(order)
-    left: list[Candidate] = list(plan.candidates)
+    volumes = attach.lock(order.volumes, tenant=tenant_ref)
+    left = attach.reachable(plan.candidates, volumes, order.volumes)
     while left:
         place = _lock_share([c.share_id for c in left], tenant=tenant_ref, gpus=gpus, wait=wait)
         if place is None:
@@ -171,6 +155,15 @@ def reserve(
             why=next(c.why for c in left if c.share_id == place.share),
         )
         if view is not None:
+            attach.attach(
+                volumes,
+                order.volumes,
+                instance_id=instance_id,
+                tenant=tenant_ref,
+                cluster_id=place.cluster,
+                namespace_id=place.namespace,
+                at=view.created_at,
+            )
             wake_on_commit("provisioner.instances")
             wake_on_commit("provisioner.summaries")
             return view
@@ -216,11 +209,8 @@ def _one_place(sql: str, given: dict[str, Any]) -> _Place | None:
 
 def _bind(place: _Place, tenant: UUID) -> _Place:
     """The place with the tenant's namespace in it, or without one when the pool is exhausted."""
-    with connection.cursor() as cursor:
-        cursor.execute(_BIND_LOCK, [f"{place.cluster}/{tenant}"])
-        cursor.execute(_BIND, {"cluster": place.cluster, "tenant": tenant})
-        row = cursor.fetchone()
-    namespace, name = row if row is not None else (None, None)
+    bound = namespaces.bind(cluster=place.cluster, tenant=tenant)
+    namespace, name = bound if bound is not None else (None, None)
     return _Place(
         place.share, place.group, place.node, place.node_name, place.cluster, namespace, name
     )
@@ -288,6 +278,10 @@ def _split(order: PodOrder, instance_id: UUID) -> tuple[dict[str, Any], bytes | 
     Values given in clear are sealed as well: people paste tokens into the wrong field.
     """
     data = asdict(order)
+    data["volumes"] = [
+        {"volume": str(m.volume_id), "path": m.path, "read_only": m.read_only}
+        for m in order.volumes
+    ]
     secret = {key: data.pop(key) for key in ("env", "secret_env", "pull_secret")}
     data["env_names"] = sorted({**order.env, **order.secret_env})
     data["has_pull_secret"] = order.pull_secret is not None

@@ -1,7 +1,7 @@
 """A restart: another instance takes over the cards of one that is gone, in the same transaction.
 
-The cards never become free in between, so a restart cannot lose them to somebody else. They are
-not rested either: the tenant is the same. Everything ordered stays as it was.
+Cards and volumes never become free in between, so a restart cannot lose them to somebody else. The
+cards are not rested either: the tenant is the same. Everything ordered stays as it was.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from provisioner.contracts import Fault, InstanceState
 from provisioner.instances.naming import SECRETS, pod_name_of
 from provisioner.instances.reasons import REASONS
 from provisioner.models import Hold, Instance, InstanceEvent, Slot
+from provisioner.volumes.attach import hand_over
 
 _SAME = (
     *("rental_ref", "tenant_ref", "cluster_id", "share_id", "namespace_id", "gpus"),
@@ -45,6 +46,7 @@ def succeed(row: Instance, *, slots: Sequence[UUID], at: datetime) -> None:
         for slot in slots
     )
     Slot.objects.filter(pk__in=slots).update(last_to=at)
+    hand_over(row.pk, to=made.pk, at=at)
     InstanceEvent.objects.create(
         instance=made,
         seq=1,

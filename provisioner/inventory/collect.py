@@ -1,4 +1,4 @@
-"""Asking a cluster what it has: version, namespaces of the pool, nodes. Calls only, no tables."""
+"""Asking a cluster what it has: version, namespaces of the pool, nodes, storage. Calls only."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from provisioner.clusters.reaper import Beat
 from provisioner.inventory import parse
 from provisioner.inventory.parse import NodeFacts
+from provisioner.inventory.storage import NO_CLASSES, NOT_SHOWN, StorageFacts, storage_of
 from provisioner.kube.api import ClusterApi
 from provisioner.kube.client import mapping
 from provisioner.kube.errors import Rejected
@@ -24,6 +25,7 @@ class Collected:
     namespaces: tuple[str, ...]
     nodes: tuple[NodeFacts, ...]
     reaper: Beat | None = None
+    storage: StorageFacts = NO_CLASSES
 
 
 def collect(api: ClusterApi, *, known: Sequence[str]) -> Collected:
@@ -37,7 +39,7 @@ def collect(api: ClusterApi, *, known: Sequence[str]) -> Collected:
             break
         namespaces.append(name)
     nodes = tuple(parse.nodes(api.list_nodes()))
-    return Collected(version, tuple(namespaces), nodes, heartbeat(api))
+    return Collected(version, tuple(namespaces), nodes, heartbeat(api), _storage(api))
 
 
 def heartbeat(api: ClusterApi) -> Beat | None:
@@ -56,3 +58,13 @@ def heartbeat(api: ClusterApi) -> Beat | None:
     version = str(mapping(meta.get("annotations")).get("gpuyard.io/version", ""))
     known = version.isascii() and version.isdigit() and len(version) < 6
     return Beat(mark, int(version) if known else 0)
+
+
+def _storage(api: ClusterApi) -> StorageFacts:
+    """A bundle from before volumes does not show classes: that means none, not a bad token."""
+    try:
+        return storage_of(api.list_storage_classes())
+    except Rejected as error:
+        if error.code not in ("forbidden", "not_found"):
+            raise
+        return NOT_SHOWN

@@ -6,11 +6,11 @@ is not understood is not sold, with a reason that its owner can read.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from kernel.quantity import quantity
 from kernel.text import clean
 from provisioner.inventory.accelerators import Unsold, families
 
@@ -26,11 +26,6 @@ DISK_SHARE = 0.8
 # still one homogeneous group.
 CPU_STEP_MILLI, MEMORY_STEP_MIB, DISK_STEP_MIB = 500, 1024, 10 * 1024
 MAX_DEVICES = 1024  # on one node; more is a mistake or an attack
-
-_SUFFIX = {
-    "": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15,
-    "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,14 +63,6 @@ def nodes(items: Iterable[Json]) -> list[NodeFacts]:
     """The nodes of a cluster, by name; nodes without a name or UID are left out."""
     found = [facts for item in items if (facts := _node(item)) is not None]
     return sorted(_without_doubles(found), key=lambda facts: facts.name)
-
-
-def quantity(text: object) -> float:
-    """A Kubernetes quantity ("1500m", "2044Gi") as a number; 0 for anything else."""
-    found = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)([A-Za-z]{0,2})", str(text))
-    if found is None or found.group(2) not in _SUFFIX:
-        return 0.0
-    return float(found.group(1)) * _SUFFIX[found.group(2)]
 
 
 def _node(item: object) -> NodeFacts | None:

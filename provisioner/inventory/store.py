@@ -18,6 +18,7 @@ from django.db.models import Count
 from provisioner.clusters.register import note_cluster_change
 from provisioner.inventory.collect import Collected
 from provisioner.inventory.parse import NodeFacts, ShareFacts
+from provisioner.inventory.storage import StorageFacts
 from provisioner.models import (
     Cluster,
     DeviceGroup,
@@ -39,6 +40,7 @@ def store(cluster: Cluster, found: Collected, *, at: datetime) -> None:
     """Make the tables agree with what was found, in one transaction."""
     with transaction.atomic():
         _store_pool(cluster, found, at)
+        _store_storage(cluster, found.storage)
         before = {node.name: node for node in Node.objects.filter(cluster=cluster)}
         for facts in found.nodes:
             _store_node(cluster, facts, before.pop(facts.name, None), at)
@@ -57,6 +59,26 @@ def _store_pool(cluster: Cluster, found: Collected, at: datetime) -> None:
     new = [name for name in found.namespaces if name not in known]
     Namespace.objects.bulk_create(Namespace(cluster=cluster, name=name) for name in new)
     if new:
+        note_cluster_change(cluster.pk)
+
+
+def _store_storage(cluster: Cluster, found: StorageFacts) -> None:
+    """Volumes that exist keep the class they were made with."""
+    wanted = {
+        "storage_class": found.name,
+        "storage_domain": found.domain.value,
+        "storage_reclaim": found.reclaim,
+        "storage_waits": found.waits,
+        "storage_expands": found.expands,
+        "storage_reason": found.reason[:300],
+    }
+    if all(getattr(cluster, name) == value for name, value in wanted.items()):
+        return
+    moved = cluster.storage_domain != found.domain
+    Cluster.objects.filter(pk=cluster.pk).update(**wanted)
+    for name, value in wanted.items():
+        setattr(cluster, name, value)
+    if moved:
         note_cluster_change(cluster.pk)
 
 

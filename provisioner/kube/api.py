@@ -18,6 +18,7 @@ from provisioner.kube.compose import (
     AUTHORIZATION,
     COORDINATION,
     CORE,
+    STORAGE,
     VERSION,
     Composed,
     compose,
@@ -29,6 +30,7 @@ from provisioner.models import Cluster
 # 200 pods are at most 2 MB of JSON; nodes list their images and are larger.
 _PODS_PER_PAGE = 200
 _NODES_PER_PAGE = 100
+_CLASSES_PER_PAGE = 100
 # A whole list, all pages. Above it the call would outlive a loop's claim.
 LIST_SECONDS = 12.0
 # Of a tail that is asked for. A program that writes megabytes in a line is cut here; what is
@@ -49,6 +51,12 @@ class ClusterApi(Protocol):
     ) -> Iterator[Json]: ...
     def create_secret(self, namespace: str, body: Json) -> None: ...
     def delete_secret(self, namespace: str, name: str) -> None: ...
+    def create_claim(self, namespace: str, body: Json) -> Json: ...
+    def get_claim(self, namespace: str, name: str) -> Json: ...
+    def patch_claim(self, namespace: str, name: str, body: Json) -> Json: ...
+    def delete_claim(self, namespace: str, name: str, *, uid: str | None) -> None: ...
+    def list_claims(self, namespace: str) -> tuple[list[Json], str]: ...
+    def list_storage_classes(self) -> list[Json]: ...
     def create_lease(self, namespace: str, body: Json) -> str: ...
     def lease_version(self, namespace: str, name: str) -> str: ...
     def replace_lease(self, namespace: str, body: Json) -> str: ...
@@ -105,13 +113,9 @@ class KubernetesApi:
 
     def list_pods(self, namespace: str) -> tuple[list[Json], str]:
         """Our pods in one namespace, and the resourceVersion to watch from."""
-        asked = compose(CORE.list_namespaced_pod, namespace, label_selector=_OURS)
-        found: list[Json] = []
-        version = ""
-        for page in self._pages(asked, _PODS_PER_PAGE):
-            found.extend(mapping(item) for item in sequence(page.get("items")))
-            version = str(mapping(page.get("metadata")).get("resourceVersion", ""))
-        return found, version
+        return self._listed(
+            compose(CORE.list_namespaced_pod, namespace, label_selector=_OURS), _PODS_PER_PAGE
+        )
 
     def watch_pods(
         self, namespace: str, version: str, *, silence: float, seconds: float
@@ -145,6 +149,34 @@ class KubernetesApi:
         except Rejected as error:
             if error.code != "not_found":
                 raise
+
+    def create_claim(self, namespace: str, body: Json) -> Json:
+        return self._send(compose(CORE.create_namespaced_persistent_volume_claim, namespace, body))
+
+    def get_claim(self, namespace: str, name: str) -> Json:
+        return self._send(compose(CORE.read_namespaced_persistent_volume_claim, name, namespace))
+
+    def patch_claim(self, namespace: str, name: str, body: Json) -> Json:
+        """A merge patch: what it does not name stays."""
+        return self._send(
+            compose(CORE.patch_namespaced_persistent_volume_claim, name, namespace, body)
+        )
+
+    def delete_claim(self, namespace: str, name: str, *, uid: str | None) -> None:
+        options: Json = {} if uid is None else {"preconditions": {"uid": uid}}
+        self._send(
+            compose(CORE.delete_namespaced_persistent_volume_claim, name, namespace, body=options)
+        )
+
+    def list_claims(self, namespace: str) -> tuple[list[Json], str]:
+        """Our claims in one namespace, and the list's resourceVersion."""
+        return self._listed(
+            compose(CORE.list_namespaced_persistent_volume_claim, namespace, label_selector=_OURS),
+            _PODS_PER_PAGE,
+        )
+
+    def list_storage_classes(self) -> list[Json]:
+        return self._listed(compose(STORAGE.list_storage_class), _CLASSES_PER_PAGE)[0]
 
     def create_lease(self, namespace: str, body: Json) -> str:
         """Its resourceVersion; "" if one is there already, which is left as it is."""
@@ -276,6 +308,14 @@ class KubernetesApi:
 
     def _send(self, asked: Composed) -> Json:
         return self._client.request(asked.method, asked.path, query=asked.query, body=asked.body)
+
+    def _listed(self, asked: Composed, limit: int) -> tuple[list[Json], str]:
+        found: list[Json] = []
+        version = ""
+        for page in self._pages(asked, limit):
+            found.extend(mapping(item) for item in sequence(page.get("items")))
+            version = str(mapping(page.get("metadata")).get("resourceVersion", ""))
+        return found, version
 
     def _pages(self, asked: Composed, limit: int) -> Iterator[Json]:
         return self._client.pages(asked.path, query=asked.query, limit=limit, seconds=LIST_SECONDS)

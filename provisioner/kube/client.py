@@ -159,7 +159,9 @@ class Client:
         data = None
         if body is not None:
             data = json.dumps(body, separators=(",", ":")).encode()
-            headers["Content-Type"] = "application/json"
+            # A patch of ours names only what it changes.
+            kind = "merge-patch+json" if method == "PATCH" else "json"
+            headers["Content-Type"] = f"application/{kind}"
         url = path + ("?" + urlencode(query) if query else "")
         timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT, read=read or deadline.left())
         return self._pool.urlopen(

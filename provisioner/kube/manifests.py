@@ -88,6 +88,15 @@ class LeaseSpec:
 
 
 @dataclass(frozen=True)
+class ClaimMount:
+    """A volume's claim, by name, in the main container. The check has no use for it."""
+
+    claim: str
+    path: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True)
 class PodSpec:
     """Everything a pod is made of. Ids are the public ones: opaque, and what owners can quote."""
 
@@ -112,6 +121,7 @@ class PodSpec:
     termination_grace: int
     grace_seconds: int
     server_version: str | None
+    volumes: tuple[ClaimMount, ...] = ()
 
 
 def pod(spec: PodSpec) -> Json:
@@ -127,7 +137,11 @@ def pod(spec: PodSpec) -> Json:
         "initContainers": [_check_container(spec)],
         "containers": [_main_container(spec)],
         "volumes": [
-            {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{spec.ram_mib // 2}Mi"}}
+            {
+                "name": "shm",
+                "emptyDir": {"medium": "Memory", "sizeLimit": f"{spec.ram_mib // 2}Mi"},
+            },
+            *({"name": v.claim, "persistentVolumeClaim": _claim_of(v)} for v in spec.volumes),
         ],
     }
     if spec.runtime_class:
@@ -240,7 +254,7 @@ def _container(spec: PodSpec, name: str) -> Json:
 
 def _main_container(spec: PodSpec) -> Json:
     container = _container(spec, MAIN)
-    container["volumeMounts"] = [{"name": "shm", "mountPath": _SHM}]
+    container["volumeMounts"] = [{"name": "shm", "mountPath": _SHM}, *map(_mount, spec.volumes)]
     if spec.command:
         container["command"] = list(spec.command)
     if spec.ports:
@@ -252,6 +266,14 @@ def _main_container(spec: PodSpec) -> Json:
             for name in spec.env_names
         ]
     return container
+
+
+def _claim_of(volume: ClaimMount) -> Json:
+    return {"claimName": volume.claim, "readOnly": volume.read_only}
+
+
+def _mount(volume: ClaimMount) -> Json:
+    return {"name": volume.claim, "mountPath": volume.path, "readOnly": volume.read_only}
 
 
 def _check_container(spec: PodSpec) -> Json:

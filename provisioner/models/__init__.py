@@ -9,6 +9,13 @@ from provisioner.models.node import DeviceGroup, GroupChange, Node, NodeShare
 from provisioner.models.observation import Observation, UnknownPod
 from provisioner.models.ready_interval import ReadyInterval
 from provisioner.models.slot import Hold, Slot
+from provisioner.models.volume import (
+    UnknownVolume,
+    Volume,
+    VolumeAttachment,
+    VolumeEvent,
+    VolumeReceipt,
+)
 
 __all__ = [
     "Brake",
@@ -28,4 +35,9 @@ __all__ = [
     "ReadyInterval",
     "Slot",
     "UnknownPod",
+    "UnknownVolume",
+    "Volume",
+    "VolumeAttachment",
+    "VolumeEvent",
+    "VolumeReceipt",
 ]

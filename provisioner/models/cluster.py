@@ -41,6 +41,14 @@ class Cluster(models.Model):
     drain_requested_at = models.DateTimeField(null=True)
     server_version = models.CharField(max_length=40, null=True)
 
+    # Where volumes can live, as the last inventory found it (inventory/storage.py).
+    storage_class = models.CharField(max_length=253, db_default="", default="")
+    storage_domain = models.CharField(max_length=8, db_default="none", default="none")
+    storage_reclaim = models.CharField(max_length=10, db_default="", default="")
+    storage_waits = models.BooleanField(db_default=False, default=False)  # binds at first use
+    storage_expands = models.BooleanField(db_default=False, default=False)
+    storage_reason = models.CharField(max_length=300, db_default="", default="")
+
     # The last successful full list: every open ready interval of the cluster is good up to here.
     last_positive_at = models.DateTimeField(null=True)
     last_attempt_at = models.DateTimeField(null=True)

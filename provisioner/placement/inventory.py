@@ -24,10 +24,13 @@ CROSS JOIN LATERAL (
   SELECT id, node_id, group_id, slots_free, slots_total FROM provisioner_nodeshare
   WHERE group_id = g.id AND sellable AND slots_free > 0 AND slots_free >= %(gpus)s
     AND NOT node_id = ANY(%(excluded)s::uuid[])
+    AND (%(nodes)s::uuid[] = '{}' OR node_id = ANY(%(nodes)s::uuid[]))
   ORDER BY slots_free LIMIT %(limit)s
 ) s
 WHERE c.state = 'ready' AND c.drain_requested_at IS NULL
   AND g.disk_mib_per_gpu::bigint * %(gpus)s >= %(disk)s
+  AND (%(clusters)s::uuid[] = '{}' OR c.id = ANY(%(clusters)s::uuid[]))
+  AND (NOT %(storage)s OR c.storage_domain <> 'none')
   AND EXISTS (
     SELECT 1 FROM provisioner_namespace n WHERE n.cluster_id = c.id AND n.usable
       AND (n.tenant_ref = %(tenant)s OR n.tenant_ref IS NULL)
@@ -44,6 +47,10 @@ SELECT CASE
       SELECT 1 FROM provisioner_namespace n WHERE n.cluster_id = c.id AND n.usable
         AND (n.tenant_ref = %(tenant)s OR n.tenant_ref IS NULL)
     ) THEN 'namespaces_exhausted'
+    WHEN %(clusters)s::uuid[] <> '{}' AND NOT c.id = ANY(%(clusters)s::uuid[])
+      THEN 'other_cluster'
+    WHEN %(storage)s AND c.storage_domain = 'none' THEN 'no_storage'
+    WHEN %(nodes)s::uuid[] <> '{}' AND NOT s.node_id = ANY(%(nodes)s::uuid[]) THEN 'other_node'
     WHEN NOT s.sellable THEN 'node_unavailable'
     WHEN s.slots_free < %(gpus)s THEN 'too_few_free'
     ELSE 'excluded'
@@ -64,6 +71,9 @@ def plan(request: PlacementRequest) -> Plan:
         "disk": request.disk_mib,
         "tenant": request.tenant_ref,
         "excluded": list(request.exclude_nodes),
+        "clusters": list(request.cluster_ids),
+        "nodes": list(request.node_ids),
+        "storage": request.needs_storage,
         "limit": CANDIDATES,
     }
     with connection.cursor() as cursor:

@@ -42,6 +42,8 @@ def plan(
         if row.free >= request.gpus
         and row.group_id in rank
         and row.node_id not in request.exclude_nodes
+        and (not request.cluster_ids or row.cluster_id in request.cluster_ids)
+        and (not request.node_ids or row.node_id in request.node_ids)
     ]
     usable.sort(
         key=lambda row: (

@@ -19,12 +19,13 @@ from prometheus_client import Counter
 from kernel import clock
 from kernel.errors import PermanentError, VendorError
 from kernel.ids import BadId, parse
-from provisioner.contracts import InstanceState
+from provisioner.contracts import InstanceState, VolumeState
 from provisioner.kube.api import ClusterApi, connect
+from provisioner.kube.claims import ClaimFacts
 from provisioner.kube.errors import Rejected
 from provisioner.kube.pods import PodFacts, facts
-from provisioner.models import Cluster, ClusterLoop, Instance, Namespace, UnknownPod
-from provisioner.reconcile import brake, health
+from provisioner.models import Cluster, ClusterLoop, Instance, Namespace, UnknownPod, Volume
+from provisioner.reconcile import brake, health, strange_claims
 from provisioner.reconcile.claim import LoopClaim, claim_loops, release_loop
 from provisioner.reconcile.pool import THREADS, Calls
 
@@ -42,6 +43,7 @@ NAMESPACE_REST = timedelta(minutes=10)
 class Swept:
     pods: tuple[PodFacts, ...]
     sent_at: datetime
+    claims: tuple[ClaimFacts, ...] = ()
 
 
 def run(connect: Connect = connect) -> int:
@@ -72,7 +74,8 @@ def _begin(job: LoopClaim, calls: Calls[LoopClaim, Swept], connect: Connect) -> 
 
 def _sweep(api: ClusterApi, pool: list[str], sent_at: datetime) -> Swept:
     found = [facts(item) for name in pool for item in api.list_pods(name)[0]]
-    return Swept(tuple(pod for pod in found if pod is not None), sent_at)
+    claims = strange_claims.collect(api, pool)
+    return Swept(tuple(pod for pod in found if pod is not None), sent_at, claims)
 
 
 def _finish(job: LoopClaim, result: Swept | VendorError, connect: Connect) -> None:
@@ -83,6 +86,7 @@ def _finish(job: LoopClaim, result: Swept | VendorError, connect: Connect) -> No
     orphans = _judge(job.cluster, result, at)
     if brake.may_delete(job.cluster.pk, orphans):
         _delete(connect(job.cluster), job.cluster, orphans)
+    strange_claims.judge(job.cluster, result.claims, sent_at=result.sent_at, at=at)
     _give_back_namespaces(job.cluster, result, at)
     release_loop(job, due_in=PERIOD)
 
@@ -137,12 +141,12 @@ def _delete(api: ClusterApi, cluster: Cluster, orphans: list[PodFacts]) -> None:
 
 
 def _give_back_namespaces(cluster: Cluster, swept: Swept, at: datetime) -> None:
-    """Unbind namespaces that this sweep saw empty and no instance needs.
+    """Unbind namespaces that this sweep saw empty and no instance or volume needs.
 
     The row lock keeps a reservation from using the binding while it goes: reserving takes a share
     lock on it and reads the tenant again.
     """
-    used = {pod.namespace for pod in swept.pods}
+    used = {pod.namespace for pod in swept.pods} | {claim.namespace for claim in swept.claims}
     bound = Namespace.objects.filter(cluster=cluster, bound_at__lt=at - NAMESPACE_REST)
     for name in bound.exclude(name__in=used).values_list("pk", flat=True):
         with transaction.atomic():
@@ -153,5 +157,10 @@ def _give_back_namespaces(cluster: Cluster, swept: Swept, at: datetime) -> None:
             if instances.exclude(state=InstanceState.GONE).exists():
                 continue
             if instances.filter(gone_at__gt=swept.sent_at - NAMESPACE_REST).exists():
+                continue
+            volumes = Volume.objects.filter(namespace=row)
+            if volumes.exclude(state=VolumeState.DELETED).exists():
+                continue
+            if volumes.filter(deleted_at__gt=swept.sent_at - NAMESPACE_REST).exists():
                 continue
             Namespace.objects.filter(pk=name).update(tenant_ref=None, bound_at=None)

@@ -24,11 +24,12 @@ from provisioner.kube import manifests
 from provisioner.kube.api import ClusterApi
 from provisioner.kube.client import CALL_SECONDS
 from provisioner.kube.errors import Rejected, Unavailable
-from provisioner.kube.manifests import LeaseSpec, PodSpec
+from provisioner.kube.manifests import ClaimMount, LeaseSpec, PodSpec
 from provisioner.kube.pods import PodFacts, facts
 from provisioner.models import Instance
 from provisioner.reconcile.claim import INSTANCE_CLAIM
 from provisioner.reconcile.last_words import fetch
+from provisioner.volumes.wish import pvc_name_of
 
 
 @dataclass(frozen=True)
@@ -204,6 +205,11 @@ def spec_of(row: Instance) -> PodSpec:
         termination_grace=int(order["termination_grace"]),
         grace_seconds=int(order.get("grace_seconds", DEFAULT_GRACE)),
         server_version=row.cluster.server_version,
+        # Orders from before there were volumes have no such field.
+        volumes=tuple(
+            ClaimMount(pvc_name_of(UUID(m["volume"])), m["path"], m["read_only"])
+            for m in order.get("volumes", ())
+        ),
     )
 
 

@@ -17,6 +17,8 @@ from provisioner.kube.pods import ContainerFacts, PodFacts
 
 # The scheduler retries within seconds; thirty of them mean that the owner uses the card.
 UNSCHEDULABLE = timedelta(seconds=30)
+# Storage systems take a minute to make or move a volume, more when many are asked for at once.
+UNBOUND = timedelta(seconds=100)
 # The kubelet tries again after 10 s: two refusals of the registry are an answer.
 REFUSED = timedelta(seconds=15)
 # A registry or a line that fails may recover.
@@ -35,6 +37,7 @@ _PULL = {
     "InvalidImageName",
 }
 _NOT_CREATED = {"RunContainerError", "CreateContainerError", "CreateContainerConfigError"}
+_VOLUME = re.compile(r"persistentvolumeclaim|volume node affinity|persistent ?volume", re.I)
 _NOT_FOUND = re.compile(r"not.?found|manifest unknown|no such (image|manifest)|name unknown", re.I)
 _AUTH = re.compile(r"unauthorized|denied|forbidden|authenticat|authoriz", re.I)
 _COMMAND = re.compile(r"executable|exec[: ]|no such file|permission denied|not a directory", re.I)
@@ -54,6 +57,8 @@ def of(pod: PodFacts, before: str = "") -> Trouble | None:
     ``before``: the trouble it was in when last seen. Between two attempts an older kubelet no
     longer says why a pull failed, so the reason seen before still holds.
     """
+    if pod.unschedulable and _VOLUME.search(pod.unschedulable):
+        return Trouble("volume_error", UNBOUND, evidence={"scheduler": pod.unschedulable[:300]})
     if pod.unschedulable:
         return Trouble(
             "host_rejected", UNSCHEDULABLE, evidence={"scheduler": pod.unschedulable[:300]}

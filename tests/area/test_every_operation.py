@@ -26,7 +26,8 @@ from marketplace.accounts.access import SCOPES
 from marketplace.http import ratelimit
 from marketplace.http.api.description import document
 from marketplace.models import Provider
-from provisioner.models import Instance, ReadyInterval
+from provisioner.models import Instance, ReadyInterval, Volume
+from provisioner.volumes.receipt import Absence, finish
 from tests.area.marketplace_accounts import people
 from tests.area.marketplace_accounts.people import Api
 from tests.market import SSH_KEY, Renter, make_renter, make_supply, order
@@ -42,6 +43,7 @@ BODIES: dict[str, Any] = {
     "PATCH rentals/{}": {"name": "mine now"},
     "PATCH secrets/{}": {"value": "another"},
     "PATCH templates/{}": {"name": "mine now"},
+    "PATCH volumes/{}": {"name": "mine now"},
     "PATCH webhooks/{}": {"event_types": ["*"]},
     "POST rentals/{}/actions": {"action": "terminate"},
     "POST staff/brakes/{}/release": {"note": "looked at it"},
@@ -200,6 +202,19 @@ class Owned:
             assert billing.post_usage(windows=[window]) == 1
         return public("charge", billing.charges(rental_ref=rental_ref)[0].id)
 
+    def deleted_volume(self) -> str:
+        """With its receipt, so that everything which can be asked of a volume is answered."""
+        place = make_supply(1, storage="cluster").datacenter.public_id
+        body = {"name": "data", "size_gib": 1, "datacenter": place}
+        made = self._post(self.renter, "/volumes", body)["id"]
+        path = f"/volumes/{made}"
+        token = self.renter.call("DELETE", path)[1]["confirm_token"]
+        status, _ = self.renter.call("DELETE", f"{path}?confirm_token={token}")
+        assert status == 202
+        row = Volume.objects.select_related("namespace").get(pk=parse("volume", made))
+        assert finish(row, Absence(now(), "1", 0), at=now(), claim=None)
+        return str(made)
+
     def webhook(self) -> str:
         body = {"url": "https://93.184.215.14/hook", "event_types": ["rental.*"]}
         return str(self._post(self.renter, "/webhooks", body)["id"])
@@ -236,6 +251,7 @@ class Owned:
             )["id"],
             "quotes": lambda: self._post(renter, "/quotes", quote)["id"],
             "rentals": lambda: self.rental,
+            "volumes": self.deleted_volume,
             "charges": self.charge,
             "webhooks": self.webhook,
             "webhooks/{}/deliveries": self.delivery,

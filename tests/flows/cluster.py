@@ -26,6 +26,7 @@ class FakeCluster:
         self.pods: dict[tuple[str, str], Json] = {}
         self.secrets: dict[tuple[str, str], Json] = {}
         self.leases: dict[tuple[str, str], Json] = {}
+        self.claims: dict[tuple[str, str], Json] = {}
         self.created = 0
         self.down = False
         self._version = 100
@@ -70,6 +71,16 @@ class FakeCluster:
         self._status(
             pod, "Running", check=pod["status"]["initContainerStatuses"][0]["state"], main=ended
         )
+
+    def bind(self, node: str = "") -> None:
+        """Every claim is bound; ``node``: to a disk of that one."""
+        for claim in self.claims.values():
+            size = claim["spec"]["resources"]["requests"]["storage"]
+            claim["status"] = {"phase": "Bound", "capacity": {"storage": size}}
+            if node:
+                noted = {"volume.kubernetes.io/selected-node": node}
+                claim["metadata"]["annotations"] = noted
+            self._touch(claim)
 
     def _passed(self, cards: int, model: str = "NVIDIA-H100-80GB-HBM3") -> Json:
         devices = [{"uid": f"GPU-{n}", "model": model, "memory_mib": 81559} for n in range(cards)]
@@ -154,6 +165,42 @@ class FakeCluster:
     def delete_secret(self, namespace: str, name: str) -> None:
         self._answer()
         self.secrets.pop((namespace, name), None)
+
+    def create_claim(self, namespace: str, body: Json) -> Json:
+        self._answer()
+        key = (namespace, body["metadata"]["name"])
+        if key in self.claims:
+            raise Rejected("exists", "the name is taken")
+        claim = copy.deepcopy(body)
+        claim["metadata"] |= {"namespace": namespace, "uid": str(uuid.uuid4())}
+        claim["status"] = {"phase": "Pending"}
+        self._touch(claim)
+        self.claims[key] = claim
+        return copy.deepcopy(claim)
+
+    def get_claim(self, namespace: str, name: str) -> Json:
+        self._answer()
+        if (namespace, name) not in self.claims:
+            raise Rejected("not_found", "no such claim")
+        return copy.deepcopy(self.claims[namespace, name])
+
+    def patch_claim(self, namespace: str, name: str, body: Json) -> Json:
+        raise NotImplementedError("no volume grows in these flows")
+
+    def delete_claim(self, namespace: str, name: str, *, uid: str | None) -> None:
+        """It is gone right after."""
+        shown = self.get_claim(namespace, name)
+        if uid is not None and shown["metadata"]["uid"] != uid:
+            raise Rejected("conflict", "another uid")
+        del self.claims[namespace, name]
+
+    def list_claims(self, namespace: str) -> tuple[list[Json], str]:
+        self._answer()
+        found = [claim for (place, _), claim in self.claims.items() if place == namespace]
+        return copy.deepcopy(found), str(self._version)
+
+    def list_storage_classes(self) -> list[Json]:
+        raise NotImplementedError("inventory is not part of these flows")
 
     def create_lease(self, namespace: str, body: Json) -> str:
         self._answer()

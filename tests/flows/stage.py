@@ -16,7 +16,7 @@ from marketplace.rentals import place as placing
 from provisioner.instances.release import recycle
 from provisioner.inventory.summary import refresh
 from provisioner.models import Cluster, ClusterLoop
-from provisioner.reconcile import instance_loop, leases, observe
+from provisioner.reconcile import instance_loop, leases, observe, volume_loop
 from tests.flows.cluster import FakeCluster
 from tests.market import Renter, Supply, order
 
@@ -49,6 +49,7 @@ class Platform:
     def turn(self) -> None:
         """Every loop once, as beat would run them."""
         leasing.push()
+        volume_loop.run(connect=self.connect)
         instance_loop.run(connect=self.connect)
         leases.run(connect=self.connect)
         observe.run(connect=self.connect)

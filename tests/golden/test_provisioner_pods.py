@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from provisioner.inventory.accelerators import by_slug
-from provisioner.kube import manifests
+from provisioner.kube import claims, manifests
 from provisioner.kube.compose import CORE, compose
-from provisioner.kube.manifests import PodSpec
+from provisioner.kube.manifests import ClaimMount, PodSpec
 
 FILES = Path(__file__).with_name("provisioner")
 DIGEST = "sha256:" + "ab" * 32
@@ -62,6 +62,12 @@ CASES: dict[str, PodSpec] = {
         "amd-mi300x", gpus=1, command=(), ports=(), env_names=(), has_pull_secret=False
     ),
     "runtime-class": spec(runtime_class="kata"),
+    "volumes": spec(
+        volumes=(
+            ClaimMount("gv-01h455vb4pex5vsknk084sn02t", "/data"),
+            ClaimMount("gv-01h455vb4pex5vsknk084sn02u", "/models", read_only=True),
+        )
+    ),
 }
 
 
@@ -112,20 +118,39 @@ def violations(pod: dict[str, Any], ordered: PodSpec) -> list[str]:
     )
     rule("restarts counted by us", body["restartPolicy"] == "Always")
     rule("seccomp", body["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"})
+    in_memory = [v for v in body["volumes"] if "emptyDir" in v]
+    claims = [v for v in body["volumes"] if "emptyDir" not in v]
     rule(
-        "volumes are memory only",
-        all(
-            set(v) == {"name", "emptyDir"} and v["emptyDir"]["medium"] == "Memory"
-            for v in body["volumes"]
-        ),
+        "volumes are one in memory, and claims",
+        len(in_memory) == 1
+        and set(in_memory[0]) == {"name", "emptyDir"}
+        and in_memory[0]["emptyDir"]["medium"] == "Memory"
+        and all(set(v) == {"name", "persistentVolumeClaim"} for v in claims),
     )
     rule(
         "shm is half the memory",
-        [mib(v["emptyDir"]["sizeLimit"]) for v in body["volumes"]] == [ordered.ram_mib // 2],
+        [mib(v["emptyDir"]["sizeLimit"]) for v in in_memory] == [ordered.ram_mib // 2],
     )
     rule(
-        "shm is mounted",
-        body["containers"][0]["volumeMounts"] == [{"name": "shm", "mountPath": "/dev/shm"}],
+        "exactly the ordered claims, each once",
+        [(v["name"], v.get("persistentVolumeClaim", {}).get("claimName")) for v in claims]
+        == [(wanted.claim, wanted.claim) for wanted in ordered.volumes]
+        and len({v["name"] for v in body["volumes"]}) == len(body["volumes"]),
+    )
+    mounts = {m["name"]: m for m in body["containers"][0]["volumeMounts"]}
+    shm = mounts.pop("shm", None)
+    rule("shm is mounted", shm == {"name": "shm", "mountPath": "/dev/shm"})
+    rule(
+        "volumes are mounted as ordered, whole, and nowhere else",
+        [
+            (m["name"], m["mountPath"], m.get("readOnly", False), "subPath" in m)
+            for m in mounts.values()
+        ]
+        == [(v.claim, v.path, v.read_only, False) for v in ordered.volumes],
+    )
+    rule(
+        "the check sees no data",
+        all("volumeMounts" not in c for c in body["initContainers"]),
     )
     tolerated = {(t.get("key"), t.get("effect")) for t in body["tolerations"]}
     rule(
@@ -192,6 +217,16 @@ def test_pods_keep_the_policy(name: str) -> None:
         ports=st.lists(st.integers(1, 65535), max_size=3, unique=True).map(tuple),
         env_names=st.lists(st.from_regex(r"[A-Z_]{1,8}", fullmatch=True), max_size=3).map(tuple),
         has_pull_secret=st.booleans(),
+        volumes=st.lists(
+            st.builds(
+                ClaimMount,
+                st.from_regex(r"gv-[0-9a-z]{26}", fullmatch=True),
+                st.from_regex(r"/data/[a-z]{1,8}", fullmatch=True),
+                st.booleans(),
+            ),
+            max_size=3,
+            unique_by=lambda mount: mount.claim,
+        ).map(tuple),
         termination_grace=st.integers(0, 600),
         server_version=st.sampled_from([None, "", "v1.20.2", "v1.33.0", "1.40", "nonsense"]),
     )
@@ -217,13 +252,32 @@ def test_every_order_keeps_the_policy(ordered: PodSpec) -> None:
     ],
 )
 def test_the_policy_itself_sees_each_breach(path: str, value: Any) -> None:
-    pod = manifests.pod(CASES["nvidia-1.20"])
+    breached(path, value, CASES["nvidia-1.20"])
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("spec.volumes.1.persistentVolumeClaim.claimName", "gv-of-somebody-else"),
+        ("spec.volumes.1", {"name": "x", "hostPath": {"path": "/"}}),
+        ("spec.containers.0.volumeMounts.1.mountPath", "/etc"),
+        ("spec.containers.0.volumeMounts.2.readOnly", False),
+        ("spec.containers.0.volumeMounts.1.subPath", "../.."),
+        ("spec.initContainers.0.volumeMounts", [{"name": "shm", "mountPath": "/x"}]),
+    ],
+)
+def test_the_policy_sees_each_breach_of_volumes(path: str, value: Any) -> None:
+    breached(path, value, CASES["volumes"])
+
+
+def breached(path: str, value: Any, ordered: PodSpec) -> None:
+    pod = manifests.pod(ordered)
     *parents, last = path.split(".")
     target: Any = pod
     for part in parents:
         target = target[int(part)] if part.isdigit() else target[part]
-    target[last] = value
-    assert violations(pod, CASES["nvidia-1.20"])
+    target[int(last) if last.isdigit() else last] = value
+    assert violations(pod, ordered)
 
 
 def test_newer_fields_appear_only_where_the_server_knows_them() -> None:
@@ -254,6 +308,30 @@ def test_what_is_sent_is_what_is_pinned() -> None:
     assert compose(CORE.create_namespaced_secret, "gpuyard-r-01", secret).body == secret
     with pytest.raises(ValidationError):
         compose(CORE.create_namespaced_pod, "gpuyard-r-01", {**body, "spek": {}})
+
+
+def test_claims_are_as_pinned_and_sent_as_they_are() -> None:
+    wanted = claims.ClaimSpec(
+        name="gv-01h455vb4pex5vsknk084sn02t",
+        volume="vol_01h455vb4pex5vsknk084sn02t",
+        tenant="org_01h455vb4pex5vsknk084sn02s",
+        size_gib=100,
+        storage_class="local-nvme",
+    )
+    body = claims.claim(wanted)
+    text = json.dumps(body, indent=1, sort_keys=True) + "\n"
+    file = FILES / "claim.json"
+    if os.environ.get("GPUYARD_WRITE_GOLDEN"):
+        file.write_text(text)
+    assert file.read_text() == text
+    place = "/api/v1/namespaces/gpuyard-r-01/persistentvolumeclaims"
+    asked = compose(CORE.create_namespaced_persistent_volume_claim, "gpuyard-r-01", body)
+    assert (asked.method, asked.path, asked.body) == ("POST", place, body)
+    patch = claims.grown(200)
+    name = wanted.name
+    asked = compose(CORE.patch_namespaced_persistent_volume_claim, name, "gpuyard-r-01", patch)
+    assert (asked.method, asked.path, asked.body) == ("PATCH", f"{place}/{name}", patch)
+    assert patch == {"spec": {"resources": {"requests": {"storage": "200Gi"}}}}
 
 
 def test_what_others_wrote_cannot_leave_its_place_in_the_path() -> None:

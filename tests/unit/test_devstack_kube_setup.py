@@ -156,10 +156,11 @@ def test_rental_role_is_the_minimal_one():
     assert _rules(NEW, "gpuyard-rental") == expected
 
 
-def test_cluster_wide_it_reads_nodes_and_runtime_classes_only():
+def test_cluster_wide_it_reads_nodes_runtime_and_storage_classes_only():
     assert _rules(NEW, "gpuyard-inventory") == {
         ("", "nodes"): ["get", "list", "watch"],
         ("node.k8s.io", "runtimeclasses"): ["get", "list"],
+        ("storage.k8s.io", "storageclasses"): ["get", "list"],
     }
     bound = {o["roleRef"]["name"] for o in bundle_objects(NEW) if o["kind"] == "ClusterRoleBinding"}
     assert bound == {"gpuyard-inventory"}

@@ -133,6 +133,14 @@ class PublicShown(Shown):
     version = serializers.IntegerField(read_only=True)
 
 
+class StorageShown(Shown):
+    """Where a cluster keeps volumes, and why there or not at all."""
+
+    storage = serializers.CharField(help_text="none, node or cluster")
+    storage_class = serializers.CharField()
+    storage_reason = serializers.CharField()
+
+
 def shown(serializer_class: type[serializers.Serializer[Any]]) -> Callable[[Any], Any]:
     """A function that renders one object."""
     return lambda value: serializer_class(value).data

@@ -21,6 +21,7 @@ from marketplace.http.api.fields import (
     NameIn,
     PublicShown,
     Shown,
+    StorageShown,
     shown,
 )
 from marketplace.http.api.schema import paged
@@ -159,7 +160,7 @@ class TokenIn(Body):
     token = serializers.CharField(max_length=16_384)
 
 
-class ClusterOut(Shown):
+class ClusterOut(StorageShown):
     id = IdOut("cluster")
     name = serializers.CharField()
     datacenter = IdOut("datacenter", source="datacenter_ref")

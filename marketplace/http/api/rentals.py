@@ -26,6 +26,7 @@ from marketplace.rentals.act import Asked, act
 from marketplace.rentals.order import RentOrder
 from marketplace.rentals.present import describe, describe_many
 from marketplace.rentals.state import LEGAL, STATES
+from marketplace.volumes.mounts import VolumeOrder
 
 _TEXT = 32 * 1024
 
@@ -34,6 +35,17 @@ class QueueIn(Body):
     """Wait for cards for so long at most when none are free: a minute to a week."""
 
     deadline_seconds = serializers.IntegerField(min_value=60, max_value=7 * 24 * 3600)
+
+
+class MountIn(Body):
+    """Exactly one of volume (an id) and size_gib (a new volume where the cards are)."""
+
+    mount = Text(max_length=400, help_text="Where in the machine, such as /data")
+    volume = Text(required=False, max_length=64)
+    size_gib = serializers.IntegerField(required=False, min_value=1, max_value=MAX_DISK_GIB)
+    name = NameIn(required=False, max_length=80)
+    # A field of that name, which the base class's own attribute of it does not meet.
+    read_only = Flag(required=False)  # type: ignore[assignment]
 
 
 class RentIn(Body):
@@ -63,7 +75,11 @@ class RentIn(Body):
         required=False, allow_null=True, max_digits=9, decimal_places=4
     )
     no_limit = Flag(required=False)
-    volumes = Later()
+    volumes = serializers.ListField(
+        required=False,
+        child=MountIn(),
+        help_text="Volumes to mount: an existing one, or size_gib for a new one",
+    )
     idle_stop_minutes = Later()
     queue = QueueIn(required=False, allow_null=True)
     failover = Flag(required=False)
@@ -80,6 +96,14 @@ class Access(Shown):
     ports = serializers.ListField(child=serializers.DictField())
     jupyter = serializers.DictField(allow_null=True)
     terminal = serializers.DictField(allow_null=True)
+
+
+class MountOut(Shown):
+    volume = serializers.CharField()
+    name = serializers.CharField()
+    mount = serializers.CharField()
+    read_only = serializers.BooleanField()  # type: ignore[assignment]  # as above
+    size_gib = serializers.IntegerField()
 
 
 class RentalOut(Shown):
@@ -101,6 +125,7 @@ class RentalOut(Shown):
     accelerator = serializers.CharField()
     gpus = serializers.IntegerField()
     disk_gib = serializers.IntegerField()
+    volumes = MountOut(many=True)
     region = serializers.CharField()
     country = serializers.CharField()
     datacenter = serializers.CharField()
@@ -209,6 +234,7 @@ def _order(data: Mapping[str, Any]) -> RentOrder:
         max_hours=data.get("max_hours"),
         no_limit=data.get("no_limit", False),
         disk_gib=data.get("disk_gib"),
+        volumes=tuple(VolumeOrder(**item) for item in data.get("volumes", ())),
         queue_seconds=_queue(data),
         failover=data.get("failover", False),
     )

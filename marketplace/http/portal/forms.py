@@ -118,6 +118,27 @@ class FilterForm(forms.Form):
         field.choices = choices
 
 
+class VolumeForm(forms.Form):
+    """A new volume in one of the data centres with storage."""
+
+    name = forms.CharField(label=_("Name"), max_length=80)
+    size_gib = forms.IntegerField(
+        label=_("Size, GiB"), min_value=1, help_text=_("It can grow later, and never shrinks.")
+    )
+    datacenter = forms.ChoiceField(label=_("Data centre"))
+
+    def __init__(self, *args: Any, places: list[tuple[str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["datacenter"]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = places
+
+
+class VolumeChangeForm(forms.Form):
+    name = forms.CharField(label=_("Name"), max_length=80)
+    size_gib = forms.IntegerField(label=_("Size, GiB"), min_value=1)
+
+
 class ShapeForm(forms.Form):
     """What a quote is made of."""
 

@@ -13,6 +13,7 @@ from marketplace.http.portal import (
     secrets,
     styleguide,
     templates,
+    volumes,
     webhooks,
 )
 
@@ -20,6 +21,7 @@ urlpatterns = [
     *catalogue.urls,
     *rent.urls,
     *rentals.urls,
+    *volumes.urls,
     *billing.urls,
     *keys.urls,
     *secrets.urls,

@@ -61,6 +61,17 @@ RENTAL: Final[dict[str, Word]] = {
     ),
 }
 
+VOLUME: Final[dict[str, Word]] = {
+    "requested": Word(_("Ordered"), "wait", busy=True),
+    "creating": Word(_("Not made yet"), "wait"),
+    "available": Word(_("Available"), "good"),
+    "attached": Word(_("In use"), "info"),
+    "resizing": Word(_("Growing"), "wait", busy=True),
+    "deleting": Word(_("Being deleted"), "wait", busy=True),
+    "deleted": Word(_("Deleted"), "idle", settled=True),
+    "lost": Word(_("Lost"), "bad", settled=True),
+}
+
 PAYMENT: Final[dict[str, Word]] = {
     "pending": Word(_("Being prepared"), "wait", busy=True),
     "open": Word(_("Waits for payment"), "wait", busy=True),
@@ -122,6 +133,7 @@ WEBHOOK_FAMILIES: Final[dict[str, Text]] = {
 
 KINDS: Final[dict[str, dict[str, Word]]] = {
     "rental": RENTAL,
+    "volume": VOLUME,
     "payment": PAYMENT,
     "invoice": INVOICE,
     "cluster": CLUSTER,
@@ -186,7 +198,9 @@ REFUSALS: Final[dict[str, Advice]] = {
     ),
     "account_frozen": Advice(_("This organization is frozen")),
     "spend_rate_limit": Advice(_("Above your hourly spending limit")),
-    "quota_exceeded": Advice(_("Above your card quota")),
+    "quota_exceeded": Advice(_("Above your quota")),
+    "volume_in_use": Advice(_("This volume is in use"), "", "/volumes", _("See volumes")),
+    "data_loss_confirmation_required": Advice(_("Please confirm that the data will be lost")),
     "insufficient_scope": Advice(_("Your role does not allow this")),
     "not_found": Advice(_("Not found"), "", "/", _("Open the catalogue")),
     "no_capacity": Advice(_("No free card for this order")),

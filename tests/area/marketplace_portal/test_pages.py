@@ -20,6 +20,7 @@ from tests.area.marketplace_portal.visitors import PASSWORD, Visitor, visitor_of
 PUBLIC = ["/", "/sign-up", "/sign-in", "/reset-password", "/terms", "/styleguide"]
 PRIVATE = [
     "/rentals",
+    "/volumes",
     "/billing",
     "/billing/transactions",
     "/billing/invoices",
@@ -41,6 +42,8 @@ FOREIGN: list[tuple[str, str]] = [
     ("rental", "/rentals/{id}/start"),
     ("rental", "/rentals/{id}/restart"),
     ("rental", "/rentals/{id}/retry"),
+    ("volume", "/volumes/{id}"),
+    ("volume", "/volumes/{id}/delete"),
     ("charge", "/charges/{id}"),
     ("topup", "/billing/topups/{id}"),
     ("card_setup", "/billing/cards/{id}"),

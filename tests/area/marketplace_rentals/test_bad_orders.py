@@ -101,7 +101,20 @@ BAD = [
     ("label with a blank", {"labels": {"a b": "c"}}, 422, "invalid_request", "labels.a b"),
     ("disk too large", {"disk_gib": 900_000}, 409, "no_capacity", None),
     ("disk of nothing", {"disk_gib": 0}, 422, "invalid_request", "disk_gib"),
-    ("volumes later", {"volumes": [{"id": "vol_x"}]}, 422, "invalid_request", "volumes"),
+    (
+        "volume without a place",
+        {"volumes": [{"volume": "vol_x"}]},
+        422,
+        "invalid_request",
+        "volumes.0.mount",
+    ),
+    (
+        "volume of nobody",
+        {"volumes": [{"volume": "vol_x", "mount": "/data"}]},
+        404,
+        "not_found",
+        None,
+    ),
     (
         "queue too short",
         {"queue": {"deadline_seconds": 5}},

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from marketplace.http.api import catalog, history, rentals, templates
+from marketplace.http.api import catalog, history, rentals, templates, volumes
 from tests.market import make_renter, make_supply, order, public_get
 
 pytestmark = pytest.mark.django_db
@@ -30,6 +30,12 @@ def test_what_is_described_is_what_is_shown():
     same(rentals.RentalOut, rental)
     same(history.EventOut, renter.call("GET", f"/rentals/{rental['id']}/events")[1]["items"][0])
     same(history.EventOut, renter.call("GET", "/events")[1]["items"][0])
+    stored = make_supply(1, storage="cluster", region="us-east")
+    body = order(stored.offer, volumes=[{"size_gib": 1, "mount": "/data"}])
+    mounting = renter.call("POST", "/rentals", body)[1]
+    same(rentals.MountOut, mounting["volumes"][0])
+    same(volumes.VolumeOut, renter.call("GET", "/volumes")[1]["items"][0])
+    renter.call("DELETE", f"/rentals/{mounting['id']}")
     listed = renter.call("GET", "/rentals?state=provisioning")[1]["items"][0]
     assert listed == rental
 

@@ -26,6 +26,8 @@ class MemoryCluster:
     def __init__(self) -> None:
         self.pods: dict[tuple[str, str], Json] = {}
         self.secrets: dict[tuple[str, str], Json] = {}
+        self.claims: dict[tuple[str, str], Json] = {}
+        self.classes: list[Json] = []
         self.leases: dict[tuple[str, str], Json] = {}
         self.heartbeat: Json | None = None  # the reaper's lease
         self.logs: dict[tuple[str, bool], bytes] = {}  # by pod and whether of the run before
@@ -111,6 +113,45 @@ class MemoryCluster:
     def delete_secret(self, namespace: str, name: str) -> None:
         with self._effect("delete_secret"):
             self.secrets.pop((namespace, name), None)
+
+    def create_claim(self, namespace: str, body: Json) -> Json:
+        with self._effect("create_claim"):
+            key = (namespace, body["metadata"]["name"])
+            if key in self.claims:
+                raise Rejected("exists", "409")
+            claim = copy.deepcopy(body)
+            claim["metadata"] |= {"namespace": namespace, "uid": f"pvc-{next(self._versions)}"}
+            claim["status"] = {"phase": "Pending"}
+            self.claims[key] = claim
+            return copy.deepcopy(claim)
+
+    def get_claim(self, namespace: str, name: str) -> Json:
+        with self._effect("get_claim"):
+            return copy.deepcopy(self._claim(namespace, name))
+
+    def patch_claim(self, namespace: str, name: str, body: Json) -> Json:
+        with self._effect("patch_claim"):
+            claim = self._claim(namespace, name)
+            claim["spec"]["resources"]["requests"] |= body["spec"]["resources"]["requests"]
+            return copy.deepcopy(claim)
+
+    def delete_claim(self, namespace: str, name: str, *, uid: str | None) -> None:
+        with self._effect("delete_claim"):
+            claim = self._claim(namespace, name)
+            if uid is not None and claim["metadata"]["uid"] != uid:
+                raise Rejected("conflict", "409")
+            claim["metadata"]["deletionTimestamp"] = "2026-11-01T10:00:00Z"
+
+    def list_claims(self, namespace: str) -> tuple[list[Json], str]:
+        with self._effect("list_claims"):
+            found = [
+                copy.deepcopy(item) for (ns, _), item in self.claims.items() if ns == namespace
+            ]
+            return found, str(next(self._versions))
+
+    def list_storage_classes(self) -> list[Json]:
+        with self._effect("list_storage_classes"):
+            return copy.deepcopy(self.classes)
 
     def create_lease(self, namespace: str, body: Json) -> str:
         with self._effect("create_lease"):
@@ -220,6 +261,21 @@ class MemoryCluster:
             if "deletionTimestamp" in pod["metadata"]:
                 del self.pods[key]
 
+    def bind_claims(self, *, node: str = "") -> None:
+        """Every claim has its storage, of the size it asks for."""
+        for claim in self.claims.values():
+            asked = claim["spec"]["resources"]["requests"]["storage"]
+            claim["status"] = {"phase": "Bound", "capacity": {"storage": asked}}
+            if node:
+                note = {"volume.kubernetes.io/selected-node": node}
+                claim["metadata"]["annotations"] = note
+
+    def finish_claim_deletions(self) -> None:
+        """Claims that were told to go are gone."""
+        for key, claim in list(self.claims.items()):
+            if "deletionTimestamp" in claim["metadata"]:
+                del self.claims[key]
+
     def only_key(self) -> tuple[str, str]:
         (key,) = self.pods
         return key
@@ -245,6 +301,11 @@ class MemoryCluster:
         if (namespace, name) not in self.pods:
             raise Rejected("not_found", "404")
         return self.pods[namespace, name]
+
+    def _claim(self, namespace: str, name: str) -> Json:
+        if (namespace, name) not in self.claims:
+            raise Rejected("not_found", "404")
+        return self.claims[namespace, name]
 
     def _effect(self, call: str) -> _Effect:
         return _Effect(self, call)

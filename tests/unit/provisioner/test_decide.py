@@ -109,6 +109,17 @@ def test_a_pod_that_waits_for_the_scheduler_stays_where_it_is() -> None:
 
 TROUBLES = [
     (pod(refused="0/3 nodes: insufficient nvidia.com/gpu"), "host_rejected", trouble.UNSCHEDULABLE),
+    (pod(refused='persistentvolumeclaim "gv-1" not found'), "volume_error", trouble.UNBOUND),
+    (
+        pod(refused="0/3 nodes: 1 node(s) had volume node affinity conflict"),
+        "volume_error",
+        trouble.UNBOUND,
+    ),
+    (
+        pod(refused="pod has unbound immediate PersistentVolumeClaims"),
+        "volume_error",
+        trouble.UNBOUND,
+    ),
     (
         pod(check={"waiting": {"reason": "ErrImagePull", "message": "manifest unknown"}}),
         "image_not_found",

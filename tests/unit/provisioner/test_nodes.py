@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kernel.quantity import quantity
 from provisioner.inventory import parse
 from provisioner.inventory.accelerators import accelerators, by_slug, families
-from provisioner.inventory.parse import NodeFacts, quantity
+from provisioner.inventory.parse import NodeFacts
 
 POOL_TAINT = {"key": "gpuyard.io/pool", "value": "rental", "effect": "NoSchedule"}
 NVIDIA = {
