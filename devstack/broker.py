@@ -12,12 +12,13 @@ import importlib.util
 import os
 import secrets
 import shutil
+import signal
 import socket
 from pathlib import Path
 from types import TracebackType
 
 from devstack.ports import free_port
-from devstack.process import ProcessError, Supervisor, wait_until
+from devstack.process import Child, ProcessError, Supervisor, wait_until
 from devstack.state import State
 
 
@@ -33,18 +34,49 @@ class Broker:
         self._state = state
         self._persistent = persistent
         self._supervisor = Supervisor(state)
+        self._child: Child | None = None
+        self._port, self._password = 0, ""
 
     def start(self) -> str:
         """Start the server; its URL, once it answers. About 50 ms."""
         if self.url:
             return self.url
-        port, password = free_port(), secrets.token_hex(16)
+        self._port, self._password = free_port(), secrets.token_hex(16)
+        self._launch()
+        self.url = f"redis://:{self._password}@127.0.0.1:{self._port}/0"
+        return self.url
+
+    def kill(self) -> None:
+        """kill -9 of our own server; it stays away until `revive`."""
+        child, self._child = self._ours(), None
+        child.signal(signal.SIGKILL)
+        child.wait(10)
+        self._supervisor.children.remove(child)
+
+    def revive(self) -> None:
+        """The killed server again, empty, at the same address."""
+        self._launch()
+
+    def forget(self) -> int:
+        """Lose every message of our own server; the number of keys that it held."""
+        self._ours()
+        held = _ask(self._port, self._password, "DBSIZE")
+        if _ask(self._port, self._password, "FLUSHALL") != "+OK":
+            raise ProcessError("the broker was not emptied")
+        return int(held.removeprefix(":"))
+
+    def _ours(self) -> Child:
+        if self._child is None:
+            raise ProcessError("only a broker that this stack started may be emptied or killed")
+        return self._child
+
+    def _launch(self) -> None:
         folder = self._state.path / "broker"
         folder.mkdir(mode=0o700, exist_ok=True)
         settings = {
             "bind": "127.0.0.1",
-            "port": str(port),
-            "requirepass": password,
+            "port": str(self._port),
+            "requirepass": self._password,
             "dir": str(folder),
             "save": '""',
             "appendonly": "yes" if self._persistent else "no",
@@ -54,10 +86,14 @@ class Broker:
         file = folder / "broker.conf"
         file.touch(mode=0o600)
         file.write_text("".join(f"{key} {_quoted(value)}\n" for key, value in settings.items()))
-        child = self._supervisor.start("broker", [server_binary(), file])
-        wait_until(lambda: _answers(port, password), "answering", child=child, deadline_s=10)
-        self.url = f"redis://:{password}@127.0.0.1:{port}/0"
-        return self.url
+        child = self._child = self._supervisor.start("broker", [server_binary(), file])
+        wait_until(self._answers, "answering", child=child, deadline_s=10)
+
+    def _answers(self) -> bool:
+        try:
+            return _ask(self._port, self._password, "PING") == "+PONG"
+        except OSError:
+            return False
 
     def stop(self) -> None:
         """Stop the server; without persistence its messages are gone."""
@@ -101,16 +137,14 @@ def _quoted(value: str) -> str:
     return f'"{escaped}"'
 
 
-def _answers(port: int, password: str) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
-            connection.sendall(f"AUTH {password}\r\nPING\r\n".encode())
-            answer = b""
-            while answer.count(b"\r\n") < 2:
-                part = connection.recv(64)
-                if not part:
-                    return False
-                answer += part
-    except OSError:
-        return False
-    return answer.endswith(b"+PONG\r\n")
+def _ask(port: int, password: str, command: str) -> str:
+    """The one-line answer to a command; OSError when there is none."""
+    with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+        connection.sendall(f"AUTH {password}\r\n{command}\r\n".encode())
+        answer = b""
+        while answer.count(b"\r\n") < 2:
+            part = connection.recv(64)
+            if not part:
+                raise ConnectionError("the broker hung up")
+            answer += part
+    return answer.split(b"\r\n")[1].decode()

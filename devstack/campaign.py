@@ -2,7 +2,8 @@
 
 bench     every benchmark of bench/ against a fresh, migrated PostgreSQL with durable writes; each
           ends with a line of JSON that names figure, floor and ratio
-torture   the races and the fault tests with many rounds: N=50 by default
+torture   the races and the fault tests with many rounds, workers that sleep a real minute and a
+          broker that forgets everything every ten seconds: N=50 by default
 simulate  N=1000 seeded schedules of the whole product in one process (docs/simulation.md); SEED=
           chooses them, ONLY= repeats one; the last line is JSON
 """
@@ -50,7 +51,7 @@ def _bench(env: dict[str, str]) -> int:
 
 def _torture(env: dict[str, str]) -> int:
     env["ROUNDS"] = env.get("N", ROUNDS)
-    suites = ["tests/races", "tests/faults"]
+    suites = ["tests/races", "tests/faults", "tests/live/whole_stack/test_broker.py"]
     return _run([sys.executable, "-m", "pytest", "-q", "--timeout", str(TIMEOUT_S), *suites], env)
 
 

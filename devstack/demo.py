@@ -1,8 +1,9 @@
 """`make demo`: the main job from an empty machine to money, then a stack to look at.
 
-Two rentals are played over the HTTP API as a customer's program would: one prepaid on owned cards,
-one post-paid on a partner's. Every line says what was done, when, and what was proven by looking
-at the other side: the API server, the ledger, Stripe's stand-in.
+Three rentals are played over the HTTP API as a customer's program would: one prepaid on owned
+cards, one post-paid on a partner's, and one that is stopped, started and restarted. Every line says
+what was done, when, and what was proven by looking at the other side: the API server, the ledger,
+Stripe's stand-in.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from devstack.debian import DebianError
 from devstack.kube.binaries import find_binaries
 from devstack.kube.build import BuildError
 from devstack.kube.witness import Witness
+from devstack.life import play_life
 from devstack.people import (
     PASSWORD,
     RENTER_SCOPES,
@@ -116,7 +118,7 @@ def furnish(stack: Stack) -> dict[str, Person]:
 
 
 def play(stack: Stack, people: dict[str, Person]) -> list[Played]:
-    """One prepaid rental on owned cards, one post-paid on a partner's, and the proofs."""
+    """One prepaid rental on owned cards, one post-paid on a partner's, a life, and the proofs."""
     witnesses = {
         name: Witness(cluster.admin_kubeconfig).start() for name, cluster in stack.clusters.items()
     }
@@ -136,6 +138,7 @@ def play(stack: Stack, people: dict[str, Person]) -> list[Played]:
             worth="0.55",
         )
         close_and_pay(people["staff"], people["postpaid"], postpaid)
+        play_life(people["second_renter"], witnesses["dc-owned"])
         prove_books(stack, people["staff"], [prepaid, postpaid])
         prove_nothing_left(witnesses, [prepaid, postpaid])
         return [prepaid, postpaid]

@@ -91,7 +91,7 @@ def play_rental(
     pod = _await_pod(witness, before)
     took = (pod.appeared_at - asked_at) / timedelta(milliseconds=1)
     say(f"  POST /rentals to Pod object on the API server: {took:.0f} ms")
-    rental = _await_state(person, rental["id"], "running")
+    rental = await_state(person, rental["id"], "running")
     _check_pod(pod, offer, gpus)
     new = [s for s in witness.sightings.values() if s.uid not in before]
     check(len(new) == 1, "exactly one pod was created for it")
@@ -100,7 +100,7 @@ def play_rental(
     threading.Event().wait(run_s)
     api.delete(f"/rentals/{rental['id']}")
     ended_at = datetime.now(UTC)
-    rental = _await_state(person, rental["id"], "terminated")
+    rental = await_state(person, rental["id"], "terminated")
     check(pod.gone_at is not None, "the API server no longer has the pod")
     say(f"  terminated in {(datetime.now(UTC) - ended_at).total_seconds():.1f} s")
     usage = _usage(stack, rental["id"])
@@ -172,7 +172,7 @@ def _await_pod(witness: Witness, before: set[str]) -> Sighting:
     return found
 
 
-def _await_state(person: Person, rental_id: str, state: str) -> Json:
+def await_state(person: Person, rental_id: str, state: str) -> Json:
     """Long-poll until `state`; says each state on the way. Raises at a state of no return."""
     shown = ""
     deadline = time.monotonic() + 90

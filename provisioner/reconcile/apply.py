@@ -167,10 +167,10 @@ def _closing(row: Instance, *, at: datetime, blind: bool) -> Closing:
 
 def _adopt(row: Instance, pod: PodFacts, *, at: datetime) -> bool:
     """The first sight of the pod: its UID is the instance's identity from now on, whatever is
-    wanted meanwhile. Whoever saw it first wrote it; False if that was another pod."""
-    Instance.objects.filter(pk=row.pk, pod_uid__isnull=True).update(
-        pod_uid=pod.uid, pod_created_at=at
-    )
+    wanted meanwhile. Whoever saw it first wrote it; False if that was another pod, or if its
+    instance is over: then it is an orphan."""
+    unseen = Instance.objects.filter(pk=row.pk, pod_uid__isnull=True)
+    unseen.exclude(state=InstanceState.GONE).update(pod_uid=pod.uid, pod_created_at=at)
     row.refresh_from_db(
         fields=[
             "pod_uid",

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
+import structlog
 from django.db import connection
 
 from provisioner.models import Cluster, ClusterLoop, Instance
 from provisioner.reconcile.apply import RELATED
+
+log = structlog.get_logger(__name__)
 
 # Longer than the longest step at an instance (a secret and a pod, CALL_SECONDS each, plus reading
 # back; or its log, FETCH_SECONDS, then deleting and looking), because a claim that expires during a
@@ -83,6 +86,9 @@ def release_instance(
                 "generation": row.generation,
             },
         )
+        if not cursor.rowcount:
+            # Normal after a pause of this process; often, it says that claims are too short.
+            log.warning("claim_lost", instance=str(row.pk))
 
 
 @dataclass(frozen=True)

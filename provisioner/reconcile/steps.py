@@ -76,6 +76,9 @@ class Step:
         return replace(self._delete(api), log=tuple(words))
 
     def _create(self, api: ClusterApi) -> Result:
+        # Before the first as before the last: after the claim somebody else may have ended the
+        # instance and taken its secrets away, and ones made late would stay for ever.
+        self._check_time()
         if self.secrets.env:
             api.create_secret(self.namespace, manifests.env_secret(self.spec, self.secrets.env))
         if self.secrets.pull is not None:
@@ -86,8 +89,7 @@ class Step:
         api.create_lease(
             self.namespace, manifests.lease(lease_spec(self.row), at=self.sent_at, until=until)
         )
-        if time.monotonic() > self.create_by:
-            raise Unavailable("busy", "what the pod needs took too long to create")
+        self._check_time()
         try:
             made = api.create_pod(self.namespace, manifests.pod(self.spec))
         except Rejected as error:
@@ -98,6 +100,10 @@ class Step:
         if pod is None or pod.instance != self.spec.instance:
             return Result(None, foreign=True)
         return Result(pod)
+
+    def _check_time(self) -> None:
+        if time.monotonic() > self.create_by:
+            raise Unavailable("busy", "what the pod needs took too long to create")
 
     def _look(self, api: ClusterApi) -> Result:
         """Our pod, by name and UID: another one under the name is not it."""

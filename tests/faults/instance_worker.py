@@ -1,41 +1,94 @@
-"""A worker process that is killed with -9 around its n-th effect on a cluster.
+"""A worker process that ends itself, or stops in mid-work, at one chosen effect on a cluster.
 
-Run as a program by test_instance_kill.py: it wraps the HTTP client's one method, so the product's
-code is the very same, and SIGKILLs itself before the request leaves or after its answer arrived,
-which is before anything of it was written to the database. An effect is a POST or a DELETE.
+Run as a program by tests/faults/lives.py. It wraps the HTTP client's one method, the moment at
+which the bytes are out and no answer was read, and the giving back of a claim; what runs is the
+product's own code. An effect is a POST or a DELETE, named by its verb and kind with a number where
+the same comes again: "DELETE pods", "POST pods 2". Moments:
+
+before    the request has not left
+during    the request has left, its answer was not read: it happened or it did not
+after     the answer was read, nothing of it is in the database
+written   what came of it is committed, the claim is still held
 """
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
+import time
 
 import django
 
+MOMENTS = ("before", "during", "after", "written")
+# A process that was never hit ends by itself: the test then says that there was nothing to hit.
+LIVES_S = 30.0
+
+
+class Trap:
+    """Counts effects and fires once, at the chosen moment of the chosen one."""
+
+    def __init__(self, moment: str, effect: str, number: signal.Signals) -> None:
+        verb, kind, *nth = effect.split()
+        self.moment, self.wanted, self.left = moment, (verb, kind), int(*nth or ["1"])
+        self.number = number
+        self.inside = self.passed = False
+
+    def begins(self, method: str, path: str) -> bool:
+        """Whether this request is the chosen effect."""
+        kinds = re.findall(r"/(pods|secrets|leases)(?:/|$)", path)
+        if self.passed or not kinds or (method, kinds[-1]) != self.wanted:
+            return False
+        self.left -= 1
+        return self.left == 0
+
+    def reached(self, moment: str) -> None:
+        if moment == self.moment:
+            self.moment = ""
+            os.kill(os.getpid(), self.number)
+
 
 def main() -> None:
-    moment, number = sys.argv[1], int(sys.argv[2])  # before | after | never, effect from 1
+    moment, effect, number = sys.argv[1], sys.argv[2], signal.Signals[sys.argv[3]]
     django.setup()
+    from urllib3.connection import HTTPConnection
+
     from provisioner.kube.client import Client
     from provisioner.reconcile import instance_loop
 
-    plain, effects = Client.request, 0
+    trap = Trap(moment, effect, number)
+    request, getresponse = Client.request, HTTPConnection.getresponse
+    release = instance_loop.release_instance
 
-    def killing(self, method, path, **given):
-        nonlocal effects
-        # Reviews ask a question; they change nothing.
-        if method in ("POST", "DELETE") and "review" not in path:
-            effects += 1
-            if effects == number and moment == "before":
-                os.kill(os.getpid(), signal.SIGKILL)
-        answer = plain(self, method, path, **given)
-        if effects == number and moment == "after":
-            os.kill(os.getpid(), signal.SIGKILL)
-        return answer
+    def trapped_request(self, method, path, **given):
+        if not trap.begins(method, path):
+            return request(self, method, path, **given)
+        trap.reached("before")
+        trap.inside = True
+        try:
+            return request(self, method, path, **given)
+        finally:
+            trap.inside, trap.passed = False, True
+            trap.reached("after")
 
-    Client.request = killing  # type: ignore[method-assign]
-    instance_loop.run(seconds=1.0)
+    def trapped_getresponse(self):
+        if trap.inside:
+            trap.reached("during")
+        return getresponse(self)
+
+    def trapped_release(row, **given):
+        if trap.passed:
+            trap.reached("written")
+        release(row, **given)
+
+    Client.request = trapped_request  # type: ignore[method-assign]
+    HTTPConnection.getresponse = trapped_getresponse  # type: ignore[method-assign]
+    instance_loop.release_instance = trapped_release
+    ends = time.monotonic() + LIVES_S
+    while time.monotonic() < ends and not (trap.passed and not trap.moment):
+        instance_loop.run(seconds=0.5)
+        time.sleep(0.05)
 
 
 if __name__ == "__main__":

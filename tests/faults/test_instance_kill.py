@@ -1,132 +1,149 @@
-"""A worker killed with -9 at each effect of a start and of a stop: the next one converges.
+"""A worker killed with -9 around each effect of a start, a stop, a restart and a failover: the next
+one converges, and outside as well as inside nothing is left, doubled or forgotten.
 
-The rival that takes over may start only when the dead worker's claim ran out; tests shorten that
-wait by ending the claim in the table, which is what time would do. One test waits it out.
+The last test draws whole lives at random. ROUNDS in the environment raises their number; SEED
+repeats one.
 """
 
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
+import random
+import secrets
 import time
+from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
-from kernel import clock
-from kernel.ids import public
-from provisioner import facade
-from provisioner.contracts import InstanceView
-from provisioner.models import Hold, Instance, Slot
+from provisioner.models import Instance
 from provisioner.reconcile import instance_loop
 from provisioner.reconcile.claim import INSTANCE_CLAIM
-from tests.live.pods import find
-from tests.live.provider import end, now, on_sale, reaches, rent
+from tests.faults.instance_worker import MOMENTS
+from tests.faults.lives import END, START, Life, expire_claims, killed
+from tests.live.provider import now, reaches
 
 pytestmark = [pytest.mark.live, pytest.mark.django_db(transaction=True)]
 
-ROOT = Path(__file__).resolve().parents[2]
+ROUNDS = int(os.environ.get("ROUNDS", "1"))
+SEED = os.environ.get("SEED") or secrets.token_hex(4)
+
+# Around every request, and once what the last request of a step brought is stored.
+AROUND_START = [(moment, effect) for effect in START for moment in MOMENTS[:3]]
+AROUND_START.append(("written", START[-1]))
+AROUND_END = [(moment, effect) for effect in END for moment in MOMENTS[:3]]
+AROUND_END += [("written", END[0]), ("written", END[-1])]
+# A restart is an end and a start of two machines; new in it is the passage between them.
+AROUND_PASSAGE = [("during", END[0]), ("after", END[-1]), ("written", END[-1])]
+AROUND_PASSAGE += [("before", START[0]), ("during", START[-1]), ("written", START[-1])]
 
 
-def run_worker(moment: str, number: int, database_url: str) -> int:
-    """Run one worker until it is killed or has nothing to do; its exit status."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.faults.instance_worker", moment, str(number)],
-        env={**os.environ, "DATABASE_URL": database_url},
-        cwd=ROOT,
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    if done.returncode not in (0, -signal.SIGKILL):
-        raise AssertionError(done.stderr.decode()[-2000:])
-    return done.returncode
+@pytest.fixture
+def life(kube_owned, sim) -> Iterator[Life]:
+    begun = Life.begin(kube_owned)
+    yield begun
+    expire_claims()
+    begun.ends()
 
 
-def expire_claims() -> None:
-    past = clock.now() - timedelta(seconds=1)
-    Instance.objects.exclude(claim_token=None).update(claim_until=past)
-
-
-def pods_of(kube, view: InstanceView) -> list[str]:
-    """UIDs of the rental's pods that the API server has now."""
-    selector = f"gpuyard.io/rental={public('rental', view.rental_ref)}"
-    found = kube.admin().get("/api/v1/pods", labelSelector=selector)["items"]
-    return [pod["metadata"]["uid"] for pod in found]
-
-
-# Effects of a start: the environment's secret, the lease, the pod.
-@pytest.mark.parametrize("moment", ["before", "after"])
-@pytest.mark.parametrize("number", [1, 2, 3])
-def test_killed_during_a_start(kube_owned, sim, database_url, moment, number) -> None:
-    view = rent(on_sale(kube_owned))
-    assert run_worker(moment, number, database_url) == -signal.SIGKILL
-    row = Instance.objects.get(pk=view.id)
+@pytest.mark.parametrize(("moment", "effect"), AROUND_START)
+def test_killed_during_a_start(life: Life, database_url: str, moment: str, effect: str) -> None:
+    killed(moment, effect, database_url)
+    row = Instance.objects.get(pk=life.view.id)
     assert row.claim_token is not None, "it died holding its claim"
     assert instance_loop.run(seconds=0.1) == 0, "which nobody takes before its time"
-    born = pods_of(kube_owned, view)
+    born = life.pods()
+    assert len(born) == (1 if effect == "POST pods" and moment in ("after", "written") else 0) or (
+        moment == "during"
+    )
     expire_claims()
-    ready = reaches(view, "ready")
-    assert pods_of(kube_owned, view) == [ready.pod_uid]
+    ready = life.converges("ready")
     assert born in ([], [ready.pod_uid]), "the pod of the dead worker was adopted"
-    end(view)
-    reaches(view, "gone")
-    _nothing_left(kube_owned, view)
+    assert len(life.sightings()) == 1
 
 
-# Effects of a stop: the pod's deletion, then its deletion again until it is gone, the lease's, the
-# secret's.
-@pytest.mark.parametrize("moment", ["before", "after"])
-@pytest.mark.parametrize("number", [1, 2, 3, 4])
-def test_killed_during_a_stop(kube_owned, sim, database_url, moment, number) -> None:
-    view = rent(on_sale(kube_owned))
-    reaches(view, "ready")
-    end(view)
-    # Where the pod goes quickly a later effect may never come; then there was nothing to kill.
-    run_worker(moment, number, database_url)
+@pytest.mark.parametrize(("moment", "effect"), AROUND_END)
+def test_killed_during_a_stop(life: Life, database_url: str, moment: str, effect: str) -> None:
+    """And started again afterwards where the worker died latest: a second machine, then gone."""
+    reaches(life.view, "ready")
+    life.end()
+    killed(moment, effect, database_url)
     expire_claims()
-    reaches(view, "gone")
-    _nothing_left(kube_owned, view)
+    life.converges("gone")
+    if effect == "DELETE secrets":
+        life.start_again()
+        life.converges("ready")
+        assert len(life.sightings()) == 2
 
 
-def test_killed_for_real_it_converges_in_thirty_seconds(kube_owned, sim, database_url) -> None:
+@pytest.mark.parametrize(("moment", "effect"), AROUND_PASSAGE)
+def test_killed_during_a_restart(life: Life, database_url: str, moment: str, effect: str) -> None:
+    """The successor takes over the very same cards, and there is never a second pod."""
+    before = reaches(life.view, "ready")
+    life.restart()
+    killed(moment, effect, database_url)
+    assert len(life.pods()) <= 1
+    expire_claims()
+    after = life.converges("ready")
+    assert after.id != before.id
+    assert (after.node, after.rental_ref) == (before.node, before.rental_ref)
+    assert [pod.uid for pod in life.sightings()] == [before.pod_uid, after.pod_uid]
+
+
+@pytest.mark.parametrize(
+    ("moment", "effect"),
+    [("before", END[0]), ("during", END[0]), ("after", "DELETE leases"), ("written", END[-1])],
+)
+def test_killed_during_a_failover(life: Life, database_url: str, moment: str, effect: str) -> None:
+    """The host loses the pod; the worker that cleans up after it dies; another machine takes over
+    once nothing of the first is left."""
+    reaches(life.view, "ready")
+    life.lose_pod()
+    Instance.objects.filter(pk=life.view.id).update(due_at=Instance.objects.get().created_at)
+    instance_loop.run(seconds=0.0)
+    killed(moment, effect, database_url)
+    expire_claims()
+    assert life.converges("gone").reason == "host_lost"
+    life.start_again()
+    life.converges("ready")
+    assert len(life.sightings()) == 2
+
+
+def test_killed_for_real_it_converges_in_thirty_seconds(life: Life, database_url: str) -> None:
     """Without any help from the test: the claim runs out by itself."""
-    view = rent(on_sale(kube_owned))
-    assert run_worker("after", 3, database_url) == -signal.SIGKILL
+    killed("after", "POST pods", database_url)
     began = time.monotonic()
-    reaches(view, "ready", seconds=30)
+    life.converges("ready", seconds=30)
     assert time.monotonic() - began < 30
     assert timedelta(seconds=30) > INSTANCE_CLAIM
-    assert len(pods_of(kube_owned, view)) == 1
-    end(view)
-    reaches(view, "gone")
 
 
-def test_ended_while_the_dead_workers_create_is_unknown(kube_owned, sim, database_url) -> None:
+def test_ended_while_the_dead_workers_create_is_unknown(life: Life, database_url: str) -> None:
     """The pod exists, nobody wrote that down, and the renter ends the rental."""
-    view = rent(on_sale(kube_owned))
-    assert run_worker("after", 3, database_url) == -signal.SIGKILL
-    assert len(pods_of(kube_owned, view)) == 1
-    assert Instance.objects.get(pk=view.id).pod_uid is None
-    end(view)
+    killed("after", "POST pods", database_url)
+    assert len(life.pods()) == 1
+    assert now(life.view).pod_uid is None
+    life.end()
     expire_claims()
-    reaches(view, "gone")
-    _nothing_left(kube_owned, view)
+    life.converges("gone")
 
 
-def _nothing_left(kube, view: InstanceView) -> None:
-    api = kube.admin()
-    assert pods_of(kube, view) == []
-    assert find(api, view.namespace, view.pod_name) is None
-    secrets = api.get(f"/api/v1/namespaces/{view.namespace}/secrets")["items"]
-    assert not [s for s in secrets if s["metadata"]["name"].startswith(view.pod_name)]
-    path = f"/apis/coordination.k8s.io/v1/namespaces/{view.namespace}/leases"
-    assert not [s for s in api.get(path)["items"] if s["metadata"]["name"] == view.pod_name]
-    assert not Hold.objects.filter(instance_id=view.id, to_ts=None).exists()
-    assert not Slot.objects.filter(state="held").exists()
-    seqs = [event.seq for event in facade.instance_events(rental_ref=view.rental_ref)]
-    assert seqs == list(range(1, len(seqs) + 1))
-    assert now(view).state == "gone"
+@pytest.mark.parametrize("number", range(ROUNDS))
+def test_a_whole_life_with_a_death_in_each_part(life: Life, database_url: str, number: int) -> None:
+    """Start, restart, stop, start again, end: in each part a worker dies somewhere, drawn anew."""
+    draw = random.Random(f"{SEED}/{number}")
+    for part, around, state in (
+        (None, AROUND_START, "ready"),
+        (life.restart, AROUND_PASSAGE, "ready"),
+        (life.end, AROUND_END, "gone"),
+        (life.start_again, AROUND_START, "ready"),
+        (life.end, AROUND_END, "gone"),
+    ):
+        moment, effect = draw.choice(around)
+        print(f"SEED={SEED} life {number}: {moment} {effect}, then {state}")
+        if part is not None:
+            part()
+        killed(moment, effect, database_url)
+        expire_claims()
+        life.converges(state)
+    assert len(life.sightings()) == 3
