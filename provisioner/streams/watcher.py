@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -40,6 +40,9 @@ Connect = Callable[[Cluster], ClusterApi]
 LEASE = timedelta(seconds=15)
 # New tenants' namespaces and new clusters are noticed within this: less than a pod needs to start.
 LOOK_EVERY = 0.25
+# Three periods of the full list: one that is late is not yet a way that is shut, and no more than
+# this is charged of a silence.
+OPEN_WAY = 3 * observe.PERIOD
 # Clusters of one process; the rest is for another watcher.
 MOST_CLUSTERS = 64
 
@@ -165,12 +168,20 @@ def apply_seen(cluster_id: UUID, seen: Seen) -> None:
     if pod is None or row is None or row.state == InstanceState.RESERVED:
         return
     at = clock.now()
+    blind = seen.blind or _stalled(row, at)
     if seen.kind == "DELETED":
         if row.pod_uid == pod.uid:
-            observe.deleted(row, at=at, blind=seen.blind)
+            observe.deleted(row, at=at, blind=blind)
         return
     if row.desired == Instance.Desired.RUN and row.pod_uid in (None, pod.uid):
-        apply.observed(row, pod, at=at, blind=seen.blind)
+        apply.observed(row, pod, at=at, blind=blind)
+
+
+def _stalled(row: Instance, at: datetime) -> bool:
+    """Whether the stream may have stood still: then an event is older than its arrival, and what
+    lay between was not watched. Full lists that came through say that the way was open."""
+    last = row.cluster.last_positive_at
+    return last is None or at - last > OPEN_WAY
 
 
 def _row(cluster_id: UUID, pod: PodFacts) -> Instance | None:
@@ -181,5 +192,7 @@ def _row(cluster_id: UUID, pod: PodFacts) -> Instance | None:
     rows: Any = Instance.objects.filter(
         pk=key, cluster_id=cluster_id, namespace__name=pod.namespace
     )
-    found: Instance | None = rows.exclude(state__in=TERMINAL).select_related(*apply.RELATED).first()
+    found: Instance | None = (
+        rows.exclude(state__in=TERMINAL).select_related(*apply.RELATED, "cluster").first()
+    )
     return found

@@ -11,6 +11,7 @@ import pytest
 
 from devstack.people import Person
 from devstack.platform_api import Json, ProblemError
+from devstack.play import SSH_KEY
 from tests.whole_stack import World
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
@@ -81,7 +82,7 @@ def test_who_queues_runs_when_cards_come_back(world: World) -> None:
         "requirement": {"accelerator": CARD, "gpus": 1},
         "name": "waits",
         "template": "ubuntu",
-        "ssh_keys": [],
+        "ssh_keys": [SSH_KEY],
         "max_hours": 2,
     }
     with pytest.raises(ProblemError) as refused:
