@@ -24,7 +24,7 @@ from provisioner.contracts import InstanceState
 from provisioner.instances import lease, meter
 from provisioner.instances.meter import Closing
 from provisioner.instances.move import move, note
-from provisioner.instances.state import SERVING, TERMINAL
+from provisioner.instances.state import SERVING, TERMINAL, metered
 from provisioner.kube.api import ClusterApi, connect
 from provisioner.kube.pods import PodFacts, facts
 from provisioner.models import Cluster, ClusterLoop, Instance, Namespace, Observation, ReadyInterval
@@ -178,11 +178,9 @@ def _lacks(row: Instance, listing: Listing) -> bool:
 
 
 def _unseen(row: Instance, *, at: datetime) -> None:
-    """A list that lacks a pod only makes the loop ask for it: an empty answer may be wrong."""
-    if row.desired == Instance.Desired.RUN and row.state in (
-        InstanceState.READY,
-        InstanceState.DEGRADED,
-    ):
+    """A list that lacks a pod only makes the loop ask for it: an empty answer may be wrong. What is
+    in trouble already stays as it is, so that whose trouble it was is not forgotten."""
+    if row.desired == Instance.Desired.RUN and metered(InstanceState(row.state), row.reason):
         apply.carry_out(row, decide.unseen(apply.known(row)), at=at, blind=True)
     elif row.desired == Instance.Desired.END or not brake.holds(row):
         note(row, due_at=at)

@@ -413,8 +413,10 @@ def test_wishes_wait_for_no_row_that_is_held(cluster) -> None:
 
 
 def vanish(cluster: MemoryCluster, view: InstanceView) -> Any:
+    """One list without it, and the look that follows: together they end it."""
     cluster.pods.clear()
     full_list(cluster)
+    instance_loop.run(cluster.connect, seconds=0.01)
     return facade.instance_events(rental_ref=view.rental_ref)[-1]
 
 
