@@ -55,11 +55,11 @@ def main() -> None:
     from urllib3.connection import HTTPConnection
 
     from provisioner.kube.client import Client
-    from provisioner.reconcile import instance_loop
+    from provisioner.reconcile import claim, instance_loop
 
     trap = Trap(moment, effect, number)
     request, getresponse = Client.request, HTTPConnection.getresponse
-    release = instance_loop.release_instance
+    release = claim.release_instance
 
     def trapped_request(self, method, path, **given):
         if not trap.begins(method, path):
@@ -84,7 +84,7 @@ def main() -> None:
 
     Client.request = trapped_request  # type: ignore[method-assign]
     HTTPConnection.getresponse = trapped_getresponse  # type: ignore[method-assign]
-    instance_loop.release_instance = trapped_release
+    vars(instance_loop)["release_instance"] = trapped_release
     ends = time.monotonic() + LIVES_S
     while time.monotonic() < ends and not (trap.passed and not trap.moment):
         instance_loop.run(seconds=0.5)

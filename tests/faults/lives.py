@@ -199,4 +199,4 @@ def _one_after_the_other(spans: Iterable[tuple[Any, Any]]) -> None:
 
 def instance_row(view_id: UUID) -> dict[str, Any]:
     """The instance's row as it is stored, every column."""
-    return Instance.objects.filter(pk=view_id).values().get()
+    return dict(Instance.objects.filter(pk=view_id).values().get())

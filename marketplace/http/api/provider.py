@@ -1,4 +1,4 @@
-"""Providers: apply, data centres, clusters, offers, earnings."""
+"""Providers: apply, clusters, offers, earnings. Their data centres are in datacenters.py."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from rest_framework import serializers
 from rest_framework.request import Request
 
 from billing import facade as billing
-from marketplace.accounts.access import visible
 from marketplace.catalog import publish
+from marketplace.http.api import datacenters
 from marketplace.http.api.base import ApiView, Body
 from marketplace.http.api.fields import (
     IdOut,
@@ -25,7 +25,7 @@ from marketplace.http.api.fields import (
     shown,
 )
 from marketplace.http.api.schema import paged
-from marketplace.models import DataCenter, Offer, Provider
+from marketplace.models import Offer, Provider
 from marketplace.providers import onboard
 from provisioner import facade as provisioner
 from provisioner.contracts import ClusterState, ClusterView, ReaperState
@@ -90,45 +90,6 @@ class OwnProvider(ApiView):
                 acting=principal, changes=data, expected_version=self.expected_version(request)
             ),
             lambda provider: (200, ProviderOut(provider).data),
-        )
-
-
-class DataCenterIn(Body):
-    name = NameIn(max_length=60)
-    region = serializers.CharField(max_length=40)
-    country = serializers.CharField(max_length=2)
-
-
-class DataCenterOut(PublicShown):
-    name = serializers.CharField()
-    region = serializers.CharField()
-    country = serializers.CharField()
-
-
-class DataCenters(ApiView):
-    """The provider's data centres."""
-
-    scopes = _BOTH
-    lists = True
-
-    @extend_schema(responses={200: paged(DataCenterOut)})
-    def get(self, request: Request) -> HttpResponse:
-        return self.page(
-            request, visible(DataCenter, self.principal(request)), shown(DataCenterOut)
-        )
-
-    @extend_schema(request=DataCenterIn, responses={201: DataCenterOut})
-    def post(self, request: Request) -> HttpResponse:
-        principal, data = self.principal(request), self.body(DataCenterIn)
-        return self.act(
-            request,
-            lambda: onboard.add_datacenter(
-                acting=principal,
-                name=data["name"],
-                region=data["region"],
-                country=data["country"],
-            ),
-            lambda place: (201, DataCenterOut(place).data),
         )
 
 
@@ -390,7 +351,7 @@ class Earnings(ApiView):
 
 urls = [
     path("provider", OwnProvider.as_view()),
-    path("provider/datacenters", DataCenters.as_view()),
+    *datacenters.urls,
     path("provider/clusters", Clusters.as_view()),
     path("provider/clusters/<str:id>", OneCluster.as_view()),
     path("provider/clusters/<str:id>/nodes", Nodes.as_view()),
