@@ -329,7 +329,9 @@ def the_share_goes_elsewhere(stack: Break) -> None:
 
 @mutant("I14 nothing stuck: instances")
 def what_is_released_is_never_due_again(stack: Break) -> None:
-    stack.text(claim, "_RELEASE", "THEN %(due)s ELSE", "THEN %(due)s + interval '1 year' ELSE")
+    stack.text(
+        claim, "_RELEASE", "THEN %(due)s ELSE", "THEN %(due)s::timestamptz + interval '1 year' ELSE"
+    )
 
 
 @mutant("I14 nothing stuck: rentals")
