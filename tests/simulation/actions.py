@@ -210,11 +210,11 @@ def storm(sim: Schedule) -> str:
 
 @action(7, fault=True, meanwhile=True)
 def partition(sim: Schedule) -> str:
-    """A cluster cannot be reached, or can again; its streams break or only stall."""
+    """A cluster cannot be reached, or can again; its streams break."""
     number = sim.some_cluster()
     weather = sim.platform.weathers[number]
     weather.partition = not weather.partition
-    if not weather.partition and sim.rng.random() < 0.5:
+    if not weather.partition:
         sim.platform.watches[number].cut()
     return f"partition {number}: {weather.partition}"
 

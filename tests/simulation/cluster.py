@@ -64,6 +64,10 @@ class SimCluster:
             happen()
         self.now = max(self.now, to)
 
+    def upcoming(self) -> list[datetime]:
+        """When the next thing happens by itself; empty when nothing will."""
+        return [self._due[0][0]] if self._due else []
+
     def after(self, delay: timedelta, happen: Callable[[], None]) -> None:
         self._order += 1
         heapq.heappush(self._due, (self.now + delay, self._order, happen))
