@@ -35,12 +35,21 @@ CORE = (
     "provisioner.instances",
     "provisioner.inventory",
     "provisioner.orphans",
+    "provisioner.leases",
     "provisioner.summaries",
     "marketplace.follow",
     "marketplace.charge",
+    "marketplace.place",
+    "marketplace.leases",
     "marketplace.funds",
 )
-RARE = ("marketplace.seal_audit", "marketplace.publish", "marketplace.forget", "provisioner.tokens")
+RARE = (
+    "marketplace.seal_audit",
+    "marketplace.publish",
+    "marketplace.forget",
+    "provisioner.tokens",
+    "provisioner.old_logs",
+)
 _PERIODS = {entry["task"]: timedelta(seconds=entry["schedule"]) for entry in BEAT.values()}
 
 
@@ -65,6 +74,8 @@ class Manner:
         self.storm = wild * rng.choice([0.0, 0.2, 0.5])
         self.one_cluster = rng.random() < 0.6
         self.short_holds = rng.random() < 0.3
+        # The mass brake at this many ends instead of ten: eight cards never reach ten.
+        self.brake_at = 10 if self.calm else rng.choice([10, 10, 10, 2])
 
 
 class Platform:
