@@ -19,11 +19,11 @@ from kernel.errors import Refusal
 from kernel.ids import new_id, public
 from marketplace.accounts.idempotency import Claim, Rendered, hash_request, once
 from marketplace.catalog.query import OfferQuery
+from marketplace.models import Rental
 from marketplace.providers import brakes
 from marketplace.rentals import act, edit, start, stop
 from marketplace.rentals.order import RentOrder
 from provisioner import facade as provisioner
-from marketplace.models import Rental
 from tests.market import H100, USD, Renter, add_credit
 from tests.simulation.world import IMAGE, REGIONS
 

@@ -106,6 +106,11 @@ ALWAYS: dict[str, str] = {
          WHERE (CASE i.state WHEN 'gone' THEN 0 ELSE i.gpus END) <> (
            SELECT count(*) FROM provisioner_hold h
             WHERE h.instance_id = i.id AND h.to_ts IS NULL)""",
+    "I20 a restart keeps its cards without a gap": """
+        SELECT a.pod_name FROM provisioner_instance a JOIN provisioner_instance b
+          ON b.id = a.successor_id JOIN provisioner_hold h ON h.instance_id = a.id
+         WHERE NOT EXISTS (SELECT 1 FROM provisioner_hold n WHERE n.instance_id = b.id
+           AND n.slot_id = h.slot_id AND n.from_ts = h.to_ts)""",
     "events of an instance have no gap": """
         SELECT i.pod_name FROM provisioner_instance i JOIN provisioner_instanceevent e
           ON e.instance_id = i.id GROUP BY i.id, i.pod_name, i.event_seq

@@ -106,18 +106,14 @@ class Port:
 
     def create_lease(self, namespace: str, body: Json) -> str:
         leases, now = self._cluster.leases, lambda: self._cluster.now
-        return self._call(
-            "create lease", lambda: leases.create(namespace, body, now()), late=True
-        )
+        return self._call("create lease", lambda: leases.create(namespace, body, now()), late=True)
 
     def lease_version(self, namespace: str, name: str) -> str:
         return self._call("lease", lambda: self._cluster.leases.version(namespace, name))
 
     def replace_lease(self, namespace: str, body: Json) -> str:
         leases, now = self._cluster.leases, lambda: self._cluster.now
-        return self._call(
-            "renew lease", lambda: leases.replace(namespace, body, now()), late=True
-        )
+        return self._call("renew lease", lambda: leases.replace(namespace, body, now()), late=True)
 
     def delete_lease(self, namespace: str, name: str) -> None:
         leases = self._cluster.leases

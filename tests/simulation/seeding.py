@@ -195,10 +195,10 @@ def seeded(
             stack.enter_context(
                 mock.patch.object(module, "claim_loops", _in_order(claim.claim_loops))
             )
-        # Leases in the order of their keys, clusters too; what a call may still do, virtual time says.
+        # Leases and clusters by key; what a call may still do is a matter of virtual time.
         stack.enter_context(mock.patch.object(leases, "_CLUSTERS", f"{leases._CLUSTERS}ORDER BY 1"))
         stack.enter_context(mock.patch.object(leases, "claim", _sorted_batch(leases.claim)))
-        monotonic = SimpleNamespace(monotonic=lambda: clock.now.timestamp())
+        monotonic = SimpleNamespace(monotonic=lambda: clock.now.timestamp())  # noqa: PLW0108 moves
         for module in (leases, steps, last_words):
             stack.enter_context(mock.patch.object(module, "time", monotonic))
         stack.enter_context(_heard(complaints))
