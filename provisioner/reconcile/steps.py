@@ -120,8 +120,13 @@ class Step:
                 grace=self.grace,
             )
         except Rejected as error:
-            # A conflict is the UID precondition: ours is gone, the name is used again.
-            if error.code not in ("not_found", "conflict"):
+            # A conflict is the UID precondition (ours is gone, the name is used again) or the
+            # server's own: only a look tells, and without a UID not even that.
+            if error.code == "conflict" and self.row.pod_uid is not None:
+                looked = self._look(api)
+                if looked.pod is not None:
+                    return looked
+            elif error.code != "not_found":
                 raise
             self._delete_others(api)
             return Result(None)

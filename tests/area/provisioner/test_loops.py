@@ -190,6 +190,23 @@ def test_absence_counts_only_after_the_last_create_could_still_arrive(cluster) -
     conserved(yard)
 
 
+def test_a_conflict_at_the_deletion_is_no_absence(cluster) -> None:
+    """A 409 may be the server's own: the cards stay held while the pod is there."""
+    yard = make_yard()
+    view = rent(yard)
+    loop(cluster)
+    end(view)
+    cluster.fail("delete_pod", lambda: Rejected("conflict", "409: the object has been modified"))
+    loop(cluster)
+    assert row_of(view).state != "gone"
+    for _ in range(3):
+        loop(cluster)
+        cluster.finish_deletions()
+    assert row_of(view).state == "gone"
+    assert cluster.pods == {}
+    conserved(yard)
+
+
 def test_a_pod_that_appears_late_is_deleted_by_the_sweep(cluster) -> None:
     yard = make_yard()
     view = rent(yard)
