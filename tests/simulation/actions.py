@@ -240,6 +240,7 @@ def tick(sim: Schedule) -> str:
 @action(5)
 def linger(sim: Schedule) -> str:
     """Minutes pass in which only full lists are made: machines run and the meter counts."""
+    sim.platform.run("provisioner.observe")
     for _ in range(sim.rng.randint(1, 3)):
         sim.platform.pass_time(45)
         sim.platform.run("provisioner.observe")
