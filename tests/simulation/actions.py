@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING
 from django.db import transaction
 
 from kernel.errors import Refusal
-from kernel.ids import new_id
+from kernel.ids import new_id, public
 from marketplace.accounts.idempotency import Claim, Rendered, hash_request, once
 from marketplace.catalog.query import OfferQuery
-from marketplace.rentals import edit, start, stop
+from marketplace.models import Rental
+from marketplace.providers import brakes
+from marketplace.rentals import act, edit, start, stop
 from marketplace.rentals.order import RentOrder
+from provisioner import facade as provisioner
 from tests.market import H100, USD, Renter, add_credit
 from tests.simulation.world import IMAGE, REGIONS
 
@@ -73,6 +76,8 @@ def rent(sim: Schedule) -> str:
     gpus = rng.choice([1, 1, 1, 2, 2, 4])
     region = rng.choice([None, REGIONS[sim.some_cluster()]])
     hours = rng.choice([None, None, Decimal("0.05"), Decimal("1"), Decimal("4")])
+    queue = rng.choice([None, None, 60, 900])
+    failover = rng.random() < 0.3
     order = RentOrder(
         requirement=OfferQuery(accelerator=(H100,), gpus=gpus, region=region),
         image=IMAGE,
@@ -80,8 +85,10 @@ def rent(sim: Schedule) -> str:
         env={"TOKEN": "secret"} if rng.random() < 0.3 else {},
         max_hours=hours,
         no_limit=hours is None,
+        queue_seconds=queue,
+        failover=failover,
     )
-    body = hash_request("POST", "/rentals", [gpus, region, str(hours)])
+    body = hash_request("POST", "/rentals", [gpus, region, str(hours), queue, failover])
     asked = Asked(renter, order, Claim(renter.org, str(new_id()), body))
     sim.asked.append(asked)
     return _send(sim, asked)
@@ -110,7 +117,7 @@ def end(sim: Schedule, rental: str) -> str:
             lambda row: (202, {"state": row.state}),
         ),
     )
-    if done is not None:
+    if isinstance(done, Rendered):
         sim.ended.add(rental)
     return f"terminate {sim.name('rental', rental)}: {_said(done)}"
 
@@ -118,20 +125,72 @@ def end(sim: Schedule, rental: str) -> str:
 @action(4, meanwhile=True)
 def change_end(sim: Schedule) -> str:
     """Somebody moves the end date, mostly near."""
+    until = sim.clock.now + timedelta(seconds=sim.rng.choice([5, 60, 4000]))
+
+    def move(renter: Renter, rental: str) -> Rental:
+        return edit.change(acting=renter.principal, rental_id=rental, expires_at=until)
+
+    return _change(sim, "change end", move)
+
+
+@action(7, meanwhile=True)
+def stop_it(sim: Schedule) -> str:
+    """Somebody gives the cards back and keeps the rental."""
+    return _ask(sim, act.Asked("stop"))
+
+
+@action(8, meanwhile=True)
+def start_it(sim: Schedule) -> str:
+    """Somebody starts what stopped or retries what failed, and waits for cards or not."""
+    waits = sim.rng.choice([None, 60, 900])
+    return _ask(sim, act.Asked(sim.rng.choice(["start", "start", "retry"]), queue_seconds=waits))
+
+
+@action(6, meanwhile=True)
+def restart(sim: Schedule) -> str:
+    """Somebody restarts a machine on its cards."""
+    return _ask(sim, act.Asked("restart"))
+
+
+@action(3, meanwhile=True)
+def extend(sim: Schedule) -> str:
+    """Somebody moves the end date away."""
+    until = sim.clock.now + timedelta(seconds=sim.rng.choice([900, 4000]))
+    return _ask(sim, act.Asked("extend", expires_at=until))
+
+
+@action(2, meanwhile=True)
+def lock(sim: Schedule) -> str:
+    """Somebody locks a rental against being stopped or ended, or unlocks it."""
+    locked = sim.rng.random() < 0.5
+
+    def turn(renter: Renter, rental: str) -> Rental:
+        return edit.change(acting=renter.principal, rental_id=rental, lock=locked)
+
+    return _change(sim, f"lock {locked}", turn)
+
+
+def _ask(sim: Schedule, asked: act.Asked) -> str:
+    def ask(renter: Renter, rental: str) -> Rental:
+        return act.act(acting=renter.principal, rental_id=rental, asked=asked)
+
+    return _change(sim, asked.action, ask)
+
+
+def _change(sim: Schedule, what: str, change: Callable[[Renter, str], Rental]) -> str:
+    """One request of a rental's renter, in its own transaction."""
     if not sim.rentals:
         return ""
     rental = sim.rng.choice(sorted(sim.rentals))
-    acting = sim.rentals[rental].principal
-    until = sim.clock.now + timedelta(seconds=sim.rng.choice([5, 60, 4000]))
     done = sim.request(
-        "change end",
+        what,
         lambda: once(
             None,
-            lambda: edit.change(acting=acting, rental_id=rental, expires_at=until),
-            lambda row: (200, {"version": row.version}),
+            lambda: change(sim.rentals[rental], rental),
+            lambda row: (202, {"state": row.state}),
         ),
     )
-    return f"change end of {sim.name('rental', rental)}: {_said(done)}"
+    return f"{what} {sim.name('rental', rental)}: {_said(done)}"
 
 
 @action(3, meanwhile=True)
@@ -181,10 +240,21 @@ def tick(sim: Schedule) -> str:
 @action(5)
 def linger(sim: Schedule) -> str:
     """Minutes pass in which only full lists are made: machines run and the meter counts."""
+    sim.platform.run("provisioner.observe")
     for _ in range(sim.rng.randint(1, 3)):
         sim.platform.pass_time(45)
         sim.platform.run("provisioner.observe")
     return "linger"
+
+
+@action(2)
+def dwell(sim: Schedule) -> str:
+    """Minutes pass in which everything of ours runs: patience ends, other hosts are tried."""
+    rounds = sim.rng.randint(3, 14)
+    for _ in range(rounds):
+        sim.platform.pass_time(50)
+        sim.platform.round()
+    return f"dwell for {rounds} rounds"
 
 
 @action(1, fault=True)
@@ -210,11 +280,11 @@ def storm(sim: Schedule) -> str:
 
 @action(7, fault=True, meanwhile=True)
 def partition(sim: Schedule) -> str:
-    """A cluster cannot be reached, or can again; its streams break or only stall."""
+    """A cluster cannot be reached, or can again; its streams break."""
     number = sim.some_cluster()
     weather = sim.platform.weathers[number]
     weather.partition = not weather.partition
-    if not weather.partition and sim.rng.random() < 0.5:
+    if not weather.partition:
         sim.platform.watches[number].cut()
     return f"partition {number}: {weather.partition}"
 
@@ -266,7 +336,8 @@ def crash(sim: Schedule) -> str:
     pod = sim.some_pod()
     if pod is None:
         return ""
-    sim.platform.clusters[pod[0]].crash(pod[1])
+    back_in = timedelta(seconds=sim.rng.choice([2, 2, 100, 2400]))
+    sim.platform.clusters[pod[0]].crash(pod[1], back_in)
     return f"crash {sim.name('pod', pod[1].uid)}"
 
 
@@ -291,6 +362,38 @@ def stranger(sim: Schedule) -> str:
     number = sim.some_cluster()
     sim.platform.clusters[number].add_stranger()
     return f"stranger in {number}"
+
+
+@action(2, fault=True)
+def reaper(sim: Schedule) -> str:
+    """A cluster's reaper stops, or is started and knows nothing."""
+    number = sim.some_cluster()
+    one = sim.platform.clusters[number].reaper
+    one.toggle()
+    return f"reaper of {number}: {one.up}"
+
+
+@action(1, fault=True)
+def restored(sim: Schedule) -> str:
+    """Staff mark the database as restored, as of now."""
+    with transaction.atomic():
+        provisioner.mark_restored(backup_at=sim.clock.now)
+    return "marked as restored"
+
+
+@action(3, fault=True, meanwhile=True)
+def let_go(sim: Schedule) -> str:
+    """Staff let go of every brake that is pulled."""
+    return f"{len(release_brakes())} brakes released"
+
+
+def release_brakes() -> list[str]:
+    """Everything that is pulled is let go; the ids."""
+    pulled = [public("brake", one.id) for one in provisioner.brakes() if one.released_at is None]
+    for brake in pulled:
+        with transaction.atomic():
+            brakes.release(acting="console", brake_id=brake, note="looked at in a schedule")
+    return pulled
 
 
 @action(2, fault=True)

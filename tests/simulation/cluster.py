@@ -13,11 +13,12 @@ from datetime import datetime, timedelta
 from random import Random
 
 from provisioner.kube.errors import Rejected
+from tests.simulation.leases import PERIOD as LOOK
+from tests.simulation.leases import SimLeases, SimReaper
 from tests.simulation.pods import (
     HEALTHY,
     MODEL,
     NODE_SILENCE,
-    RESTART_AFTER,
     Json,
     SimNode,
     SimPod,
@@ -28,6 +29,8 @@ from tests.simulation.pods import (
 RETRY = timedelta(seconds=3)
 # What the product's tolerations ask for: pods of a lost node are deleted after it.
 EVICTED_AFTER = timedelta(seconds=3600)
+# The time that the reaper gives a program.
+REAPED_IN = 30
 POOL = ("gpuyard-r-01", "gpuyard-r-02", "gpuyard-r-03")
 
 _PULLING: Json = {"waiting": {"reason": "PodInitializing"}}
@@ -44,6 +47,8 @@ class SimCluster:
         self.pods: dict[tuple[str, str], SimPod] = {}
         self.history: list[SimPod] = []  # every pod that ever was
         self.secrets: set[tuple[str, str]] = set()
+        self.leases = SimLeases()
+        self.reaper = SimReaper(start)
         self.now = start
         self.skew = timedelta(0)
         self.trouble = 0.0
@@ -53,24 +58,51 @@ class SimCluster:
         self._version = 100
         self._due: list[tuple[datetime, int, Callable[[], None]]] = []
         self._order = 0
+        self._look_at = start
 
     # --- time ---------------------------------------------------------------------------------
 
     def advance(self, to: datetime) -> None:
         """Play what is due until ``to``."""
         while self._due and self._due[0][0] <= to:
-            at, _, happen = heapq.heappop(self._due)
+            at = self._due[0][0]
+            if self._look_at < at:
+                self._reap()
+                continue
+            _, _, happen = heapq.heappop(self._due)
             self.now = max(self.now, at)
             happen()
+        while self._look_at <= to:
+            self._reap()
         self.now = max(self.now, to)
+
+    def upcoming(self) -> list[datetime]:
+        """When the next things happen by themselves; looks of the reaper where it may act."""
+        moments = [self._due[0][0]] if self._due else []
+        held = {(lease.namespace, lease.instance): lease for _, lease in self.leases.items()}
+        for pod in self.pods.values():
+            lease = held.get((pod.namespace, pod.instance))
+            if not pod.stranger and (lease is None or lease.over(self._look_at)):
+                return [*moments, self._look_at]
+        return moments
+
+    def _reap(self) -> None:
+        """One look of the reaper, at its time."""
+        self.now = max(self.now, self._look_at)
+        self._look_at = max(self._look_at, self.now) + LOOK
+        for pod in self.reaper.look(self.now, POOL, self.leases, self.pods.values()):
+            self.delete(pod.namespace, pod.name, uid=pod.uid, grace=REAPED_IN)
 
     def after(self, delay: timedelta, happen: Callable[[], None]) -> None:
         self._order += 1
         heapq.heappush(self._due, (self.now + delay, self._order, happen))
 
-    def adopt(self, pods: Sequence[SimPod]) -> None:
-        """Pods as they were in another life, none of them under way to anything."""
-        for pod in pods:
+    def adopt(self, other: SimCluster) -> None:
+        """What another life left, nothing of it under way to anything. Its reaper starts anew."""
+        self.leases = SimLeases(other.leases.items())
+        self.reaper = SimReaper(self.now, other.reaper.beats)
+        self._look_at = self.now + LOOK
+        for pod in other.history:
             own = replace(pod, labels=dict(pod.labels), main=dict(pod.main))
             own.proven = list(pod.proven)
             self.pods[own.namespace, own.name] = own
@@ -143,17 +175,21 @@ class SimCluster:
                 self._remove(pod)
             elif "running" in pod.main:
                 if rebooted:
+                    pod.last = {"terminated": {"exitCode": 255, "reason": "Unknown"}}
+                    pod.interrupt_truth(self.now)
                     self._restart(pod)
                 else:
                     self._set_ready(pod, ready=True)
 
-    def crash(self, pod: SimPod) -> None:
-        """The renter's program ends; the kubelet starts it again."""
+    def crash(self, pod: SimPod, back_in: timedelta) -> None:
+        """The renter's program ends; the kubelet starts it again, in the end with success."""
         if "running" not in pod.main or not self.nodes[pod.node].up:
             return
         pod.main = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}
+        pod.last = {"terminated": {"exitCode": 1, "reason": "Error"}}
         self._set_ready(pod, ready=False)
-        self.after(RESTART_AFTER, lambda: self._come_back(pod))
+        run = pod.restarts
+        self.after(back_in, lambda: self._come_back(pod, run))
 
     def lose(self, pod: SimPod) -> None:
         """Somebody other than us deletes it by force."""
@@ -188,6 +224,8 @@ class SimCluster:
     def mend(self) -> None:
         """Whatever is broken is whole again, and slow pulls come to their end."""
         self.skew = timedelta(0)
+        if not self.reaper.up:
+            self.reaper.toggle()
         for node in self.nodes.values():
             node.healthy = node.cards
             if not node.up:
@@ -195,6 +233,8 @@ class SimCluster:
         for pod in list(self.pods.values()):
             if pod.bound and pod.check == _PULLING:
                 self._kubelet(pod, timedelta(seconds=1), self._pulled)
+            if "waiting" in pod.main and pod.phase == "Running":
+                self._come_back(pod, pod.restarts)
 
     def node_objects(self) -> list[Json]:
         return [_node_object(node) for node in self.nodes.values()]
@@ -207,7 +247,8 @@ class SimCluster:
     def _changed(self, pod: SimPod, kind: str = "MODIFIED") -> None:
         self._version += 1
         pod.version = self._version
-        pod.note_truth(self.now)
+        node = self.nodes[pod.node]
+        pod.note_truth(self.now, on_healthy_node=node.ready)
         self.on_event(kind, pod.shown())
 
     def _schedule(self, pod: SimPod) -> None:
@@ -264,12 +305,12 @@ class SimCluster:
         pod.container = f"containerd://{pod.uid}-{pod.restarts}"
         self._set_ready(pod, ready=True)
 
-    def _come_back(self, pod: SimPod) -> None:
-        if not pod.gone and not pod.deleting and pod.phase == "Running":
+    def _come_back(self, pod: SimPod, run: int) -> None:
+        if not pod.gone and not pod.deleting and pod.phase == "Running" and pod.restarts == run:
             if self.nodes[pod.node].up:
                 self._restart(pod)
             else:
-                self.after(RETRY, lambda: self._come_back(pod))
+                self.after(RETRY, lambda: self._come_back(pod, run))
 
     def _restart(self, pod: SimPod) -> None:
         pod.restarts += 1
@@ -277,7 +318,6 @@ class SimCluster:
         pod.container = f"containerd://{pod.uid}-{pod.restarts}"
         # Not ready for a moment although nobody may look in between.
         pod.ready = False
-        pod.note_truth(self.now)
         self._set_ready(pod, ready=True)
 
     def _set_ready(self, pod: SimPod, *, ready: bool) -> None:
@@ -305,7 +345,7 @@ class SimCluster:
             return
         node.ready = False
         for pod in self._on(node.name):
-            if pod.ready:
+            if pod.ready or pod.phase == "Running":
                 self._set_ready(pod, ready=False)
 
     def _evict_from(self, node: SimNode, since: datetime) -> None:

@@ -13,7 +13,13 @@ from uuid import UUID
 
 from django.db import connection
 
+from provisioner.contracts import Fault
+from provisioner.instances.reasons import REASONS
+
 Found = tuple[str, str]
+
+# Reasons by which a degraded machine is well and only its program is not: the meter goes on.
+_RENTERS = ", ".join(f"'{code}'" for code, one in REASONS.items() if one.fault == Fault.RENTER)
 
 # name -> a query of texts, empty while the invariant holds.
 ALWAYS: dict[str, str] = {
@@ -66,7 +72,15 @@ ALWAYS: dict[str, str] = {
     "I13 nothing charged after an acknowledged stop or before ready": """
         SELECT u.rental_id::text FROM facts.usage u JOIN marketplace_rental r
           ON r.id = u.rental_id
-         WHERE u.to_ts > r.stop_ack_at OR r.ready_at IS NULL OR u.from_ts < r.ready_at""",
+         WHERE u.to_ts > r.stop_ack_at OR NOT EXISTS (
+           SELECT 1 FROM provisioner_instanceevent e JOIN provisioner_instance i
+               ON i.id = e.instance_id
+            WHERE i.rental_ref = r.id AND e.state = 'ready' AND e.at <= u.from_ts
+              AND e.at > coalesce((SELECT max(x.at) FROM marketplace_rentalevent x
+                WHERE x.rental_id = r.id AND x.at < u.to_ts
+                  AND (x.state IN ('stopping', 'terminating')
+                    OR (x.state = 'starting' AND x.reason = 'restarted_by_user'))),
+                '-infinity'))""",
     "I18 a namespace is one tenant's": """
         SELECT n.name FROM provisioner_instance i JOIN provisioner_namespace n
           ON n.id = i.namespace_id WHERE i.state <> 'gone'
@@ -92,6 +106,11 @@ ALWAYS: dict[str, str] = {
          WHERE (CASE i.state WHEN 'gone' THEN 0 ELSE i.gpus END) <> (
            SELECT count(*) FROM provisioner_hold h
             WHERE h.instance_id = i.id AND h.to_ts IS NULL)""",
+    "I20 a restart keeps its cards without a gap": """
+        SELECT a.pod_name FROM provisioner_instance a JOIN provisioner_instance b
+          ON b.id = a.successor_id JOIN provisioner_hold h ON h.instance_id = a.id
+         WHERE NOT EXISTS (SELECT 1 FROM provisioner_hold n WHERE n.instance_id = b.id
+           AND n.slot_id = h.slot_id AND n.from_ts = h.to_ts)""",
     "events of an instance have no gap": """
         SELECT i.pod_name FROM provisioner_instance i JOIN provisioner_instanceevent e
           ON e.instance_id = i.id GROUP BY i.id, i.pod_name, i.event_seq
@@ -99,13 +118,14 @@ ALWAYS: dict[str, str] = {
     "events of a rental have no gap": """
         SELECT rental_id::text FROM marketplace_rentalevent GROUP BY rental_id
         HAVING count(*) <> max(seq) OR min(seq) <> 1""",
-    "an open meter is a ready instance": """
+    "an open meter is a ready instance": f"""
         SELECT i.pod_name FROM provisioner_instance i
-         WHERE (i.state = 'ready') <> EXISTS (SELECT 1 FROM provisioner_readyinterval r
+         WHERE (i.state = 'ready' OR (i.state = 'degraded' AND i.reason IN ({_RENTERS})))
+            <> EXISTS (SELECT 1 FROM provisioner_readyinterval r
            WHERE r.instance_id = i.id AND r.closed_at IS NULL)""",
     "a rental has at most one live instance": """
-        SELECT rental_ref::text FROM provisioner_instance WHERE state <> 'gone'
-         GROUP BY rental_ref HAVING count(*) > 1""",
+        SELECT rental_ref::text FROM provisioner_instance
+         WHERE state <> 'gone' AND lapsed_at IS NULL GROUP BY rental_ref HAVING count(*) > 1""",
     "I16 a key has one rental": """
         SELECT min(idem_key) FROM facts.rental WHERE idem_key <> ''
          GROUP BY tenant_id, idem_key HAVING count(*) > 1""",
@@ -119,15 +139,18 @@ QUIET: dict[str, str] = {
             OR (desired = 'end' AND state <> 'gone')""",
     "I14 nothing stuck: rentals": """
         SELECT id::text || ' ' || state FROM marketplace_rental
-         WHERE state NOT IN ('running', 'failed', 'terminated')
-            OR (state IN ('failed', 'terminated') AND settled_at IS NULL)""",
+         WHERE state NOT IN
+                 ('running', 'interrupting', 'queued', 'stopped', 'failed', 'terminated')
+            OR (state = 'queued' AND queue_until <= app_now() - interval '1 minute')
+            OR (state IN ('stopped', 'failed', 'terminated') AND settled_at IS NULL)
+            OR leaving""",
     "I14 nothing stuck: slots": """
         SELECT id::text || ' ' || state FROM provisioner_slot
          WHERE state = 'dirty' AND free_at < app_now() - interval '1 minute'""",
     "I8 a rental is shown as its instance is": """
         SELECT r.id::text || ' ' || r.state || ' ' || i.state FROM marketplace_rental r
           JOIN provisioner_instance i ON i.id = r.instance_ref
-         WHERE (r.state = 'running') <> (i.state = 'ready')""",
+         WHERE (r.state IN ('running', 'interrupting')) <> (i.state = 'ready')""",
     "I3 every proven second of what ended is charged": """
         SELECT r.rental_ref::text FROM provisioner_readyinterval r
           LEFT JOIN (SELECT source_ref, sum(seconds) AS seconds FROM billing_usageline
@@ -137,7 +160,8 @@ QUIET: dict[str, str] = {
            - date_trunc('second', r.opened_at + interval '999999 microseconds')))""",
     "R1 nothing is held for what ended": """
         SELECT m.rental_ref::text FROM billing_rentalmeter m JOIN marketplace_rental r
-          ON r.id = m.rental_ref WHERE r.state IN ('failed', 'terminated') AND m.held_micro <> 0""",
+          ON r.id = m.rental_ref WHERE r.state IN ('stopped', 'failed', 'terminated')
+           AND m.held_micro <> 0""",
 }
 
 

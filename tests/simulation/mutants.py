@@ -172,6 +172,16 @@ def an_instance_without_holds(stack: Break) -> None:
     )
 
 
+@mutant("I20 a restart keeps its cards without a gap", trouble=0.0, others=0.0)
+def a_restart_frees_the_cards_for_a_moment(stack: Break) -> None:
+    plain = stack.plain(release, "succeed")
+
+    def succeed(row: Any, *, slots: Any, at: Any) -> None:
+        plain(row, slots=slots, at=at + timedelta(seconds=1))
+
+    stack.put(release, "succeed", succeed)
+
+
 @mutant("a rental has at most one live instance", "DROP INDEX instance_one_alive")
 def two_instances_are_reserved(stack: Break) -> None:
     plain = provisioner.reserve
@@ -329,7 +339,9 @@ def the_share_goes_elsewhere(stack: Break) -> None:
 
 @mutant("I14 nothing stuck: instances")
 def what_is_released_is_never_due_again(stack: Break) -> None:
-    stack.text(claim, "_RELEASE", "THEN %(due)s ELSE", "THEN %(due)s + interval '1 year' ELSE")
+    stack.text(
+        claim, "_RELEASE", "THEN %(due)s ELSE", "THEN %(due)s::timestamptz + interval '1 year' ELSE"
+    )
 
 
 @mutant("I14 nothing stuck: rentals")

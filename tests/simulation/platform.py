@@ -35,12 +35,21 @@ CORE = (
     "provisioner.instances",
     "provisioner.inventory",
     "provisioner.orphans",
+    "provisioner.leases",
     "provisioner.summaries",
     "marketplace.follow",
     "marketplace.charge",
+    "marketplace.place",
+    "marketplace.leases",
     "marketplace.funds",
 )
-RARE = ("marketplace.seal_audit", "marketplace.publish", "marketplace.forget", "provisioner.tokens")
+RARE = (
+    "marketplace.seal_audit",
+    "marketplace.publish",
+    "marketplace.forget",
+    "provisioner.tokens",
+    "provisioner.old_logs",
+)
 _PERIODS = {entry["task"]: timedelta(seconds=entry["schedule"]) for entry in BEAT.values()}
 
 
@@ -65,6 +74,8 @@ class Manner:
         self.storm = wild * rng.choice([0.0, 0.2, 0.5])
         self.one_cluster = rng.random() < 0.6
         self.short_holds = rng.random() < 0.3
+        # The mass brake at this many ends instead of ten: eight cards never reach ten.
+        self.brake_at = 10 if self.calm else rng.choice([10, 10, 10, 2])
 
 
 class Platform:
@@ -130,9 +141,25 @@ class Platform:
         self.trace.append(f"{(self.clock.now - self.began).total_seconds():9.3f} {text}")
 
     def pass_time(self, seconds: float) -> None:
-        self.clock.advance(timedelta(milliseconds=int(seconds * 1000)))
+        """Let time pass; what the watcher sees it applies when it arrives, not later."""
+        until = self.clock.now + timedelta(milliseconds=int(seconds * 1000))
+        while (moment := self._next(until)) < until:
+            self._reach(moment)
+            self.watch()
+        self._reach(until)
+
+    def _next(self, until: datetime) -> datetime:
+        """The next moment at which a watcher may have something to do."""
+        moments = [until]
+        for number, watch in enumerate(self.watches):
+            if watch.on and not self.weathers[number].partition:
+                moments += [*watch.arrivals(), *self.clusters[number].upcoming()]
+        return max(self.clock.now, min(moments))
+
+    def _reach(self, moment: datetime) -> None:
+        self.clock.set(moment)
         for cluster in self.clusters:
-            cluster.advance(self.clock.now)
+            cluster.advance(moment)
 
     def work(self, most: int) -> None:
         """What arrived at the watcher, the hints, and some of what beat asks for by now."""
@@ -182,6 +209,8 @@ class Platform:
         self.manner.trouble = self.manner.hints_lost = self.manner.others = 0.0
         self._faultless = True
         for cluster, weather, watch in zip(self.clusters, self.weathers, self.watches, strict=True):
+            if weather.partition:
+                watch.cut()
             weather.storm, weather.partition, weather.lies = 0.0, False, False
             cluster.trouble = 0.0
             watch.calm = True

@@ -1,8 +1,9 @@
 """The life of pods on simulated nodes: what scheduler, kubelet and node controller do over time.
 
 Every change happens at a virtual moment and is kept as truth: `proven` are the stretches in which
-the API server called the pod ready, its program ran and its cards were as ordered. Nothing of the
-product is read to know that, so charges can be held against it.
+the pod held the cards that were ordered on a node that the API server called healthy, its check
+passed and its program ready, or ended by its own doing only. Nothing of the product is read to know
+that, so charges can be held against it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ Json = dict[str, Any]
 MODEL = "NVIDIA-H100-80GB-HBM3"
 # As in Kubernetes: a silent node's pods are called not ready after 40 s.
 NODE_SILENCE = timedelta(seconds=40)
-RESTART_AFTER = timedelta(seconds=2)
 
 
 @dataclass
@@ -99,6 +99,7 @@ class SimPod:
     reason: str = ""
     check: Json = field(default_factory=dict)
     main: Json = field(default_factory=lambda: {"waiting": {"reason": "PodInitializing"}})
+    last: Json = field(default_factory=dict)  # how its program ended before
     restarts: int = 0
     container: str = ""
     ready: bool = False
@@ -131,13 +132,25 @@ class SimPod:
         """Whether its check found what was ordered."""
         return not self.fate.found and self.fate.model == MODEL
 
-    def note_truth(self, at: datetime) -> None:
+    @property
+    def crashed(self) -> bool:
+        """Ended by its own doing: its cards are held and well all the same."""
+        return self.phase == "Running" and "waiting" in self.main
+
+    def note_truth(self, at: datetime, *, on_healthy_node: bool) -> None:
         """Open or close a proven stretch after a change at ``at``."""
-        true = self.ready and "running" in self.main and self.as_ordered and not self.gone
-        open_one = bool(self.proven) and self.proven[-1][1] is None
-        if true and not open_one:
+        up = self.ready and "running" in self.main
+        began = bool(self.proven) and self.proven[-1][1] is None
+        true = (up or (self.crashed and began)) and on_healthy_node
+        true = true and self.as_ordered and not self.gone
+        if true and not began:
             self.proven.append((at, None))
-        elif open_one and not true:
+        elif began and not true:
+            self.proven[-1] = (self.proven[-1][0], at)
+
+    def interrupt_truth(self, at: datetime) -> None:
+        """Its node went away under it for a moment."""
+        if self.proven and self.proven[-1][1] is None:
             self.proven[-1] = (self.proven[-1][0], at)
 
     def report(self) -> str:
@@ -176,6 +189,7 @@ class SimPod:
                 {
                     "name": "main",
                     "state": self.main,
+                    "lastState": self.last,
                     "restartCount": self.restarts,
                     "containerID": self.container,
                 }

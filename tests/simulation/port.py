@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from random import Random
 from typing import TypeVar
 
 from kernel.errors import VendorError
 from provisioner.kube.errors import Rejected, Unavailable, Unsure
+from provisioner.kube.transport import Cut
 from tests.simulation.cluster import POOL, SimCluster
 from tests.simulation.pods import Json
 
@@ -102,6 +103,66 @@ class Port:
     def delete_secret(self, namespace: str, name: str) -> None:
         key = (namespace, name)
         self._call("delete secret", lambda: self._cluster.secrets.discard(key), late=True)
+
+    def create_lease(self, namespace: str, body: Json) -> str:
+        leases, now = self._cluster.leases, lambda: self._cluster.now
+        return self._call("create lease", lambda: leases.create(namespace, body, now()), late=True)
+
+    def lease_version(self, namespace: str, name: str) -> str:
+        return self._call("lease", lambda: self._cluster.leases.version(namespace, name))
+
+    def replace_lease(self, namespace: str, body: Json) -> str:
+        leases, now = self._cluster.leases, lambda: self._cluster.now
+        return self._call("renew lease", lambda: leases.replace(namespace, body, now()), late=True)
+
+    def delete_lease(self, namespace: str, name: str) -> None:
+        leases = self._cluster.leases
+        self._call("delete lease", lambda: leases.delete(namespace, name), late=True)
+
+    def reaper_lease(self) -> Json:
+        return self._call("heartbeat", self._cluster.reaper.heartbeat)
+
+    def pod_log(
+        self,
+        namespace: str,
+        name: str,
+        *,
+        container: str,
+        tail_lines: int,
+        limit_bytes: int,
+        previous: bool,
+        since: datetime | None,
+        seconds: float,
+    ) -> tuple[bytes, bool]:
+        def effect() -> tuple[bytes, bool]:
+            pod = self._cluster.get(namespace, name)
+            run = pod.restarts - previous
+            if run < 0:
+                raise Rejected("invalid", "400 BadRequest: previous terminated container not found")
+            return f"2026-03-01T00:00:00Z run {run} of {container}\n".encode(), False
+
+        return self._call("log", effect)
+
+    def follow_log(
+        self,
+        namespace: str,
+        name: str,
+        *,
+        container: str,
+        tail_lines: int | None,
+        since: datetime | None,
+        silence: float,
+        seconds: float,
+        cut: Cut,
+    ) -> Iterator[bytes]:
+        raise NotImplementedError("nobody reads a growing log in a schedule")
+
+    def list_claims(self, namespace: str) -> tuple[list[Json], str]:
+        """Schedules order no volumes yet: there is never one to see."""
+        return self._call("claims", lambda: ([], self._cluster.version))
+
+    def list_storage_classes(self) -> list[Json]:
+        return self._call("classes", list)
 
     def list_nodes(self) -> list[Json]:
         return self._call("nodes", self._cluster.node_objects)

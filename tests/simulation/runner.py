@@ -13,7 +13,7 @@ from django.db import connection
 
 from billing.metering import hold, usage
 from config.celery import app
-from provisioner.reconcile import instance_loop
+from provisioner.reconcile import brake, instance_loop
 from tests.simulation import invariants
 from tests.simulation.platform import Manner, Platform
 from tests.simulation.sandbox import Sandbox
@@ -56,8 +56,8 @@ class Runner:
         seeds = Seeds(seed)
         Chance.begin(seeds)
         self._complaints.seen.clear()
-        # At most as long after the world's last full list as a meter stays open without another.
-        offset = seeds.stream("start").randrange(45_000)
+        # With the longest tick still within a minute of the world's last full list: no gap yet.
+        offset = seeds.stream("start").randrange(30_000)
         self._clock.set(self._world.built_at + timedelta(milliseconds=offset))
         drawn = Manner(seeds.stream("manner"))
         for name, value in manner.items():
@@ -81,6 +81,7 @@ class Runner:
         with ExitStack() as stack:
             finish = platform.finish_fenced(instance_loop._finish)
             stack.enter_context(mock.patch.object(instance_loop, "_finish", finish))
+            stack.enter_context(mock.patch.object(brake, "FEW", platform.manner.brake_at))
             if platform.manner.short_holds:
                 stack.enter_context(mock.patch.object(hold, "FIRST_HOLD", SHORT_HOLD))
                 stack.enter_context(mock.patch.object(usage, "REFILL", SHORT_REFILL))

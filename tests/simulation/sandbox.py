@@ -61,6 +61,7 @@ class Sandbox:
         """Forget everything since `mark`, the clock's setting included."""
         self._connection.run_on_commit = []
         self._execute("ROLLBACK TO SAVEPOINT world")
+        self._written = True
 
     def was_written(self) -> bool:
         """Whether a statement since the last call may have changed anything."""

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +25,18 @@ import kernel.clock
 import kernel.ids
 from config.celery import app
 from provisioner.kube.api import Connections
-from provisioner.reconcile import claim, instance_loop, node_loop, observe, orphans, pool, tokens
+from provisioner.reconcile import (
+    claim,
+    instance_loop,
+    last_words,
+    leases,
+    node_loop,
+    observe,
+    orphans,
+    pool,
+    steps,
+    tokens,
+)
 
 Json = dict[str, Any]
 
@@ -129,6 +141,18 @@ def _in_order(plain: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
     return claimed
 
 
+def _sorted_batch(
+    plain: Callable[[uuid.UUID], leases.Batch | None],
+) -> Callable[[uuid.UUID], leases.Batch | None]:
+    def claimed(cluster: uuid.UUID) -> leases.Batch | None:
+        batch = plain(cluster)
+        if batch is None:
+            return None
+        return replace(batch, orders=tuple(sorted(batch.orders, key=lambda order: str(order.id))))
+
+    return claimed
+
+
 class Seeds:
     """Independent streams of one seed, so that a change in one part does not shift the others."""
 
@@ -171,6 +195,12 @@ def seeded(
             stack.enter_context(
                 mock.patch.object(module, "claim_loops", _in_order(claim.claim_loops))
             )
+        # Leases and clusters by key; what a call may still do is a matter of virtual time.
+        stack.enter_context(mock.patch.object(leases, "_CLUSTERS", f"{leases._CLUSTERS}ORDER BY 1"))
+        stack.enter_context(mock.patch.object(leases, "claim", _sorted_batch(leases.claim)))
+        monotonic = SimpleNamespace(monotonic=lambda: clock.now.timestamp())  # noqa: PLW0108 moves
+        for module in (leases, steps, last_words):
+            stack.enter_context(mock.patch.object(module, "time", monotonic))
         stack.enter_context(_heard(complaints))
         state = random.getstate()
         try:

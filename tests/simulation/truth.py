@@ -88,8 +88,19 @@ def _pods_without_cards(clusters: list[SimCluster], tables: Tables) -> list[Foun
 
 
 def _two_pods(clusters: list[SimCluster]) -> list[Found]:
-    alive = Counter(pod.rental for pod in _ours(clusters) if not pod.deleting and not pod.late)
+    """Pods that may run, each within a live lease; one that has none yet counts as well."""
+    alive = Counter(
+        pod.rental
+        for cluster in clusters
+        for pod in _ours([cluster])
+        if not pod.deleting and not pod.late and not _over(cluster, pod)
+    )
     return [("I8 never two pods for one rental", name) for name, n in alive.items() if n > 1]
+
+
+def _over(cluster: SimCluster, pod: SimPod) -> bool:
+    lease = cluster.leases.of(pod)
+    return lease is not None and lease.over(cluster.now)
 
 
 def _mixed_namespaces(clusters: list[SimCluster]) -> list[Found]:

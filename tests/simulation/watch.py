@@ -1,8 +1,9 @@
 """What the watcher process would see of one cluster, with everything that happens to streams.
 
-Events arrive late, twice and in another order. When a stream is cut the events under way are lost
-and the next thing seen is a list, blindly, as kube/watch.py does it; a stream that only stalls
-(the cluster is cut off for a while) goes on where it stood.
+Events arrive late, twice and in another order. When a stream is cut (a partition cuts it too) the
+events under way are lost and the next thing seen is a list, blindly, as kube/watch.py does it.
+
+Limit: a stream that only stalls and goes on where it stood, minutes later, does not happen here.
 """
 
 from __future__ import annotations
@@ -48,6 +49,9 @@ class Watch:
         self._under_way.clear()
         if self.on:
             self._relist()
+
+    def arrivals(self) -> list[datetime]:
+        return [when for when, _, _ in self._under_way]
 
     def due(self, now: datetime) -> list[Seen]:
         """What arrives by ``now``, in its order of arrival."""

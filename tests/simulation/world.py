@@ -17,15 +17,14 @@ from django.db import transaction
 from marketplace.catalog import publish
 from marketplace.catalog.query import OfferQuery
 from marketplace.models import DataCenter, Offer, Provider, Rental
-from marketplace.rentals import start
+from marketplace.rentals import lease, start
 from marketplace.rentals.follow import follow
 from marketplace.rentals.order import RentOrder
 from provisioner.inventory.summary import refresh
 from provisioner.models import Cluster, ClusterLoop
-from provisioner.reconcile import instance_loop, node_loop, observe
+from provisioner.reconcile import instance_loop, leases, node_loop, observe
 from tests.market import H100, USD, Renter, make_renter
 from tests.simulation.cluster import SimCluster
-from tests.simulation.pods import SimPod
 from tests.simulation.port import Port, Weather
 from tests.simulation.seeding import Clock
 
@@ -45,14 +44,14 @@ CREDIT = (500 * USD, 12 * USD, 3 * USD)
 
 @dataclass(frozen=True)
 class World:
-    """What schedules refer to. ``clusters``, ``pods`` and NODES are in the same order.
+    """What schedules refer to. ``clusters``, ``machines`` and NODES are in the same order.
 
     ``rentals``: public ids of what runs, with their renters. ``built_at``: the clock then.
     """
 
     renters: tuple[Renter, ...]
     clusters: tuple[Cluster, ...]
-    pods: tuple[tuple[SimPod, ...], ...]
+    machines: tuple[SimCluster, ...]
     rentals: dict[str, Renter]
     built_at: datetime
 
@@ -60,8 +59,8 @@ class World:
 def fresh_clusters(world: World) -> list[SimCluster]:
     """The clusters in memory as the tables know them at the mark."""
     clusters = _empty_clusters(world.built_at)
-    for cluster, pods in zip(clusters, world.pods, strict=True):
-        cluster.adopt(pods)
+    for cluster, machines in zip(clusters, world.machines, strict=True):
+        cluster.adopt(machines)
     return clusters
 
 
@@ -86,6 +85,7 @@ def build(clock: Clock, serving: dict[UUID, Port]) -> World:
     clusters = [_cluster(provider, place, START) for place in places]
     machines = _empty_clusters(START)
     for row, simulated in zip(clusters, machines, strict=True):
+        simulated.advance(clock.now)  # its reaper beats once
         serving[row.pk] = Port(simulated, Weather(), Random(0), lambda verb, what: None)
     node_loop.run()
     clock.advance(timedelta(seconds=1))
@@ -98,8 +98,9 @@ def build(clock: Clock, serving: dict[UUID, Port]) -> World:
     )
     rentals = dict(_rent(renter) for renter in renters[:2])
     _until_running(clock, machines)
-    pods = tuple(tuple(cluster.history) for cluster in machines)
-    return World(renters, tuple(clusters), pods, rentals, clock.now)
+    lease.push()
+    leases.run()
+    return World(renters, tuple(clusters), tuple(machines), rentals, clock.now)
 
 
 def _rent(renter: Renter) -> tuple[str, Renter]:
