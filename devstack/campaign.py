@@ -52,7 +52,9 @@ def _bench(env: dict[str, str]) -> int:
 
 def _torture(env: dict[str, str]) -> int:
     env["ROUNDS"] = env.get("N", ROUNDS)
-    suites = ["tests/races", "tests/faults", "tests/live/whole_stack/test_broker.py"]
+    suites = ["tests/races", "tests/faults"]
+    stack = "tests/live/whole_stack"
+    suites += [f"{stack}/test_broker.py", f"{stack}/test_life.py"]
     return _run([sys.executable, "-m", "pytest", "-q", "--timeout", str(TIMEOUT_S), *suites], env)
 
 

@@ -203,7 +203,13 @@ class Stack:
 
     def _await_web(self) -> None:
         web = next(child for child in self.supervisor.children if child.name == "web")
-        wait_until(answers_at(f"{self.base_url}/healthz"), "the web process answers", child=web)
+        # Six processes import at once: on a busy machine that takes more than half a minute.
+        wait_until(
+            answers_at(f"{self.base_url}/healthz"),
+            "the web process answers",
+            child=web,
+            deadline_s=180,
+        )
         wait_until(
             answers_at(f"{self.base_url}/streams/healthz"),
             "the streams process answers",

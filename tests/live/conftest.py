@@ -9,9 +9,11 @@ no proof.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
+from devstack.kube.api import Api, ApiError
 from devstack.kube.sim.stack import Pace, SimStack
 from devstack.kube.simclient import Sim
 from devstack.kube.stack import KubeStack
@@ -50,3 +52,27 @@ def sim(kube_owned):
     sim.clear()
     yield sim
     sim.clear()
+
+
+@pytest.fixture(autouse=True)
+def swept(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whatever a test leaves in the shared cluster goes with it: cards that a forgotten pod keeps
+    would fail the next test, which has nothing to do with it. What must not be left is asserted by
+    the tests themselves."""
+    yield
+    if "kube_owned" not in request.fixturenames:
+        return
+    api = request.getfixturevalue("kube_owned").admin()
+    for kind in ("pods", "secrets"):
+        for item in api.get(f"/api/v1/{kind}")["items"]:
+            meta = item["metadata"]
+            if meta["namespace"].startswith("gpuyard-r-") and meta["name"].startswith("gy-"):
+                _remove(api, f"/api/v1/namespaces/{meta['namespace']}/{kind}/{meta['name']}")
+
+
+def _remove(api: Api, path: str) -> None:
+    try:
+        api.delete(path, {"gracePeriodSeconds": 0})
+    except ApiError as error:
+        if error.status != 404:
+            raise

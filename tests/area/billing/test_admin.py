@@ -31,6 +31,9 @@ def filled(at):
     apps.get_model("billing", "StripeEvent").objects.create(
         id="evt_1", type="invoice.paid", raw="{}", source="poll"
     )
+    apps.get_model("billing", "UnknownObject").objects.create(
+        stripe_id="pi_1", type="payment_intent", names="topup", claimed_ref=org
+    )
 
 
 @pytest.mark.parametrize("model", SHOWN, ids=lambda model: model.__name__)

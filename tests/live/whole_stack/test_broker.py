@@ -17,7 +17,14 @@ from devstack.people import Person
 from devstack.platform_api import ProblemError
 from tests.whole_stack import World
 
-pytestmark = [pytest.mark.live, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        "ROUNDS" not in os.environ,
+        reason="part of make torture: half a minute of load on a whole stack",
+    ),
+]
 
 ROUNDS = int(os.environ.get("ROUNDS", "0"))
 EMPTYINGS = ROUNDS or 4

@@ -5,6 +5,7 @@ As its renter sees it, and as an independent watch of the cluster saw it.
 
 from __future__ import annotations
 
+import os
 from itertools import pairwise
 
 import pytest
@@ -14,7 +15,14 @@ from devstack.platform_api import Json, ProblemError
 from devstack.play import SSH_KEY
 from tests.whole_stack import World
 
-pytestmark = [pytest.mark.live, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        "ROUNDS" not in os.environ,
+        reason="part of make torture: it shares the whole stack's cards with the broker's test",
+    ),
+]
 
 CARD = "nvidia-a100-80gb-pcie"
 
