@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from django.db import transaction
 
+from kernel.clock import now
 from kernel.errors import InvalidRequest
 from kernel.ids import public
 from marketplace.http import pinning, ratelimit
 from marketplace.models import AuditEntry, IdempotencyKey, Provider
+from provisioner import facade as provisioner
 from tests.area.marketplace_accounts import people
 from tests.area.marketplace_accounts.described import described
 from tests.area.marketplace_accounts.people import Api
@@ -106,6 +110,12 @@ def bodies(supply: Supply) -> dict[str, Any]:
             "accepted_terms_version": "x",
         },
         "POST ssh-keys": {"name": "x", "public_key": SSH_KEY},
+        "POST staff/switches": {"name": "stop_rentals", "on": True, "note": "x"},
+        "POST volumes": {
+            "name": "x",
+            "size_gib": 1,
+            "datacenter": supply.datacenter.public_id,
+        },
         "POST webhooks": {"url": "https://93.184.215.14/x", "event_types": ["*"]},
         "POST webhooks/{}/rotate-secret": {"overlap_seconds": 60},
     }
@@ -132,6 +142,12 @@ def target(operation: Operation, supply: Supply, caller: Api) -> str:
         return operation.at(supply.provider.public_id)
     if operation.path.startswith("staff/organizations"):
         return operation.at(supply.owner.principal.org.public_id)
+    if operation.path.startswith("staff/brakes/"):
+        with transaction.atomic():
+            brake = provisioner.mark_restored(backup_at=now() - timedelta(hours=1))
+        return operation.at(public("brake", brake.id))
+    if operation.path.startswith("volumes/"):
+        return operation.at(f"vol_{'0' * 26}")
     if operation.path.startswith("rentals/"):
         made = caller.post("rentals", order(supply.offer))
         assert made.status_code == 202, made.content
@@ -165,7 +181,7 @@ def properties(operation: Operation) -> list[str]:
     "operation", [operation for operation in operations() if operation.takes_body], ids=str
 )
 def test_one_hostile_field_never_breaks_an_operation(operation: Operation) -> None:
-    supply = make_supply(8)
+    supply = make_supply(8, storage="cluster")
     right = bodies(supply)
     assert str(operation) in right, f"give this test a right body for {operation}"
     caller = caller_for(operation, supply)
@@ -221,7 +237,7 @@ KEYED = [found for found in operations() if found.method == "POST" and not found
 
 @pytest.mark.parametrize("operation", KEYED, ids=str)
 def test_one_key_has_one_effect_and_one_answer(operation: Operation) -> None:
-    supply = make_supply(8)
+    supply = make_supply(8, storage="cluster")
     caller = caller_for(operation, supply)
     address = target(operation, supply, caller)
     body = bodies(supply).get(str(operation), {})

@@ -95,6 +95,7 @@ class Templates(ApiView):
             request,
             lambda: own_templates.create_template(acting=principal, order=order),
             lambda template: (201, templates.describe(template)),
+            secret_fields=["env"],  # people paste tokens there: no stored answer holds it
         )
 
 
