@@ -40,7 +40,11 @@ class TemplateOut(Shown):
     curated = serializers.BooleanField()
     image = serializers.CharField(help_text="As given, and the digest that decides")
     command = serializers.ListField(child=serializers.CharField())
-    env = serializers.DictField(child=serializers.CharField())
+    env = serializers.DictField(
+        child=serializers.CharField(),
+        allow_null=True,
+        help_text="Null when a POST is repeated",
+    )
     ports = serializers.ListField(child=serializers.IntegerField())
     needs = serializers.DictField(help_text="What a card must have; checked before renting")
     registry_credentials = serializers.CharField(allow_null=True)
@@ -95,7 +99,8 @@ class Templates(ApiView):
             request,
             lambda: own_templates.create_template(acting=principal, order=order),
             lambda template: (201, templates.describe(template)),
-            secret_fields=["env"],  # people paste tokens there: no stored answer holds it
+            # People paste tokens there: no stored answer holds it.
+            secret_fields=["env"] if data.get("env") else (),
         )
 
 
