@@ -2,9 +2,10 @@
 
 Run by reconcile_5000.py with DATABASE_URL: `python -m bench.crowd.loops SECONDS`. The loops run one
 after the other in one thread, each when it is due by config/schedules.py, so that the CPU time of
-the process between two readings belongs to one loop. First everything runs once unmeasured. Then
-the floor: the time to decode the same lists and to do nothing with them. Last, every instance is
-made due at once, as after an outage, and the instance loop runs until none is. Prints one JSON object.
+the process between two readings belongs to one loop. First everything runs once unmeasured. After
+it comes the floor: the time to decode the same lists and to do nothing with them. Last, every
+instance is made due at once, as after an outage, and the instance loop runs until none is. Prints
+one JSON object.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The loops of a worker as a process: each at its period of config/schedules.py, until SIGTERM.
 
 Every loop has a thread and so a database connection of its own, as it has a pool process of
-Celery's in production. Two of these beside each other, and `manage.py watcher`, are what the storm
-runs against. There is no broker: each wake-up is lost, so every delay is that of the periods. Where the
-delay itself is measured, the argument is a period for the loop that wake-ups would start.
+Celery's in production. Two of these and `manage.py watcher` are what the storm runs against. There
+is no broker: each wake-up is lost, so every delay is that of the periods. Where the delay itself is
+measured, the argument is a period for the loop that wake-ups would start.
 """
 
 from __future__ import annotations
