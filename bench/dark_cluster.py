@@ -23,9 +23,9 @@ import django
 
 django.setup()
 
-from bench.crowd.scratch import scratch_database  # noqa: E402
 from devstack.kube.sim.stack import Pace, SimStack  # noqa: E402
 from devstack.state import State  # noqa: E402
+from tests.crowd.scratch import scratch_database  # noqa: E402
 from tests.faults.storm import processes  # noqa: E402
 from tests.faults.storm.launches import Figures, compare  # noqa: E402
 from tests.market import USD, make_renter  # noqa: E402

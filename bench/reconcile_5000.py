@@ -1,7 +1,7 @@
 """5,000 live rentals at rest, reconciled by one worker process: CPU, memory, statements.
 
 The clusters are simulated in this process, behind HTTP and TLS; the worker is a process of its own
-(crowd/loops.py), so its figures are its own. Seeds a copy of the database of DATABASE_URL, which
+(tests/crowd/loops.py), so its figures are its own. Seeds a copy of the database of DATABASE_URL, which
 must be migrated, and drops it then. Floor: decoding the JSON of the same lists. The goal: 10,000
 rentals on 50 clusters take at most 5 % of one core. The last line is JSON.
 
@@ -25,10 +25,10 @@ import django  # noqa: E402
 
 django.setup()
 
-from bench.crowd.scratch import scratch_database  # noqa: E402
-from bench.crowd.seed import fill  # noqa: E402
 from devstack.kube.sim.stack import Pace, SimStack  # noqa: E402
 from devstack.state import State  # noqa: E402
+from tests.crowd.scratch import scratch_database  # noqa: E402
+from tests.crowd.seed import fill  # noqa: E402
 from tests.market import make_renter  # noqa: E402
 from tests.sites import on_sale  # noqa: E402
 
@@ -58,7 +58,7 @@ def run(rentals: int, seconds: int, clusters: int) -> dict[str, Any]:
             fill(on_sale(stack, make_renter("Owner", credit=0)), rentals, tenants=TENANTS)
             print(f"{rentals} rentals in {clusters} clusters run", flush=True)
             done = subprocess.run(
-                [sys.executable, "-m", "bench.crowd.loops", str(seconds)],
+                [sys.executable, "-m", "tests.crowd.loops", str(seconds)],
                 env={**os.environ, "DATABASE_URL": url},
                 cwd=ROOT,
                 stdout=subprocess.PIPE,

@@ -23,7 +23,8 @@ _PERIOD_S = 3.0
 class Plane(Protocol):
     """What of a control plane, real or simulated, its reaper needs."""
 
-    ca_pem: str
+    @property
+    def ca_pem(self) -> str: ...
 
     @property
     def api_url(self) -> str: ...

@@ -16,6 +16,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from uuid import UUID
 
 import psycopg
 
@@ -77,7 +78,7 @@ class Eye:
     def _look(self, database: psycopg.Connection) -> None:
         # Rows first: what a rental promised must be there afterwards, or the promise was withdrawn
         # in between, which the next look shows.
-        running = dict(database.execute(_RUNNING).fetchall())
+        running: dict[UUID, str] = dict(database.execute(_RUNNING).fetchall())
         ended = {public("instance", key): at for key, at in database.execute(_ENDED)}
         now, pods = datetime.now(UTC), {}
         for site in self._sites:

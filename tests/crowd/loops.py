@@ -1,6 +1,6 @@
 """One worker process with all loops that live rentals cost anything: what each of them takes.
 
-Run by reconcile_5000.py with DATABASE_URL: `python -m bench.crowd.loops SECONDS`. The loops run one
+Run by reconcile_5000.py with DATABASE_URL: `python -m tests.crowd.loops SECONDS`. The loops run one
 after the other in one thread, each when it is due by config/schedules.py, so that the CPU time of
 the process between two readings belongs to one loop. First everything runs once unmeasured. After
 it comes the floor: the time to decode the same lists and to do nothing with them. Last, every
@@ -15,7 +15,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +54,7 @@ class Counter:
 
 
 def measure(
-    loops: dict[str, tuple[Callable[[], object], float]], seconds: float
+    loops: Mapping[str, tuple[Callable[[], object], float]], seconds: float
 ) -> dict[str, Cost]:
     """Run each loop at its period for ``seconds``."""
     from django.db import connection
