@@ -1,9 +1,9 @@
 """5,000 live rentals at rest, reconciled by one worker process: CPU, memory, statements.
 
 The clusters are simulated in this process, behind HTTP and TLS; the worker is a process of its own
-(tests/crowd/loops.py), so its figures are its own. Seeds a copy of the database of DATABASE_URL, which
-must be migrated, and drops it then. Floor: decoding the JSON of the same lists. The goal: 10,000
-rentals on 50 clusters take at most 5 % of one core. The last line is JSON.
+(tests/crowd/loops.py), so its figures are its own. Seeds a copy of the database of DATABASE_URL,
+which must be migrated, and drops it at the end. Floor: decoding the JSON of the same lists. The
+goal: 10,000 rentals on 50 clusters take at most 5 % of one core. The last line is JSON.
 
     DATABASE_URL=postgresql://… python bench/reconcile_5000.py [rentals] [seconds] [clusters]
 """
