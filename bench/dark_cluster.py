@@ -5,7 +5,7 @@ and without the hanging cluster alternate. The goal: the others' median changes 
 beside it the range over pairs of slices, which is the machine's noise. Uses a copy of the database
 of DATABASE_URL, which must be migrated. The last line is JSON.
 
-    DATABASE_URL=postgresql://… python bench/dark_cluster.py [pairs] [launches per slice]
+    DATABASE_URL=postgresql://… python bench/dark_cluster.py [pairs] [seconds per slice]
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ FLEET: list[dict[str, Any]] = [
 ]
 
 
-def run(pairs: int, launches: int) -> Figures:
+def run(pairs: int, seconds: int) -> Figures:
     with State.temporary("dark") as state, scratch_database("gpuyard_dark_cluster") as url:
         stack = SimStack(
             state.path / "kube",
@@ -54,18 +54,18 @@ def run(pairs: int, launches: int) -> Figures:
             sites = on_sale(stack, make_renter("Owner", credit=0))
             renter = make_renter("Renter", credit=10_000 * USD)
             with processes.running(url, state.path, sites, workers=1, woken=WOKEN):
-                return compare(renter, sites, pairs=pairs, launches=launches)
+                return compare(renter, sites, pairs=pairs, seconds=seconds)
         finally:
             stack.stop()
 
 
-def main(pairs: int, launches: int) -> int:
-    figures = run(pairs, launches)
+def main(pairs: int, seconds: int) -> int:
+    figures = run(pairs, seconds)
     healthy, cut_off = figures.medians()
     ratios = figures.ratios()
     result = {
         "bench": "dark_cluster",
-        "launches": 2 * pairs * launches,
+        "launches": sum(map(len, figures.healthy + figures.cut_off)),
         "floor_ms": round(healthy * 1000, 1),
         "figure_ms": round(cut_off * 1000, 1),
         "ratio": round(figures.ratio(), 3),
@@ -80,4 +80,4 @@ def main(pairs: int, launches: int) -> int:
 
 if __name__ == "__main__":
     given = [int(word) for word in sys.argv[1:]]
-    sys.exit(main(*[*given, *(6, 15)[len(given) :]]))
+    sys.exit(main(*[*given, *(4, 20)[len(given) :]]))

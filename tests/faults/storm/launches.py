@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from devstack.kube.sim import kinds
 from devstack.kube.sim.kinds import Kind
 from devstack.kube.sim.store import Change
+from kernel import clock
+from provisioner.models import Cluster
 from tests.market import H100, Renter
 from tests.sites import Site
 
@@ -26,6 +28,8 @@ RENTAL = "gpuyard.io/rental"
 # Longer than any call of ours waits.
 HANG_S = 60.0
 WITHIN_S = 60.0
+# Connections, plans and caches are warm after it.
+WARM_S = 2.0
 # Machines that start on the cluster in question at the beginning of each slice.
 BESIDE = 3
 
@@ -86,31 +90,35 @@ class Births:
                 self._news.notify_all()
 
 
-def compare(renter: Renter, sites: Sequence[Site], *, pairs: int, launches: int) -> Figures:
-    """``pairs`` of slices of ``launches``; the last of ``sites`` is cut off in every second."""
+def compare(renter: Renter, sites: Sequence[Site], *, pairs: int, seconds: float) -> Figures:
+    """``pairs`` of slices of ``seconds``; the last of ``sites`` is cut off in every second one.
+
+    A slice shorter than a call's deadline would be over before a hang costs anybody anything.
+    """
     *others, dark = sites
     figures = Figures()
     with Births(others).listening() as births:
-        _slice(renter, others, dark, births, 2)  # connections, plans and caches are warm after it
+        _slice(renter, others, dark, births, WARM_S)
         for _ in range(pairs):
-            figures.healthy.append(_slice(renter, others, dark, births, launches))
+            figures.healthy.append(_slice(renter, others, dark, births, seconds))
             dark.plane.http.faults.place("hang_before", {"times": 0}, {"seconds": HANG_S})
             try:
-                figures.cut_off.append(_slice(renter, others, dark, births, launches))
+                figures.cut_off.append(_slice(renter, others, dark, births, seconds))
             finally:
                 dark.plane.http.faults.clear()
+            _await_return(dark)
     return figures
 
 
 def _slice(
-    renter: Renter, others: Sequence[Site], dark: Site, births: Births, launches: int
+    renter: Renter, others: Sequence[Site], dark: Site, births: Births, seconds: float
 ) -> list[float]:
     # A cluster that is away is off sale after some seconds; until then it is rented as ever.
     beside = [_rent(renter, dark) for _ in range(BESIDE)]
-    taken = []
-    for number in range(launches):
-        began = time.monotonic()
-        rental = _rent(renter, others[number % len(others)])
+    taken: list[float] = []
+    ends = time.monotonic() + seconds
+    while (began := time.monotonic()) < ends or not taken:
+        rental = _rent(renter, others[len(taken) % len(others)])
         assert rental is not None, "a healthy cluster refused"
         taken.append(births.wait(rental) - began)
         renter.call("DELETE", f"/rentals/{rental}")
@@ -118,6 +126,15 @@ def _slice(
         if rental is not None:
             renter.call("DELETE", f"/rentals/{rental}")
     return taken
+
+
+def _await_return(dark: Site) -> None:
+    """Until a full list of the cluster succeeded again: no call that hung is left to count."""
+    since, ends = clock.now(), time.monotonic() + WITHIN_S
+    back = Cluster.objects.filter(pk=dark.id, failures=0, last_positive_at__gt=since)
+    while not back.exists():
+        assert time.monotonic() < ends, f"{dark.name} did not come back"
+        time.sleep(0.1)
 
 
 def _rent(renter: Renter, site: Site) -> str | None:
