@@ -1,11 +1,11 @@
 """From a rent to its pod on healthy clusters, beside a partner's cluster that hangs or does not.
 
-Four simulated clusters over HTTP and TLS, one worker process and a watcher, a renter. Slices with
-and without the hanging cluster alternate. The goal: the others' median changes by less than 10 %;
-beside it the range over pairs of slices, which is the machine's noise. Uses a copy of the database
-of DATABASE_URL, which must be migrated. The last line is JSON.
+Four simulated clusters over HTTP and TLS, a worker of four processes with its broker and beat, a
+watcher, a renter. Slices with and without the hanging cluster alternate. The goal: the others'
+median changes by less than 10 %; beside it the range over pairs of slices, which is the machine's
+noise. Uses a copy of the database of DATABASE_URL, which must be migrated. The last line is JSON.
 
-    DATABASE_URL=postgresql://… python bench/dark_cluster.py [pairs] [seconds per slice]
+    DATABASE_URL=… BROKER_URL=… python bench/dark_cluster.py [pairs] [seconds per slice]
 """
 
 from __future__ import annotations
@@ -33,8 +33,6 @@ from tests.sites import on_sale  # noqa: E402
 
 NAMES = ("near", "nearer", "nearest", "partner")
 GOAL = 1.10
-# What a wake-up takes on an idle broker; the same in both kinds of slices.
-WOKEN = "0.02"
 FLEET: list[dict[str, Any]] = [
     {"card": "h100-sxm", "nodes": 4, "cards": 8, "cpu": 192, "memory_gib": 2048, "disk_gib": 28000}
 ]
@@ -53,7 +51,8 @@ def run(pairs: int, seconds: int) -> Figures:
         try:
             sites = on_sale(stack, make_renter("Owner", credit=0))
             renter = make_renter("Renter", credit=10_000 * USD)
-            with processes.running(url, state.path, sites, workers=1, woken=WOKEN):
+            worker = processes.celery(state.path)
+            with processes.running(url, state.path, sites, workers=[worker]):
                 return compare(renter, sites, pairs=pairs, seconds=seconds)
         finally:
             stack.stop()

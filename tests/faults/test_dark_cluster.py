@@ -49,7 +49,8 @@ def test_a_cluster_that_hangs_delays_no_launch_elsewhere(
     sites: list[Site], database_url: str, tmp_path: Path
 ) -> None:
     renter = make_renter("Renter", credit=10_000 * USD)
-    with processes.running(database_url, tmp_path, sites, workers=1, woken="0.05") as children:
+    quick = [*processes.LOOPS, "0.05"]
+    with processes.running(database_url, tmp_path, sites, workers=[quick] * 2) as children:
         figures = compare(renter, sites, pairs=1, seconds=15)
         assert not children.ended()
     healthy, cut_off = figures.medians()

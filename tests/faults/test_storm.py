@@ -108,7 +108,9 @@ class Tenant:
 def test_a_storm_of_wrong_answers(sites: list[Site], database_url: str, tmp_path: Path) -> None:
     dice = Random(SEED)
     tenant = Tenant(make_renter("Tenant", credit=10_000 * USD), sites, dice)
-    with processes.running(database_url, tmp_path, sites) as children:
+    with processes.running(
+        database_url, tmp_path, sites, workers=[processes.LOOPS] * 2
+    ) as children:
         eye = Eye(sites, database_url).start()
         hits = _storm(sites, tenant, dice)
         wanted = _until(lambda: _astray(sites), "what is wanted runs, nothing else does")

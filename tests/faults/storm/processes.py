@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +19,8 @@ UP_WITHIN_S = 400.0
 # A loop ends its run, and the calls of it that hang, before its process goes.
 DOWN_WITHIN_S = 60.0
 _POLL_S = 0.1
+# The loops at their periods, without a broker.
+LOOPS = ("-m", "tests.faults.storm.worker")
 
 
 class Children:
@@ -52,18 +54,26 @@ class Children:
                 child.wait()
 
 
+def celery(folder: Path) -> list[str]:
+    """The command of a worker as in devstack, with beat in it; for places with a broker."""
+    return [
+        *("-m", "celery", "-A", "config.celery", "worker", "--concurrency", "4", "--beat"),
+        *("--schedule", str(folder / "beat.db"), "--loglevel", "INFO"),
+        *("--without-mingle", "--without-gossip"),
+    ]
+
+
 @contextmanager
 def running(
-    database_url: str, folder: Path, sites: list[Site], *, workers: int = 2, woken: str = ""
+    database_url: str, folder: Path, sites: list[Site], *, workers: Sequence[Sequence[str]]
 ) -> Iterator[Children]:
-    """All up inside; ``woken`` is the worker's argument. Logs lie in ``folder``."""
+    """A watcher and ``workers``, by their commands, all up inside. Logs lie in ``folder``."""
     env = {**os.environ, "DATABASE_URL": database_url}
     children = Children(folder)
-    names = [f"worker-{number}" for number in range(workers)]
+    names = [f"worker-{number}" for number in range(len(workers))]
     try:
-        for name in names:
-            program = ["-m", "tests.faults.storm.worker", *([woken] if woken else [])]
-            children.start(name, program, env)
+        for name, program in zip(names, workers, strict=True):
+            children.start(name, list(program), env)
         children.start("watcher", ["manage.py", "watcher"], env)
         _await(children, names, sites)
         yield children
