@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(1200)
 
 NAMES = ("near", "partner")
 FLEET: list[dict[str, Any]] = [
-    {"card": "h100-sxm", "nodes": 2, "cards": 8, "cpu": 192, "memory_gib": 2048, "disk_gib": 28000}
+    {"card": "h100-sxm", "nodes": 12, "cards": 8, "cpu": 192, "memory_gib": 2048, "disk_gib": 28000}
 ]
 
 
