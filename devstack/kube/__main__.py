@@ -84,7 +84,8 @@ def _made(given: argparse.Namespace) -> KubeStack | SimStack:
     names = given.names.split(",")
     if given.kind == "sim":
         pace = Pace(heartbeat_s=given.heartbeat_s, node_grace_s=given.node_grace_s)
-        return SimStack(given.state, names=names, namespaces=given.namespaces, pace=pace)
+        pool = given.namespaces
+        return SimStack(given.state, names=names, namespaces=pool, pace=pace, reapers=True)
     return KubeStack(
         given.state,
         names=names,

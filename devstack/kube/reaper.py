@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import urlsplit
 
-from devstack.kube.controlplane import ControlPlane
+from devstack.kube.api import Api
 from devstack.kube.embed import PROGRAM
 from devstack.kube.provision import REAPER, request_token
 
@@ -19,7 +20,19 @@ from devstack.kube.provision import REAPER, request_token
 _PERIOD_S = 3.0
 
 
-def reaper_command(plane: ControlPlane, folder: Path) -> list[str]:
+class Plane(Protocol):
+    """What of a control plane, real or simulated, its reaper needs."""
+
+    @property
+    def ca_pem(self) -> str: ...
+
+    @property
+    def api_url(self) -> str: ...
+
+    def admin(self) -> Api: ...
+
+
+def reaper_command(plane: Plane, folder: Path) -> list[str]:
     """The command that runs it, its token and CA written below `folder`. Raises ApiError."""
     ca, token = folder / "reaper-ca.pem", folder / "reaper-token"
     ca.write_text(plane.ca_pem)

@@ -91,9 +91,14 @@ def move(
     return True
 
 
-def note(row: Instance, *, claim: UUID | None = None, **changes: Any) -> bool:
-    """Write down facts without moving; False when the row is not any more what was read."""
-    if not _guarded(row, claim, same_event=False).update(**changes):
+def note(
+    row: Instance, *, claim: UUID | None = None, same_event: bool = False, **changes: Any
+) -> bool:
+    """Write down facts without moving; False when the row is not any more what was read.
+
+    ``same_event``: nor if it was moved since, for facts that whoever moved it knew better.
+    """
+    if not _guarded(row, claim, same_event=same_event).update(**changes):
         return False
     for name, value in changes.items():
         setattr(row, name, value)

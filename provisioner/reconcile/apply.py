@@ -74,7 +74,7 @@ def carry_out(
     """Do what was decided; False when nothing moved or somebody else was first."""
     if isinstance(decision, Stay):
         if decision.seen is not None:
-            note(row, claim=claim, seen=decision.seen)
+            note(row, claim=claim, same_event=True, seen=decision.seen)
         return False
     if isinstance(decision, End):
         explained = _explained(row, decision, at)
@@ -110,7 +110,7 @@ def _instead(
     if isinstance(decision, Go):
         return _go(row, decision, at=at, blind=blind, claim=claim)
     if isinstance(decision, Stay) and decision.seen is not None:
-        note(row, claim=claim, seen=decision.seen)
+        note(row, claim=claim, same_event=True, seen=decision.seen)
     return False
 
 

@@ -45,6 +45,8 @@ LOOK_EVERY = 0.25
 OPEN_WAY = 3 * observe.PERIOD
 # Clusters of one process; the rest is for another watcher.
 MOST_CLUSTERS = 64
+# Others move one instance once or twice while its pod comes up; more is for the next list.
+_TRIES = 3
 
 
 @dataclass
@@ -162,18 +164,31 @@ class Watcher:
 
 
 def apply_seen(cluster_id: UUID, seen: Seen) -> None:
-    """One event to its instance. Events of strangers are left to the sweep."""
+    """One event to its instance. Events of strangers are left to the sweep.
+
+    A worker may move the row between our reading and our writing, most likely when the answer to
+    its create comes back while the pod gets ready. What was seen is then decided anew: nothing
+    would show it again until the next list.
+    """
     pod: PodFacts | None = facts(seen.pod)
-    row = None if pod is None else _row(cluster_id, pod)
-    if pod is None or row is None or row.state == InstanceState.RESERVED:
+    if pod is None:
         return
+    for _ in range(_TRIES):
+        row = _row(cluster_id, pod)
+        if row is None or row.state == InstanceState.RESERVED:
+            return
+        _apply(row, pod, seen)
+        if not _overtaken(row):
+            return
+
+
+def _apply(row: Instance, pod: PodFacts, seen: Seen) -> None:
     at = clock.now()
     blind = seen.blind or _stalled(row, at)
     if seen.kind == "DELETED":
         if row.pod_uid == pod.uid:
             observe.deleted(row, at=at, blind=blind)
-        return
-    if row.desired == Instance.Desired.RUN and row.pod_uid in (None, pod.uid):
+    elif row.desired == Instance.Desired.RUN and row.pod_uid in (None, pod.uid):
         apply.observed(row, pod, at=at, blind=blind)
 
 
@@ -182,6 +197,11 @@ def _stalled(row: Instance, at: datetime) -> bool:
     lay between was not watched. Full lists that came through say that the way was open."""
     last = row.cluster.last_positive_at
     return last is None or at - last > OPEN_WAY
+
+
+def _overtaken(row: Instance) -> bool:
+    """Whether somebody moved the instance since ``row`` was read, or moved by us."""
+    return Instance.objects.filter(pk=row.pk).exclude(event_seq=row.event_seq).exists()
 
 
 def _row(cluster_id: UUID, pod: PodFacts) -> Instance | None:

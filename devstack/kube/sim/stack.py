@@ -6,8 +6,9 @@ cluster = stack.clusters["dc-owned"]  # .api_url .ca_pem .token .admin_kubeconfi
 stack.stop()
 
 All clusters live in this process: one thread serves HTTP for all, one runs their controllers, a few
-run the pods of all. For benchmarks: `fleets` may be groups instead of names, `heartbeat_s` long,
-`event_ttl_s` short, `control` False.
+run the pods of all. Only reapers are programs of their own, as on real clusters, where they are
+wanted. For benchmarks: `fleets` may be groups instead of names, `heartbeat_s` long, `event_ttl_s`
+short, `control` False.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from devstack.kube.certs import Authority, Pair
 from devstack.kube.fleet import Machine, load_fleet, machines
 from devstack.kube.nodesim import Simulator
 from devstack.kube.provision import provision
+from devstack.kube.reaper import reaper_command
 from devstack.kube.sim.apiserver import GIT_VERSION, VERSION, ApiServer
 from devstack.kube.sim.clock import WallClock
 from devstack.kube.sim.control import serve_sim_control
@@ -37,7 +39,7 @@ from devstack.kube.sim.store import HISTORY, Store
 from devstack.kube.stack import DEFAULT_NAMES, Cluster
 from devstack.kube.timeline import Timeline
 from devstack.ports import free_port, release
-from devstack.process import Child, wait_until
+from devstack.process import Child, Supervisor, wait_until
 from devstack.state import State
 
 ADMIN_GROUP = "system:masters"
@@ -145,7 +147,8 @@ class SimStack:
     """Clusters `names` with their files below `folder`, which it owns while it runs.
 
     `fleets`: by name a fleet preset, a file, or groups as in fleets.toml; by default the preset
-    called like the cluster. `control` False: no control ports, for many clusters.
+    called like the cluster. `control` False: no control ports, for many clusters. `reapers` True: a
+    reaper each, a process; without one the platform says that it is missing.
     """
 
     def __init__(
@@ -157,6 +160,7 @@ class SimStack:
         namespaces: int = 16,
         pace: Pace | None = None,
         control: bool = True,
+        reapers: bool = False,
     ) -> None:
         self.clusters: dict[str, Cluster] = {}
         self.planes: dict[str, SimPlane] = {}
@@ -166,6 +170,9 @@ class SimStack:
         self._namespaces = namespaces
         self._pace = pace or Pace()
         self._control = control
+        self._with_reapers = reapers
+        self._reapers: dict[str, Child] = {}
+        self._supervisor: Supervisor | None = None
         self._controls: dict[str, ThreadingHTTPServer] = {}
         self._state: State | None = None
         self._shared: _Shared | None = None
@@ -173,9 +180,10 @@ class SimStack:
     def start(self) -> None:
         """Start everything and return when pods can run. A failure stops what had started.
 
-        Raises api.ApiError, fleet.FleetError, state.StateBusyError, OSError.
+        Raises api.ApiError, fleet.FleetError, process.ProcessError, state.StateBusyError, OSError.
         """
         self._state = State.acquire(self._folder)
+        self._supervisor = Supervisor(self._state)
         self._shared = _Shared(HttpLoop(), Driver(), Timeline(_WORKERS, say))
         try:
             for name in self._names:
@@ -187,6 +195,10 @@ class SimStack:
     def stop(self) -> None:
         """Stop all clusters and give the folder back; its files stay."""
         self.clusters.clear()
+        if self._supervisor:
+            self._supervisor.stop()
+            self._supervisor = None
+        self._reapers.clear()
         for name in list(self._controls):
             self._stop_control(name)
         for plane in self.planes.values():
@@ -212,9 +224,21 @@ class SimStack:
         """All nodes of a cluster fall silent at once, as in a power cut."""
         self.planes[name].stop_nodes()
 
+    def start_reaper(self, name: str) -> None:
+        """As in KubeStack: the bundle's reaper as a program with its own account."""
+        assert self._supervisor is not None
+        assert self._state is not None
+        command = reaper_command(self.planes[name], self._state.path / name)
+        self._reapers[name] = self._supervisor.start(f"{name}-reaper", command)
+
+    def stop_reaper(self, name: str) -> None:
+        """Nobody ends pods whose lease runs out until `start_reaper`."""
+        assert self._supervisor is not None
+        self._supervisor.discard(self._reapers.pop(name))
+
     def ended(self) -> list[Child]:
-        """Programs that ended by themselves: there are none, everything lives in this process."""
-        return []
+        """Programs that ended by themselves: only reapers can, all else lives in this process."""
+        return self._supervisor.ended() if self._supervisor else []
 
     def describe(self) -> dict[str, dict[str, Any]]:
         """The clusters as plain data, for other processes."""
@@ -230,6 +254,8 @@ class SimStack:
             plane.admin(), ca_pem=plane.ca_pem, version=VERSION, namespaces=self._namespaces
         )
         control_url = self._start_control(name) if self._control else ""
+        if self._with_reapers:
+            self.start_reaper(name)
         say(f"cluster {name}: simulated {GIT_VERSION} serves at {plane.api_url}")
         return Cluster(
             **dataclasses.asdict(credentials),
