@@ -202,6 +202,7 @@ class World:
             self.stripe.down(None)
 
     def until_inbox_is_drained(self) -> None:
+        """An event that met a dead Stripe or a killed worker pauses for up to a minute or two."""
         self.until(
             lambda: (
                 self.query("SELECT count(*) AS n FROM facts.stripe_event WHERE applied_ts IS NULL")[
@@ -210,6 +211,7 @@ class World:
                 == 0
             ),
             "every event is applied",
+            deadline_s=150,
         )
 
 
