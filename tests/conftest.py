@@ -71,31 +71,48 @@ def database_url(servers: Servers, django_db_setup: None) -> str:
     return urlunsplit(urlsplit(servers.database_url)._replace(path=f"/{name}"))
 
 
-# For every trigger on TRUNCATE (bit 32): switched off or on by the table's owner.
-_GUARDS = """
-DO $$ DECLARE guard record; BEGIN
-  FOR guard IN SELECT tgrelid::regclass AS table, tgname AS name FROM pg_trigger
-               WHERE tgtype & 32 <> 0 AND NOT tgisinternal
-  LOOP EXECUTE format('ALTER TABLE %s {switch} TRIGGER %I', guard.table, guard.name); END LOOP;
+# Deleting what is there costs a twentieth of truncating every table. The ledger's guards keep
+# everybody from that, so the owner of a guarded table lets them rest meanwhile.
+_EMPTY = """
+DO $$ DECLARE held regclass; filled boolean; all_filled regclass[]; guarded regclass[]; BEGIN
+  FOREACH held IN ARRAY ARRAY[{tables}]::regclass[] LOOP
+    EXECUTE format('SELECT EXISTS (SELECT FROM %s)', held) INTO filled;
+    IF filled THEN all_filled := all_filled || held; END IF;
+  END LOOP;
+  IF all_filled IS NULL THEN RETURN; END IF;
+  SELECT array_agg(DISTINCT tgrelid::regclass) INTO guarded FROM pg_trigger
+    WHERE tgrelid = ANY (all_filled) AND NOT tgisinternal;
+  FOREACH held IN ARRAY coalesce(guarded, '{{}}') LOOP
+    EXECUTE format('ALTER TABLE %s DISABLE TRIGGER USER', held);
+  END LOOP;
+  SET CONSTRAINTS ALL DEFERRED;
+  FOREACH held IN ARRAY all_filled LOOP
+    EXECUTE format('DELETE FROM %s', held);
+  END LOOP;
+  SET CONSTRAINTS ALL IMMEDIATE;
+  FOREACH held IN ARRAY coalesce(guarded, '{{}}') LOOP
+    EXECUTE format('ALTER TABLE %s ENABLE TRIGGER USER', held);
+  END LOOP;
 END $$;
 """
+# Kept through a flush, so that nothing has to be told that the database was made anew.
+_KEPT = {"django_content_type"}
 
 
 @pytest.fixture(scope="session", autouse=True)
-def flush_past_guards() -> None:
-    """Let the flush between tests truncate what the ledger's triggers keep from everybody else."""
+def quick_flush() -> Iterator[None]:
+    """Empty only tables that have rows between tests; a few milliseconds instead of a second."""
+    from django.core.management.commands import flush
     from django.db.backends.postgresql.operations import DatabaseOperations
 
-    plain = DatabaseOperations.sql_flush
-
     def sql_flush(self, style, tables, **options):
-        statements = plain(self, style, tables, **options)
-        if not statements:
-            return []
-        off, on = (_GUARDS.replace("{switch}", switch) for switch in ("DISABLE", "ENABLE"))
-        return [off, *statements, on]
+        names = [f"'{self.quote_name(name)}'" for name in sorted(set(tables) - _KEPT)]
+        return [_EMPTY.format(tables=",".join(names))] if names else []
 
-    DatabaseOperations.sql_flush = sql_flush  # type: ignore[method-assign]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DatabaseOperations, "sql_flush", sql_flush)
+        patch.setattr(flush, "emit_post_migrate_signal", lambda *given: None)
+        yield
 
 
 @pytest.fixture
