@@ -67,6 +67,7 @@ class Postgres:
         self._state = state
         self._fsync = fsync
         self._supervisor = Supervisor(state)
+        self._programs: Path | None = None
         self._uid = NOBODY if os.geteuid() == 0 else None
 
     def start(self) -> str:
@@ -75,6 +76,7 @@ class Postgres:
             return self.url
         folder = self._state.directory_for("postgres", self._uid)
         binaries, data = self._binaries(folder), folder / "data"
+        self._programs = binaries
         admin_password = secrets.token_hex(16)
         self._initialize(binaries, data, admin_password)
         port = free_port()
@@ -84,6 +86,35 @@ class Postgres:
         )
         self._make_roles(port, admin_password)
         return self.url
+
+    def dump(self, backup: Path) -> None:
+        """A backup of the database, taken beside everything that goes on in it."""
+        self._tool("pg_dump", "--format", "custom", "--file", str(backup), self.url)
+
+    def restore(self, backup: Path) -> None:
+        """The database as it was at `dump`; whoever is connected is thrown out. ProcessError."""
+        url, name = self.url.rsplit("/", 1)
+        with psycopg.connect(f"{url}/postgres", autocommit=True) as server:
+            made = sql.Identifier(name)
+            server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(made))
+            server.execute(sql.SQL("CREATE DATABASE {}").format(made))
+        # Comments of extensions belong to the superuser.
+        self._tool(
+            "pg_restore", "--no-comments", "--exit-on-error", "--dbname", self.url, str(backup)
+        )
+
+    def _tool(self, name: str, *words: str) -> None:
+        if self._programs is None:
+            raise ProcessError(f"{name} is for a server that was started here")
+        done = subprocess.run(
+            [str(self._programs / name), *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise ProcessError(f"{name} failed:\n{done.stderr[-3000:]}")
 
     def stop(self) -> None:
         """Disconnect everybody and stop the server; its data stays with the state directory."""

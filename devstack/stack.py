@@ -33,6 +33,7 @@ CLUSTERS = ("dc-owned", "dc-partner")
 WEB_THREADS = 16
 # Worker processes: one may drain an outage while others answer wake-ups; more only cost memory.
 WORKER_PROCESSES = 4
+PROCESSES = ("web", "worker", "beat", "watcher", "streams")
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Stack:
         self.mail = state.path / "mail"
         self.kube = kube
         self._kube: Child | None = None
-        self.workers: dict[str, Child] = {}
+        self.processes: dict[str, Child] = {}
 
     @property
     def base_url(self) -> str:
@@ -99,10 +100,10 @@ class Stack:
         self.env = self._environment(database_url, broker_url)
         self.manage("migrate", "--verbosity", "0")
         say("database migrated")
-        self._start_web()
-        for name in ("worker", "beat", "watcher", "streams"):
+        self._start_origin()
+        for name in PROCESSES:
             self.start_process(name)
-        self._await_web()
+        self.await_web()
         if self.cluster_names:
             self._await_kube()
 
@@ -128,8 +129,14 @@ class Stack:
         return done.stdout
 
     def start_process(self, name: str) -> Child:
-        """Start one of worker, beat, watcher, streams (again); the child."""
+        """Start one of PROCESSES (again); the child."""
         commands = {
+            "web": [
+                *(sys.executable, "-m", "granian", "config.wsgi:application"),
+                *("--interface", "wsgi", "--host", "127.0.0.1", "--port", str(self.web_port)),
+                *("--workers", "1", "--blocking-threads", str(WEB_THREADS)),
+                *("--no-access-log", "--log-level", "warning"),
+            ],
             "worker": [
                 *(sys.executable, "-m", "celery", "-A", "config.celery", "worker"),
                 *("--concurrency", str(WORKER_PROCESSES), "--loglevel", "WARNING"),
@@ -150,15 +157,19 @@ class Stack:
         child = self.supervisor.start(
             name, commands[name], env={**self.env, "GPUYARD_PROCESS": name}, cwd=ROOT
         )
-        self.workers[name] = child
+        self.processes[name] = child
         return child
 
     def kill_process(self, name: str) -> None:
         """kill -9 of a process and all that it started; it stays away until started again."""
-        child = self.workers.pop(name)
+        child = self.processes.pop(name)
         child.signal(signal.SIGKILL)
         child.wait(10)
         self.supervisor.children.remove(child)
+
+    def stop_process(self, name: str) -> None:
+        """End one as an operator does, with its grace; it stays away until started again."""
+        self.supervisor.discard(self.processes.pop(name))
 
     def _environment(self, database_url: str, broker_url: str) -> dict[str, str]:
         return {
@@ -179,19 +190,7 @@ class Stack:
             "PYTHONUNBUFFERED": "1",
         }
 
-    def _start_web(self) -> None:
-        self.supervisor.start(
-            "web",
-            [
-                *(sys.executable, "-m", "granian", "config.wsgi:application"),
-                *("--interface", "wsgi", "--host", "127.0.0.1", "--port", str(self.web_port)),
-                *("--workers", "1", "--blocking-threads", str(WEB_THREADS)),
-                *("--no-access-log", "--log-level", "warning"),
-            ],
-            env={**self.env, "GPUYARD_PROCESS": "web"},
-            cwd=ROOT,
-        )
-
+    def _start_origin(self) -> None:
         self.supervisor.start(
             "origin",
             [
@@ -201,19 +200,19 @@ class Stack:
             cwd=ROOT,
         )
 
-    def _await_web(self) -> None:
-        web = next(child for child in self.supervisor.children if child.name == "web")
+    def await_web(self) -> None:
+        """Until the web and the streams process answer."""
         # Six processes import at once: on a busy machine that takes more than half a minute.
         wait_until(
             answers_at(f"{self.base_url}/healthz"),
             "the web process answers",
-            child=web,
+            child=self.processes["web"],
             deadline_s=180,
         )
         wait_until(
             answers_at(f"{self.base_url}/streams/healthz"),
             "the streams process answers",
-            child=self.workers["streams"],
+            child=self.processes["streams"],
             deadline_s=120,  # it imports the Kubernetes client: ten seconds of a busy core
         )
         say(f"web answers at {self.base_url}")
