@@ -103,6 +103,8 @@ class Rental(PublicObject):
     # ({"requirement", "needs", "max_price_micro_h", "max_seconds"}).
     queued_at = models.DateTimeField(null=True, blank=True)
     queue_until = models.DateTimeField(null=True, blank=True)
+    # How long it may wait whenever it needs cards: at first, started again, on another host.
+    queue_seconds = models.PositiveIntegerField(null=True, blank=True)
     wanted = models.JSONField(null=True, blank=True)
     # A notice was given: when it takes effect. ``reason`` says why.
     interrupt_at = models.DateTimeField(null=True, blank=True)
@@ -166,7 +168,8 @@ class Rental(PublicObject):
                 fields=["id"],
                 name="rental_to_settle",
                 condition=models.Q(
-                    settled_at__isnull=True, state__in=["failed", "stopped", "terminated"]
+                    settled_at__isnull=True,
+                    state__in=["failed", "queued", "stopped", "terminated"],
                 ),
             ),
             models.Index(

@@ -20,9 +20,9 @@ from marketplace.catalog.relax import offer_taken
 from marketplace.models import Rental
 from marketplace.rentals import notice
 from marketplace.rentals.order import end_mistakes
-from marketplace.rentals.place import give_cards
+from marketplace.rentals.place import enqueue, give_cards
 from marketplace.rentals.reasons import sentence
-from marketplace.rentals.state import QUEUED, STARTING
+from marketplace.rentals.state import STARTING
 from marketplace.rentals.stop import check_legal, check_version, illegal, lock_visible
 from marketplace.rentals.timeline import move
 from marketplace.volumes.later import Unmountable, places
@@ -58,6 +58,7 @@ def start(
         )
     _check_end(rental)
     rental.attempts, rental.tried_nodes = 0, None
+    rental.queue_seconds = queue_seconds
     try:
         give_cards(rental, reason=_REASONS[action], actor="renter")
     except CannotOpen as error:
@@ -67,7 +68,9 @@ def start(
     except NoCandidate:
         if queue_seconds is None:
             raise _taken(rental) from None
-        _enqueue(rental, queue_seconds)
+        rental.desired_state = Rental.Desired.RUNNING
+        rental.stop_ack_at = None
+        enqueue(rental, actor="renter", text="No cards are free now; it waits in the queue.")
     _record(acting, f"rental.{action}", rental)
     return rental
 
@@ -141,16 +144,6 @@ def _taken(rental: Rental) -> Refusal:
 def _check_end(rental: Rental) -> None:
     if rental.expires_at is not None and rental.expires_at <= now():
         raise illegal(rental, "its end date has passed: extend it first")
-
-
-def _enqueue(rental: Rental, seconds: int) -> None:
-    present = now()
-    rental.queued_at = present
-    rental.queue_until = present + timedelta(seconds=seconds)
-    rental.desired_state = Rental.Desired.RUNNING
-    rental.stop_ack_at = None
-    text = "No cards are free now; it waits in the queue."
-    move(rental, QUEUED, at=present, reason="no_capacity", actor="renter", text=text)
 
 
 def _lock(acting: Principal, rental_id: str, expected_version: int | None) -> Rental:

@@ -18,7 +18,7 @@ from billing.contracts import UsageWindow
 from kernel.clock import AppNow, hour_of
 from marketplace.accounts import switches
 from marketplace.models import Rental
-from marketplace.rentals.state import FAILED, LEGAL, STOPPED, TERMINATED
+from marketplace.rentals.state import FAILED, LEGAL, QUEUED, STOPPED, TERMINATED
 from marketplace.rentals.stop import halt_for
 from provisioner import facade as provisioner
 from provisioner.contracts import Chargeable
@@ -26,7 +26,7 @@ from provisioner.contracts import Chargeable
 # Windows per transaction: the accounts of a batch stay locked until it commits.
 _BATCH: Final = 500
 # A machine is not running and none is on its way: what was held for it is not needed.
-_AT_REST: Final = (FAILED, STOPPED, TERMINATED)
+_AT_REST: Final = (FAILED, QUEUED, STOPPED, TERMINATED)
 _LOCK: Final = 0x636861726765  # "charge": an advisory lock's name, any constant unused elsewhere
 
 

@@ -44,7 +44,7 @@ log = structlog.get_logger(__name__)
 # Rentals per pass. A pass over a long queue costs a plan per kind of order, and the next follows.
 _BATCH: Final = 200
 # Why one that waits fails when it is refused: everything else is a limit of its organization.
-_CODES: Final = {"insufficient_funds": "funds", "volume_in_use": "config_error"}
+_CODES: Final = {"insufficient_funds": "funds"}
 
 
 def place(limit: int = _BATCH) -> int:
@@ -88,20 +88,18 @@ def _place_one(rental_id: UUID) -> bool | None:
                 give_cards(rental, reason=reason, actor="platform")
             return True
         except NoCandidate:
-            if rental.state == REQUESTED:
-                _wait_or_fail(rental)
-            return False
+            _no_room(rental)
         except Refusal as refusal:
-            # Money, limits or its volumes changed while it waited; the renter reads which.
-            _fail(rental, _CODES.get(refusal.slug, "no_capacity"), refusal.detail)
-            return False
+            if refusal.slug == "volume_in_use":
+                _no_room(rental)  # its data is with another, who gives it back as cards come back
+            else:  # money or limits changed while it waited; the renter reads which
+                _fail(rental, _CODES.get(refusal.slug, "no_capacity"), refusal.detail)
         except Unmountable as error:
             _fail(rental, "config_error", f"It cannot run again as it was: {error}.")
-            return False
         except CannotOpen:
             log.error("order_cannot_be_opened", rental=rental.public_id)
             _fail(rental, "config_error", "")
-            return False
+        return False
 
 
 def give_cards(rental: Rental, *, reason: str, actor: str) -> None:
@@ -152,6 +150,16 @@ def give_cards(rental: Rental, *, reason: str, actor: str) -> None:
     wake_on_commit("provisioner.instances")
 
 
+def enqueue(rental: Rental, *, actor: str, text: str) -> None:
+    """Let the locked rental wait for cards, as long as its renter allowed. Nothing stays held for
+    it once its last second is charged."""
+    present = now()
+    rental.queued_at = present
+    rental.queue_until = present + timedelta(seconds=rental.queue_seconds or 0)
+    move(rental, QUEUED, at=present, reason="no_capacity", actor=actor, text=text)
+    wake_on_commit("marketplace.charge")
+
+
 def _settle_on(rental: Rental, offer: Offer, wanted: Mapping[str, Any]) -> None:
     """The first placement of one that waited fixes its price, its disk and its end."""
     if rental.quote is None:
@@ -164,20 +172,15 @@ def _settle_on(rental: Rental, offer: Offer, wanted: Mapping[str, Any]) -> None:
     rental.wanted = None
 
 
-def _wait_or_fail(rental: Rental) -> None:
-    """No other host has room: wait where the renter allowed it, else say what went wrong."""
-    if rental.queue_until is None:
-        _fail(rental, rental.reason, "No other host has room now. " + sentence(rental.reason))
+def _no_room(rental: Rental) -> None:
+    """What waits waits on; what lost its host waits if its renter allowed that, else it fails."""
+    if rental.state != REQUESTED:
         return
-    rental.queued_at = now()
-    move(
-        rental,
-        QUEUED,
-        at=rental.queued_at,
-        reason="no_capacity",
-        actor="platform",
-        text="No other host has room now; it waits in the queue.",
-    )
+    if rental.queue_seconds is None:
+        _fail(rental, rental.reason, "No other host has room now. " + sentence(rental.reason))
+    else:
+        text = "No other host has room now; it waits in the queue."
+        enqueue(rental, actor="platform", text=text)
 
 
 def _fail(rental: Rental, reason: str, text: str) -> None:

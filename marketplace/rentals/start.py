@@ -259,6 +259,7 @@ def _store(
         offer=offer,
         quote=prepared.quote,
         template=prepared.template,
+        queue_seconds=prepared.queue_seconds,
         image=prepared.image,
         secrets=prepared.secrets,
         registry_credential_ref=(

@@ -253,3 +253,22 @@ def test_after_a_lease_ran_out_unseen_nothing_starts_with_its_volume(platform, r
     assert state_of(renter, entry["volume"]) == ("available", None)
     assert act(renter, rental, "retry")[0] == 202
     come_up(platform, renter, rental)
+
+
+def test_who_waits_for_a_volume_that_another_got_first_waits_on(platform, renter, supply):
+    held = rent(renter, supply, gpus=4, volumes=NEW)
+    (entry,) = show(renter, held)["volumes"]
+    platform.turn()
+    renter.call("DELETE", f"/rentals/{held}")
+    platform.until(platform.moment + 2 * MINUTE)
+    blocker = rent(make_renter("Others"), supply, gpus=4)
+    body = {**order(supply.offer, gpus=2), "queue": {"deadline_seconds": 3600}}
+    tied = {**body, "volumes": [{"volume": entry["volume"], "mount": "/data"}]}
+    first, second = (renter.call("POST", "/rentals", tied)[1]["id"] for _ in range(2))
+    Rental.objects.filter(pk=parse("rental", blocker)).update(expires_at=platform.moment)
+    platform.until(platform.moment + 3 * MINUTE)
+    assert show(renter, first)["state"] == "provisioning"
+    assert show(renter, second)["state"] == "queued", "two cards are free, its data is not"
+    renter.call("DELETE", f"/rentals/{first}")
+    platform.until(platform.moment + 3 * MINUTE)
+    assert show(renter, second)["state"] == "provisioning"

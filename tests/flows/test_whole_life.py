@@ -274,6 +274,26 @@ def test_with_failover_it_goes_on_elsewhere_once_its_absence_was_observed(platfo
     assert show(renter, rental)["state"] == "running"
 
 
+def test_without_another_host_it_waits_as_long_as_was_allowed_and_nothing_is_held_for_it(
+    platform, renter, supply
+):
+    rental = rent(renter, supply, failover=True, queue={"deadline_seconds": 3600})
+    platform.turn()
+    platform.cluster.run(platform.moment, cards=2)
+    platform.until(NOON + 5 * MINUTE)
+    assert show(renter, rental)["state"] == "running"
+    rent(make_renter("Other"), supply)  # with it all four cards of the only node are let
+    platform.cluster.pods.clear()
+    platform.until(NOON + 8 * MINUTE)
+    waiting = show(renter, rental)
+    assert (waiting["state"], waiting["queue"]["position"]) == ("queued", 1)
+    assert float(renter.call("GET", "/billing/balance")[1]["held"]) == 0.0
+    platform.until(NOON + 69 * MINUTE)
+    late = show(renter, rental)
+    assert (late["state"], late["reason"]) == ("failed", "queue_deadline")
+    assert max(end for _, end in charged(rental)) <= 300
+
+
 def test_ending_ones_program_does_not_end_the_meter(platform, renter, supply):
     rental = up(platform, renter, supply)
     platform.until(NOON + 5 * MINUTE)
