@@ -1,19 +1,23 @@
 """`make test`: everything the tests need, then all suites in order, then one table of what it took.
 
 SUITES="unit area" in the environment limits the run; PYTEST_ADDOPTS works as everywhere. The
-database server and the broker are started once. Every suite is a pytest of its own, so none lives
-on what an earlier one left in memory, and a later one runs although an earlier one failed.
+database server and the broker are started once, and one database is migrated for all suites to
+copy. Every suite is a pytest of its own, so none lives on what an earlier one left in memory, and a
+later one runs although an earlier one failed.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import psycopg
 
 from devstack import chromium
 from devstack.bootstrap import ROOT
@@ -68,6 +72,8 @@ def main() -> int:
         ):
             say("PostgreSQL and broker: ready")
             addresses = {"DATABASE_URL": postgres.url, "BROKER_URL": broker.url}
+            addresses["GPUYARD_TEST_TEMPLATE"] = migrated(postgres.url)
+            say("a database is migrated for all suites")
             for suite in suites:
                 outcomes.append(run_suite(supervisor, suite, addresses))
     except KeyboardInterrupt:
@@ -103,6 +109,24 @@ def prepare() -> None:
         began = time.monotonic()
         step()
         say(f"{name}: ready ({time.monotonic() - began:.1f} s)")
+
+
+def migrated(url: str) -> str:
+    """A database of this server with all migrations, for the suites to copy; its name."""
+    name = "gpuyard_migrated"
+    with psycopg.connect(url, autocommit=True) as server:
+        server.execute(f"CREATE DATABASE {name}")
+    subprocess.run(
+        [sys.executable, str(ROOT / "manage.py"), "migrate", "--verbosity", "0"],
+        env={
+            **os.environ,
+            "DATABASE_URL": url.rsplit("/", 1)[0] + f"/{name}",
+            "DJANGO_SETTINGS_MODULE": "config.settings.test",
+        },
+        cwd=ROOT,
+        check=True,
+    )
+    return name
 
 
 def run_suite(supervisor: Supervisor, suite: str, addresses: dict[str, str]) -> Outcome:

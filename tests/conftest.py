@@ -57,6 +57,8 @@ def django_db_modify_db_settings(
 
     # In place: connections made by Django's own start-up hold this very dictionary.
     settings.DATABASES["default"].update(database(servers.database_url))
+    # A run of all suites migrates one database once; each suite begins with a copy.
+    settings.DATABASES["default"].setdefault("TEST", {})["TEMPLATE"] = servers.template
     settings.CELERY_BROKER_URL = broker_url
     # Asked for now and not as an argument: it derives the test database's name from the settings.
     request.getfixturevalue("django_db_modify_db_settings_parallel_suffix")
@@ -95,7 +97,7 @@ DO $$ DECLARE held regclass; filled boolean; all_filled regclass[]; guarded regc
   END LOOP;
 END $$;
 """
-# Kept through a flush, so that nothing has to be told that the database was made anew.
+# Kept through a flush: nothing is told that the database was made anew, but the curated templates.
 _KEPT = {"django_content_type"}
 
 
@@ -105,13 +107,15 @@ def quick_flush() -> Iterator[None]:
     from django.core.management.commands import flush
     from django.db.backends.postgresql.operations import DatabaseOperations
 
+    from marketplace.catalog.templates import load_curated
+
     def sql_flush(self, style, tables, **options):
         names = [f"'{self.quote_name(name)}'" for name in sorted(set(tables) - _KEPT)]
         return [_EMPTY.format(tables=",".join(names))] if names else []
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DatabaseOperations, "sql_flush", sql_flush)
-        patch.setattr(flush, "emit_post_migrate_signal", lambda *given: None)
+        patch.setattr(flush, "emit_post_migrate_signal", lambda *given: load_curated())
         yield
 
 

@@ -1,7 +1,8 @@
 """The database server and the broker of one test run, started when first asked for.
 
 DATABASE_URL and BROKER_URL from the environment win: `make test` starts both once for all suites,
-and the workers of a parallel run share those of their controller.
+and the workers of a parallel run share those of their controller. So does GPUYARD_TEST_TEMPLATE, a
+database of that server that `make test` has migrated for all suites.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from contextlib import ExitStack
 from devstack.broker import Broker
 from devstack.postgres import Postgres
 from devstack.state import State
+
+TEMPLATE = "GPUYARD_TEST_TEMPLATE"
 
 
 class Servers:
@@ -31,6 +34,11 @@ class Servers:
             server = self._exits.enter_context(Postgres(self._own_state(), fsync=False))
             self._database_url = server.url
         return self._database_url
+
+    @property
+    def template(self) -> str | None:
+        """Name of a migrated database on that server that nobody uses, where there is one."""
+        return os.environ.get(TEMPLATE)
 
     @property
     def broker_url(self) -> str:

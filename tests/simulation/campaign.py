@@ -24,6 +24,8 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 from psycopg import sql
 
+from tests.servers import TEMPLATE
+
 ROOT = Path(__file__).resolve().parents[2]
 # Violations printed whole; with more, one cause is at work and the rest would only hide it.
 SHOWN = 3
@@ -110,16 +112,18 @@ def show(report: Report, seed: str) -> None:
 
 @contextmanager
 def databases(url: str, number: int) -> Iterator[list[str]]:
-    """Migrated databases of our own: one is migrated, the others are copies."""
+    """Databases of our own: copies of the run's migrated one, else of the first of ours."""
     names = [f"simulation_{os.getpid()}_{one}" for one in range(number)]
+    template = os.environ.get(TEMPLATE)
     with psycopg.connect(url, autocommit=True) as server:
         try:
             for name in names:
-                template = sql.SQL("TEMPLATE {}").format(sql.Identifier(names[0]))
-                made = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
-                server.execute(made if name == names[0] else made + sql.SQL(" ") + template)
-                if name == names[0]:
+                made = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+                given = sql.Identifier(template or "template1")
+                server.execute(made.format(sql.Identifier(name), given))
+                if template is None:
                     _migrate(_of(url, name))
+                    template = name
             yield [_of(url, name) for name in names]
         finally:
             for name in names:
