@@ -77,10 +77,23 @@ class Witness:
             except ApiError as error:
                 if error.status != 410:
                     raise
-                self._version = self._api.get("/api/v1/pods")["metadata"]["resourceVersion"]
+                self._list_again()
             except OSError:
                 if self._stopping.wait(0.5):  # the server is away or ended: try again until told
                     return
+
+    def _list_again(self) -> None:
+        """What the watch missed: pods as they are now, and those that are not there any more."""
+        listed = self._api.get("/api/v1/pods")
+        for pod in listed["items"]:
+            self._note("MODIFIED", pod)
+        there = {pod["metadata"]["uid"] for pod in listed["items"]}
+        with self.changed:
+            for sighting in self.sightings.values():
+                if sighting.uid not in there and sighting.gone_at is None:
+                    sighting.gone_at = datetime.now(UTC)
+            self.changed.notify_all()
+        self._version = listed["metadata"]["resourceVersion"]
 
     def _note(self, kind: str, pod: Json) -> None:
         now = datetime.now(UTC)

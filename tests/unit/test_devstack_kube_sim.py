@@ -210,6 +210,16 @@ def test_a_watch_that_lags_behind_the_history_is_told() -> None:
     assert behind.take() == []
 
 
+def test_a_watch_from_long_before_the_first_object_of_its_kind_sees_it() -> None:
+    store = Store(ManualClock(START))
+    since = store.version
+    for number in range(3):
+        store.create(PODS, _secret(f"other{number}"))
+    store.create(SECRETS, _secret("first"))
+    late = Watch(store, SECRETS, SPACE, None, since)
+    assert [(event.type, event.object.name) for event in late.take()] == [("ADDED", "first")]
+
+
 def test_a_change_of_another_kind_does_not_make_a_version_too_old() -> None:
     store = Store(ManualClock(START), history=3)
     since = store.version

@@ -183,8 +183,6 @@ class Store:
 
     def _note(self, kind: Kind, change: Change) -> None:
         kept = self._history.setdefault(kind, deque())
-        if kind not in self._floor:
-            self._floor[kind] = change.version - 1
         kept.append(change)
         if len(kept) > self._history_limit:
             self._floor[kind] = kept.popleft().version
