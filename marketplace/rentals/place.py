@@ -155,7 +155,7 @@ def give_cards(rental: Rental, *, reason: str, actor: str) -> None:
 def _settle_on(rental: Rental, offer: Offer, wanted: Mapping[str, Any]) -> None:
     """The first placement of one that waited fixes its price, its disk and its end."""
     if rental.quote is None:
-        price = price_of(offer, rental.gpus)
+        price = price_of(offer, rental.gpus, interruptible=rental.interruptible)
         rental.price_micro_h = price.total_micro_h
         rental.provider_micro_h = price.provider_micro_h
         rental.disk_gib = disk_for([offer], rental.gpus, wanted["disk_gib"])

@@ -65,6 +65,7 @@ def _rental(rental: Rental, spent_micro: int, funds_end_at: datetime | None) -> 
         "actions": actions_of(rental),
         "lock": rental.locked,
         "failover": rental.failover,
+        "interruptible": rental.interruptible,
         "interrupt_at": rfc3339(rental.interrupt_at) if rental.state == INTERRUPTING else None,
         "offer": offer.public_id,
         "quote": public("quote", rental.quote_id) if rental.quote_id else None,

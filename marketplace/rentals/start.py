@@ -59,8 +59,11 @@ class _Choice:
             offer = prepared.quote.offer
             self.gpus = prepared.quote.gpus
             self.disk_gib = prepared.quote.disk_gib
+            self.interruptible = prepared.quote.interruptible
             offers = [offer] if on_sale_now(offer) else []
-            self.refusal: Callable[[], Refusal] = lambda: offer_taken(offer, self.gpus)
+            self.refusal: Callable[[], Refusal] = lambda: offer_taken(
+                offer, self.gpus, interruptible=self.interruptible
+            )
         else:
             query = with_disk(prepared.query or OfferQuery(), prepared.disk_gib)
             needs = prepared.needs
@@ -69,6 +72,7 @@ class _Choice:
             if not offers and needs and not in_stock:
                 self._blame_template(query, needs)
             self.gpus = query.asked_gpus
+            self.interruptible = bool(query.interruptible)
             self.disk_gib = disk_for(offers, self.gpus, prepared.disk_gib) if offers else 0
             tried = [offer.id for offer in offers]
             self.refusal = lambda: no_capacity(query, needs, tried)
@@ -85,9 +89,9 @@ class _Choice:
 
     def price(self, offer: Offer) -> Price:
         if self.quote is None:
-            return price_of(offer, self.gpus)
+            return price_of(offer, self.gpus, interruptible=self.interruptible)
         return Price(
-            self.quote.price.price_micro_h,
+            self.quote.price_micro_h // self.gpus,
             self.gpus,
             self.quote.price_micro_h,
             self.quote.provider_micro_h,
@@ -213,7 +217,7 @@ def _enqueue(acting: Principal, prepared: Prepared, choice: _Choice, *, key: str
         wanted={
             "requirement": as_requirement(query) if query is not None else None,
             "needs": dict(prepared.needs),
-            "max_price_micro_h": offer.price_micro_h if cap is None else cap,
+            "max_price_micro_h": choice.price(offer).per_gpu_micro_h if cap is None else cap,
             "max_seconds": prepared.max_seconds,
             "disk_gib": prepared.disk_gib,
         },
@@ -266,6 +270,7 @@ def _store(
         ),
         accelerator=offer.group.accelerator,
         gpus=choice.gpus,
+        interruptible=choice.interruptible,
         disk_gib=choice.disk_gib,
         currency=CURRENCY,
         price_micro_h=price.total_micro_h,
@@ -291,6 +296,7 @@ def _store(
         details={
             "offer": offer.public_id,
             "gpus": choice.gpus,
+            "interruptible": choice.interruptible,
             "price_per_hour": format_micro(price.total_micro_h),
         },
     )
