@@ -32,6 +32,7 @@ from provisioner.contracts import (
     PodOrder,
     ReadyView,
     ReceiptView,
+    Room,
     SlotHoldView,
     SlotView,
     UnknownPodView,
@@ -44,6 +45,7 @@ from provisioner.instances.order import mount_problems as _mount_problems
 from provisioner.instances.reserve import reserve as _reserve
 from provisioner.inventory import accelerators as registry
 from provisioner.placement import inventory as _inventory
+from provisioner.placement import room as _room
 from provisioner.volumes import views as _volume_views
 from provisioner.volumes import wish as _wish
 
@@ -140,6 +142,11 @@ def cluster_health() -> list[ClusterView]:
 def plan(request: PlacementRequest) -> Plan:
     """Before the transaction. At most 200 candidates, best first; with none, why not."""
     return _inventory.plan(request)
+
+
+def rooms(request: PlacementRequest, *, rentals: Sequence[UUID]) -> list[Room]:
+    """Where ``request`` would fit if some of these rentals gave their cards back, best first."""
+    return _room.rooms(request, rentals=rentals)
 
 
 def reserve(

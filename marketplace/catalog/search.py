@@ -182,7 +182,7 @@ def amount(value: int, unit: int) -> int | float:
 
 def why_here(row: OfferRow) -> str:
     """Why the offer stands where it stands, in one sentence of facts."""
-    offer, group = row.offer, row.offer.group
+    group = row.offer.group
     if row.rank_by in ("price", "-price"):
         how = "lowest first" if row.rank_by == "price" else "highest first"
         rank = f"Ranked by price, {how}: {format_micro(row.price_micro_h)} {CURRENCY}"

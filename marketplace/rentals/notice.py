@@ -28,10 +28,17 @@ from provisioner.contracts import InstanceState
 # Long enough to save one's work, short enough to be about now. Rentals that live for less than
 # twice as long know their end anyway.
 LEAD: Final = timedelta(minutes=10)
+# How long an interruptible rental runs on after its notice. Two minutes are enough to write a
+# checkpoint, and leave at least half a minute once the file in the machine shows the notice, which
+# a kubelet updates only every minute or so. Longer, and whoever pays the full price waits longer.
+INTERRUPTION: Final = timedelta(seconds=120)
 _BATCH: Final = 500
 
 _TEXTS: Final = {
     "end_date": "Its end date is near: it will be ended at {at}. Extend it to keep it.",
+    "interruption": (
+        "An order at the full price needs its cards: it runs on until {at} and is stopped then."
+    ),
     "funds": "The balance lasts until {at}: it will be stopped then. Top up to keep it.",
 }
 

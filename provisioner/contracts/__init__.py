@@ -22,6 +22,7 @@ from provisioner.contracts.records import (
     LogLine,
     LogText,
     ReadyView,
+    Room,
     SlotHoldView,
     UnknownPodView,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "LogLine",
     "LogText",
     "ReadyView",
+    "Room",
     "SlotHoldView",
     "UnknownPodView",
 ]
