@@ -117,8 +117,10 @@ def _relax(question: _Question, changed: tuple[str, ...]) -> dict[str, Any] | No
     if best is None:
         return None
     gpus = best.group.largest_block if "gpus" in changed else query.asked_gpus
-    fits = {**_FITS, "max_price": lambda offer, _: getattr(offer, price)}
-    values = {name: fits[name](best, gpus) for name in changed}
+    values = {
+        name: getattr(best, price) if name == "max_price" else _FITS[name](best, gpus)
+        for name in changed
+    }
     if any(values[name] == getattr(query, name) for name in changed):
         return None
     opened = question.offers(replace(query, **values))

@@ -60,6 +60,8 @@ def give(rental: Rental, reason: str, *, at: datetime) -> None:
         text=_TEXTS[reason].format(at=rfc3339(at)),
         evidence={"interrupt_at": rfc3339(at)},
     )
+    if reason == "interruption":
+        provisioner.set_notice(rental_ref=rental.id, at=at)
     announce_notice(rental, notice=reason)
 
 
@@ -68,6 +70,7 @@ def withdraw(rental: Rental, reason: str, *, text: str) -> bool:
     if rental.state != INTERRUPTING or rental.reason != reason:
         return False
     rental.interrupt_at = None
+    provisioner.set_notice(rental_ref=rental.id, at=None)
     view = provisioner.instance(rental_ref=rental.id)
     well = view is None or view.state != InstanceState.DEGRADED
     move(

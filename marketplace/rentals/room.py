@@ -174,8 +174,9 @@ def _bring(rental: Rental, *, needed: bool, at: datetime) -> None:
         return
     if not needed:
         if not notice.withdraw(rental, REASON, text="No order needs its cards any more."):
-            rental.interrupt_at = None
+            rental.interrupt_at = None  # trouble hides it
             rental.save(update_fields=["interrupt_at"])
+            provisioner.set_notice(rental_ref=rental.id, at=None)
     elif until <= at:
         halt_for(rental, REASON)
     elif rental.state == RUNNING:

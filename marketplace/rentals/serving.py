@@ -71,7 +71,8 @@ def promised(*, besides: Rental | None = None) -> tuple[UUID, ...]:
     rows = Rental.objects.filter(state=QUEUED, promised_node__isnull=False)
     if besides is not None and besides.promised_node is not None:
         rows = rows.exclude(promised_node=besides.promised_node)
-    return tuple(set(rows.values_list("promised_node", flat=True)))
+    nodes = rows.values_list("promised_node", flat=True)
+    return tuple({node for node in nodes if node is not None})
 
 
 def query_of(wanted: Mapping[str, Any]) -> OfferQuery:

@@ -277,6 +277,7 @@ def _pod_order(prepared: Prepared, choice: _Choice) -> PodOrder:
         termination_grace=_TIME_TO_SAVE if choice.interruptible else _TIME_TO_END,
         grace_seconds=grace_of(tier),
         volumes=prepared.volumes.mounts,
+        notice=choice.interruptible,
     )
 
 

@@ -7,6 +7,7 @@ holds the others. Which rentals may be asked is for the caller to know, and whom
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 from django.db import connection
@@ -58,7 +59,7 @@ ORDER BY array_position(%(groups)s::uuid[], s.group_id), s.id
 
 def rooms(request: PlacementRequest, *, rentals: Sequence[UUID]) -> list[Room]:
     """Nodes that could take ``request`` once cards come back, best group first."""
-    given = {
+    given: dict[str, Any] = {
         "groups": list(request.group_ids),
         "rentals": list(rentals),
         "gpus": request.gpus,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from datetime import timedelta
 from typing import Any
 
@@ -76,6 +77,15 @@ def reasons(rental: str) -> list[str]:
     return [f"{row.state} {row.reason}" for row in rows]
 
 
+def told(platform: Platform) -> list[str]:
+    """What programs read in their notice's file."""
+    return [
+        b64decode(secret["data"]["interrupt_at"]).decode()
+        for (_, name), secret in platform.cluster.secrets.items()
+        if name.endswith("-notice")
+    ]
+
+
 def test_an_order_at_the_full_price_gets_the_very_cards_after_the_notice_and_never_before(
     platform, renter, supply
 ):
@@ -90,10 +100,12 @@ def test_an_order_at_the_full_price_gets_the_very_cards_after_the_notice_and_nev
     waiting = queue(payer, supply, 2)
     platform.turn()
     given = platform.moment
-    told = show(renter, victim)
-    assert (told["state"], told["reason"]) == ("interrupting", "interruption")
-    assert told["interrupt_at"] == (given + NOTICE).isoformat().replace("+00:00", "Z")
-    assert told["continuing_charges"]["per_hour"] == "4.0000"
+    notice = show(renter, victim)
+    assert (notice["state"], notice["reason"]) == ("interrupting", "interruption")
+    assert notice["interrupt_at"] == (given + NOTICE).isoformat().replace("+00:00", "Z")
+    assert notice["continuing_charges"]["per_hour"] == "4.0000"
+    platform.turn()
+    assert told(platform) == [f"{notice['interrupt_at']}\n"], "the file, from then on"
     emitted = WebhookEvent.objects.filter(type="notice.interruption")
     assert [event.organization_id for event in emitted] == [renter.org]
     while platform.moment < given + NOTICE - SECOND:
@@ -115,7 +127,8 @@ def test_an_order_at_the_full_price_gets_the_very_cards_after_the_notice_and_nev
     kept = show(renter, victim)
     assert (kept["reason"], kept["fault"]) == ("interruption", "none")
     assert "start" in kept["actions"]
-    assert kept["stop_ack_at"] == told["interrupt_at"], "the meter ran until the announced moment"
+    assert told(platform) == []
+    assert kept["stop_ack_at"] == notice["interrupt_at"], "the meter ran until the announced moment"
     lines = billing.charges(rental_ref=parse("rental", victim))
     assert lines[-1].to_at == given + NOTICE
     assert not WebhookEvent.objects.filter(type="notice.interruption", organization_id=payer.org)
@@ -172,6 +185,8 @@ def test_the_notice_is_withdrawn_when_the_order_is_cancelled_or_served_elsewhere
     payer.call("DELETE", f"/rentals/{waiting}")
     platform.turn()
     assert show(renter, victim)["interrupt_at"] is None
+    platform.turn()
+    assert told(platform) == []
     waiting = queue(payer, supply, 2)
     platform.turn()
     assert states(victim) == ["interrupting"]
@@ -187,6 +202,7 @@ def test_the_notice_is_withdrawn_when_the_order_is_cancelled_or_served_elsewhere
     start_pods(platform)
     go(platform, 5 * MINUTE)
     assert states(victim) == ["running"]
+    assert told(platform) == []
     assert platform.cluster.graces == []
 
 

@@ -138,7 +138,7 @@ def _less(given: Params, name: str, value: str) -> str:
 
 
 def _offer_query(given: Params) -> str:
-    kept = {name: given[name][0] for name in ("gpus", "interruptible") if name in given}
+    kept = [(name, given[name][0]) for name in ("gpus", "interruptible") if name in given]
     return f"?{urlencode(kept)}" if kept else ""
 
 
