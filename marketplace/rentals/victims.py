@@ -64,7 +64,7 @@ def decide(wishes: Sequence[Wish], held: Mapping[UUID, Held]) -> Decision:
     promised: dict[UUID, UUID] = {}
     served, fresh = set(), []
     for wish in wishes:
-        best: tuple[tuple[int, bool, int, int], Room, list[tuple[UUID, int]]] | None = None
+        best: tuple[tuple[int, bool, int, int, int], Room, list[tuple[UUID, int]]] | None = None
         groups = list(dict.fromkeys(room.group_id for room in wish.rooms))  # best first
         for room in wish.rooms:
             node = nodes.setdefault(room.share_id, _Node(room.coming))
@@ -73,12 +73,13 @@ def decide(wishes: Sequence[Wish], held: Mapping[UUID, Held]) -> Decision:
                 continue
             left = node.left + sum(gpus for _, gpus in more) - wish.gpus
             new = sum(held[ref].until is None for ref, _ in more)
-            rank = (new, room.node_id != wish.promised, groups.index(room.group_id), left)
+            elsewhere, group = room.node_id != wish.promised, groups.index(room.group_id)
+            rank = (new, elsewhere, len(more), group, left)
             if best is None or rank < best[0]:
                 best = (rank, room, more)
         if best is None:
             continue
-        (_, elsewhere, _, left), room, more = best
+        (_, elsewhere, *_, left), room, more = best
         node = nodes[room.share_id]
         node.left = left
         node.asked.update(ref for ref, _ in more)
@@ -106,10 +107,10 @@ def _ask(
         for ref, gpus in room.held
         if ref in held and ref not in node.asked and held[ref].tenant != wish.tenant
     ]
+    # One order for both, or a repetition would choose others among those with a notice.
+    free.sort(key=lambda item: item[0].machine, reverse=True)
     told = [(rental, gpus) for rental, gpus in free if rental.until is not None]
-    told.sort(key=lambda item: (str(item[0].until), item[0].id))
     others = [(rental, gpus) for rental, gpus in free if rental.until is None]
-    others.sort(key=lambda item: item[0].machine, reverse=True)
     ready = sum(gpus for _, gpus in told)
     chosen = _fewest(told, lack) if ready >= lack else told + _fewest(others, lack - ready)
     if sum(gpus for _, gpus in chosen) < lack:

@@ -12,7 +12,11 @@ from django.db import connection, transaction
 from billing import facade as billing
 from kernel.ids import parse
 from marketplace.models import Rental, RentalEvent, WebhookEvent
-from provisioner.models import Hold
+from marketplace.rentals import follow as following
+from provisioner.instances.release import recycle
+from provisioner.inventory.summary import refresh
+from provisioner.models import Hold, Slot
+from provisioner.reconcile import instance_loop
 from tests.flows.stage import NOON, Platform, act, show
 from tests.market import USD, Renter, Supply, add_node, make_renter, make_supply, order
 
@@ -116,11 +120,19 @@ def test_an_order_at_the_full_price_gets_the_very_cards_after_the_notice_and_nev
     platform.at(given + NOTICE)
     platform.turn()
     assert states(victim) == ["stopping"]
+    for seconds in (20, 40, 60):
+        platform.at(given + NOTICE + seconds * SECOND)
+        instance_loop.run(connect=platform.connect)
+        following.follow()
+        recycle()
+        refresh()
+    assert Slot.objects.filter(state="free").count() == 4
     # Whoever asks in that moment, the interrupted renter first of all, does not get them.
     again = renter.call("POST", "/rentals", order(supply.offer, 4, interruptible=True))
     assert again[0] == 409
+    assert act(renter, victim, "start")[0] == 409
     assert make_renter("Quick").call("POST", "/rentals", order(supply.offer, 1))[0] == 409
-    go(platform, MINUTE)
+    platform.turn()
     assert platform.cluster.graces == [30], "SIGTERM, and time to write a checkpoint"
     assert states(victim, waiting) == ["stopped", "provisioning"]
     assert slots(waiting) < slots(victim)
