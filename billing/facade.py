@@ -32,6 +32,7 @@ from billing.invoicing import close_period as _close
 from billing.invoicing import reads as _invoices
 from billing.ledger import invariants as _invariants
 from billing.ledger import statement as _statement
+from billing.metering import credit as _credit
 from billing.metering import history as _history
 from billing.metering import hold as _hold
 from billing.metering import reads as _reads
@@ -107,6 +108,14 @@ def post_usage(*, windows: Sequence[UsageWindow]) -> int:
     window that breaks the contract; nothing of the batch is stored then.
     """
     return _usage.post_usage(windows=windows)
+
+
+def credit(*, rental_ref: UUID, from_at: datetime, to_at: datetime, by_provider: bool) -> int:
+    """In a transaction: give back what was charged for a stretch; the amount. Idempotent per last
+    charge of the stretch. ``by_provider``: its share bears it, else the platform all of it."""
+    return _credit.credit(
+        rental_ref=rental_ref, from_at=from_at, to_at=to_at, by_provider=by_provider
+    )
 
 
 def exhausted(*, limit: int) -> list[UUID]:

@@ -32,6 +32,7 @@ from provisioner.contracts import (
     PodOrder,
     ReadyView,
     ReceiptView,
+    Room,
     SlotHoldView,
     SlotView,
     UnknownPodView,
@@ -39,11 +40,13 @@ from provisioner.contracts import (
 )
 from provisioner.instances import brakes as _brakes
 from provisioner.instances import events, history, lease, logs, meter, release
+from provisioner.instances import notice as _notice
 from provisioner.instances import vitals as _vitals
 from provisioner.instances.order import mount_problems as _mount_problems
 from provisioner.instances.reserve import reserve as _reserve
 from provisioner.inventory import accelerators as registry
 from provisioner.placement import inventory as _inventory
+from provisioner.placement import room as _room
 from provisioner.volumes import views as _volume_views
 from provisioner.volumes import wish as _wish
 
@@ -142,6 +145,11 @@ def plan(request: PlacementRequest) -> Plan:
     return _inventory.plan(request)
 
 
+def rooms(request: PlacementRequest, *, rentals: Sequence[UUID]) -> list[Room]:
+    """Where ``request`` would fit if some of these rentals gave their cards back, best first."""
+    return _room.rooms(request, rentals=rentals)
+
+
 def reserve(
     *,
     plan: Plan,
@@ -182,6 +190,12 @@ def request_restart(*, rental_ref: UUID, reason: str, fault: Fault) -> UUID | No
     """In a transaction. The meter stops now; another instance takes over the same cards when the
     present one is gone. The other's id, or None when nothing runs that could be restarted."""
     return release.request_restart(rental_ref=rental_ref, reason=reason, fault=fault)
+
+
+def set_notice(*, rental_ref: UUID, at: datetime | None) -> None:
+    """In a transaction. Tells the rental's machine, in a file, when it will be stopped; None takes
+    it back. Nothing for one that was not ordered so."""
+    _notice.set_notice(rental_ref=rental_ref, at=at)
 
 
 def set_leases(leases: Sequence[tuple[UUID, datetime]]) -> int:

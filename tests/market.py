@@ -147,6 +147,7 @@ def make_supply(
     *nodes: int,
     accelerator: str = H100,
     price: int | None = 2 * USD,
+    interruptible: int | None = None,
     ownership: str = "partner",
     region: str = "eu-central",
     country: str = "DE",
@@ -183,6 +184,7 @@ def make_supply(
                 acting=owner.principal,
                 offer_id=supply.offer.public_id,
                 price_micro_h=price,
+                interruptible_price_micro_h=interruptible,
                 min_gpus=min_gpus,
                 state="active",
             )

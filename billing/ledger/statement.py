@@ -19,6 +19,7 @@ _TEXTS = {
     TransactionKind.TOPUP: "Credit added",
     TransactionKind.INVOICE: "Moved to an invoice",
     TransactionKind.INVOICE_VOID: "Invoice cancelled",
+    TransactionKind.OUTAGE_CREDIT: "Given back",
 }
 
 
@@ -48,12 +49,18 @@ def transactions(*, org_ref: UUID, limit: int, after: UUID | None = None) -> lis
             kind=row.kind,
             at=row.at,
             amount_micro=sums[row.id],
-            text=uses.get(row.cause_id) or _TEXTS[TransactionKind(row.kind)],
+            text=_text(TransactionKind(row.kind), uses.get(row.cause_id)),
             cause_type=row.cause_type,
             cause_id=str(row.cause_id),
         )
         for row in rows
     ]
+
+
+def _text(kind: TransactionKind, use: str | None) -> str:
+    if use is None:
+        return _TEXTS[kind]
+    return f"{_TEXTS[kind]}: {use}" if kind in _TEXTS else use
 
 
 def _uses(rows: Iterable[Transaction]) -> dict[UUID, str]:

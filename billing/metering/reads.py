@@ -85,9 +85,9 @@ def charge(*, charge_id: UUID) -> ChargeView:
 
 
 def spent(*, rental_refs: Sequence[UUID]) -> dict[UUID, int]:
-    """What the renter was charged so far per rental, without what the platform bore."""
+    """What the renter was charged so far per rental, without what we bore or gave back."""
     rows = RentalMeter.objects.filter(rental_ref__in=rental_refs).values_list(
-        "rental_ref", F("charged_micro") - F("overrun_micro")
+        "rental_ref", F("charged_micro") - F("overrun_micro") - F("credited_micro")
     )
     return dict(rows)
 

@@ -40,6 +40,7 @@ class RentalMeter(models.Model):
     charged_micro = models.BigIntegerField(default=0)
     provider_charged_micro = models.BigIntegerField(default=0)
     overrun_micro = models.BigIntegerField(default=0)
+    credited_micro = models.BigIntegerField(default=0, db_default=0)  # given back since
     charged_until = models.DateTimeField(null=True)
     next_seq = models.IntegerField(default=1)
 

@@ -23,6 +23,7 @@ class TransactionKind(models.TextChoices):
     HOLD_REFILL = "hold_refill"
     HOLD_RELEASE = "hold_release"
     USAGE = "usage"
+    OUTAGE_CREDIT = "outage_credit"
     INVOICE = "invoice"
     INVOICE_PAYMENT = "invoice_payment"
     INVOICE_VOID = "invoice_void"

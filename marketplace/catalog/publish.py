@@ -17,7 +17,7 @@ from kernel.text import rfc3339
 from marketplace.accounts import audit
 from marketplace.accounts.access import Principal, get_visible, visible
 from marketplace.catalog.needs import MIB_PER_GIB, whole_gib
-from marketplace.catalog.search import amount
+from marketplace.catalog.search import amount, interruptible_price
 from marketplace.models import DataCenter, Offer, PriceVersion, Provider
 from provisioner import facade as provisioner
 from provisioner.contracts import GroupView
@@ -76,14 +76,16 @@ def set_offer(
     acting: Principal,
     offer_id: str,
     price_micro_h: int | None = None,
+    interruptible_price_micro_h: int | None = None,
     min_gpus: int | None = None,
     state: str | None = None,
     expected_version: int | None = None,
 ) -> Offer:
-    """Price, least order and state of an own offer; joins the caller's transaction.
+    """Prices, least order and state of an own offer; joins the caller's transaction. None leaves
+    as it is; an interruptible price of 0 withdraws that use from new quotes.
 
-    Raises NotFound, InvalidRequest (price_per_gpu_hour, min_gpus, state), Refusal
-    invalid_transition, version_conflict.
+    Raises NotFound, InvalidRequest (price_per_gpu_hour, interruptible_price_per_gpu_hour,
+    min_gpus, state), Refusal invalid_transition, version_conflict.
     """
     owned = visible(Offer, acting).select_related("group", "datacenter", "provider")
     offer = get_visible(owned.select_for_update(of=("self",)), acting, offer_id)
@@ -93,15 +95,18 @@ def set_offer(
             "Somebody changed this offer since you read it. Read it again and repeat your change.",
             version=offer.version,
         )
+    price, interruptible = _wished(offer, price_micro_h, interruptible_price_micro_h)
     _check(offer, price_micro_h, min_gpus, state)
-    if price_micro_h is not None and price_micro_h != offer.price_micro_h:
-        _reprice(acting, offer, price_micro_h)
+    _check_interruptible(price, interruptible)
+    if (price, interruptible) != (offer.price_micro_h, offer.interruptible_price_micro_h):
+        _reprice(acting, offer, price, interruptible)
     if min_gpus is not None:
         offer.min_gpus = min_gpus
     if state is not None:
         _move(offer, state)
     offer.version += 1
-    offer.save(update_fields=["price_micro_h", "min_gpus", "state", "reason", "version"])
+    prices = ("price_micro_h", "interruptible_price_micro_h")
+    offer.save(update_fields=[*prices, "min_gpus", "state", "reason", "version"])
     audit.record(
         acting=acting,
         action="offer.set",
@@ -109,6 +114,7 @@ def set_offer(
         organization_ref=offer.provider.organization_id,
         details={
             "price_per_gpu_hour": format_micro(offer.price_micro_h),
+            "interruptible_price_per_gpu_hour": interruptible_price(offer),
             "min_gpus": offer.min_gpus,
             "state": str(offer.state),
         },
@@ -131,15 +137,31 @@ def _check(offer: Offer, price: int | None, min_gpus: int | None, state: str | N
         raise InvalidRequest(errors)
 
 
-def _reprice(acting: Principal, offer: Offer, price_micro_h: int) -> None:
+def _wished(offer: Offer, price: int | None, interruptible: int | None) -> tuple[int, int | None]:
+    """Both prices as they shall be from now on."""
+    kept = offer.interruptible_price_micro_h if interruptible is None else interruptible or None
+    return offer.price_micro_h if price is None else price, kept
+
+
+def _check_interruptible(price: int, interruptible: int | None) -> None:
+    """Cards that may be taken back are never dearer than those that stay."""
+    if interruptible is not None and not 0 < interruptible <= price:
+        limit = f"more than 0 and at most the price per GPU-hour, {format_micro(price)} {CURRENCY}"
+        raise InvalidRequest({"interruptible_price_per_gpu_hour": [limit]})
+
+
+def _reprice(
+    acting: Principal, offer: Offer, price_micro_h: int, interruptible: int | None
+) -> None:
     last = PriceVersion.objects.filter(offer=offer).order_by("-number").first()
     PriceVersion.objects.create(
         offer=offer,
         number=last.number + 1 if last else 1,
         price_micro_h=price_micro_h,
+        interruptible_price_micro_h=interruptible,
         actor=acting.actor,
     )
-    offer.price_micro_h = price_micro_h
+    offer.price_micro_h, offer.interruptible_price_micro_h = price_micro_h, interruptible
 
 
 def _move(offer: Offer, state: str) -> None:
@@ -187,6 +209,7 @@ def describe_owned(offer: Offer) -> dict[str, Any]:
         "ram_gib_per_gpu": amount(group.ram_mib_per_gpu, MIB_PER_GIB),
         "disk_gib_per_gpu": amount(group.disk_mib_per_gpu, MIB_PER_GIB),
         "price_per_gpu_hour": format_micro(offer.price_micro_h) if offer.price_micro_h else None,
+        "interruptible_price_per_gpu_hour": interruptible_price(offer),
         "currency": CURRENCY,
         "min_gpus": offer.min_gpus,
         "state": offer.state,

@@ -1,8 +1,8 @@
 """What a renter asks the catalogue for, parsed strictly from a query string or a JSON object.
 
 Pure. A filter is never dropped: an unknown name or a malformed value is refused with the nearest
-valid name, and a filter whose facet no offer has yet (interruptible=true, min_reliability) stays in
-the question and honestly matches nothing.
+valid name, and a filter whose facet no offer has yet (min_reliability) stays in the question and
+honestly matches nothing.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class OfferQuery:
     ownership: str | None = None
     tier: str | None = None
     isolation: str | None = None
-    interruptible: bool | None = None
+    interruptible: bool | None = None  # True: rented so, at that price; False: offers without it
     storage: str | None = None
     max_price: int | None = None  # micro-units per GPU and hour
     min_reliability: Decimal | None = None
@@ -220,6 +220,9 @@ def parse_requirement(body: object, words: Vocabulary) -> OfferQuery:
         errors["requirement.gpus"] = ["say how many cards"]
     if errors:
         raise InvalidRequest(errors)
+    if found.get("interruptible") is False:
+        # An order that may not be interrupted is an ordinary one, and every offer takes those.
+        del found["interruptible"]
     return OfferQuery(**found)
 
 

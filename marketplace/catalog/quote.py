@@ -27,7 +27,7 @@ from marketplace.catalog.price import SECONDS_PER_HOUR, TAX, TRAFFIC, Price, com
 from marketplace.catalog.query import OfferQuery
 from marketplace.catalog.relax import no_capacity, offer_taken
 from marketplace.catalog.search import on_sale_now, with_stock
-from marketplace.catalog.stock import fitting
+from marketplace.catalog.stock import fitting, price_column
 from marketplace.models import Offer, PriceVersion, Provider, Quote
 
 # Long enough to read and decide; longer would let a price survive a provider's change of mind.
@@ -40,18 +40,25 @@ _HORIZON: Final = timedelta(days=3650)
 
 
 def create_quote(
-    *, acting: Principal, offer_id: str, gpus: int, disk_gib: int | None = None
+    *,
+    acting: Principal,
+    offer_id: str,
+    gpus: int,
+    disk_gib: int | None = None,
+    interruptible: bool = False,
 ) -> Quote:
     """A quote for a named offer; joins the caller's transaction.
 
-    Raises NotFound, InvalidRequest (gpus, disk_gib), Refusal offer_taken with alternatives.
+    Raises NotFound, InvalidRequest (gpus, disk_gib, interruptible), Refusal offer_taken with
+    alternatives.
     """
     offer = rentable(offer_id)
     if gpus < offer.min_gpus:
         raise InvalidRequest({"gpus": [f"this offer is rented from {offer.min_gpus} GPUs"]})
     if not on_sale_now(offer) or offer.group.largest_block < gpus:
-        raise offer_taken(offer, gpus)
-    return _store(acting, offer, gpus, disk_for([offer], gpus, disk_gib))
+        raise offer_taken(offer, gpus, interruptible=interruptible)
+    disk = disk_for([offer], gpus, disk_gib)
+    return _store(acting, offer, gpus, disk, interruptible=interruptible)
 
 
 def quote_requirement(
@@ -62,7 +69,9 @@ def quote_requirement(
     offer = candidates(wanted).first()
     if offer is None:
         raise no_capacity(wanted)
-    return _store(acting, offer, query.asked_gpus, disk_for([offer], query.asked_gpus, disk_gib))
+    gpus = query.asked_gpus
+    disk = disk_for([offer], gpus, disk_gib)
+    return _store(acting, offer, gpus, disk, interruptible=bool(query.interruptible))
 
 
 def candidates(
@@ -72,7 +81,7 @@ def candidates(
     found = fitting(query, needs=needs, in_stock=in_stock)
     if in_stock:
         found = found.filter(group__largest_block__gte=query.asked_gpus)
-    return with_stock(found).order_by("price_micro_h", "id")
+    return with_stock(found).order_by(price_column(query), "id")
 
 
 def with_disk(query: OfferQuery, disk_gib: int | None) -> OfferQuery:
@@ -108,27 +117,36 @@ def disk_for(offers: list[Offer], gpus: int, asked: int | None) -> int:
     return asked
 
 
-def price_of(offer: Offer, gpus: int, per_gpu_micro_h: int | None = None) -> Price:
-    """The price of an order on a loaded offer, with the owner's share as agreed today."""
-    provider = offer.provider
+def price_of(
+    offer: Offer, gpus: int, version: PriceVersion | None = None, *, interruptible: bool = False
+) -> Price:
+    """The price of an order on a loaded offer, or as a version has it, with the owner's share as
+    agreed today. Raises InvalidRequest where no interruptible use is offered."""
+    provider, prices = offer.provider, version or offer
     fee = settings.GPUYARD_FEE_BPS if provider.fee_bps is None else provider.fee_bps
+    per_gpu = prices.interruptible_price_micro_h if interruptible else prices.price_micro_h
+    if per_gpu is None:
+        raise InvalidRequest({"interruptible": ["the owner does not offer this offer so"]})
     return order_price(
-        per_gpu_micro_h=offer.price_micro_h if per_gpu_micro_h is None else per_gpu_micro_h,
+        per_gpu_micro_h=per_gpu,
         gpus=gpus,
         fee_bps=fee,
         owned=provider.ownership == Provider.Ownership.OWNED,
     )
 
 
-def _store(acting: Principal, offer: Offer, gpus: int, disk_gib: int) -> Quote:
+def _store(
+    acting: Principal, offer: Offer, gpus: int, disk_gib: int, *, interruptible: bool
+) -> Quote:
     version = PriceVersion.objects.filter(offer=offer).latest("number")
-    price = price_of(offer, gpus, version.price_micro_h)
+    price = price_of(offer, gpus, version, interruptible=interruptible)
     return Quote.objects.create(
         organization=acting.org,
         offer=offer,
         price=version,
         gpus=gpus,
         disk_gib=disk_gib,
+        interruptible=interruptible,
         price_micro_h=price.total_micro_h,
         provider_micro_h=price.provider_micro_h,
         components=components(price, disk_gib=disk_gib),
@@ -189,7 +207,8 @@ def describe(quote: Quote) -> dict[str, Any]:
         "gpus": quote.gpus,
         "disk_gib": quote.disk_gib,
         "components": quote.components,
-        "price_per_gpu_hour": format_micro(quote.price.price_micro_h),
+        "interruptible": quote.interruptible,
+        "price_per_gpu_hour": format_micro(quote.price_micro_h // quote.gpus),
         "total_per_hour": format_micro(quote.price_micro_h),
         "stopped_per_day": format_micro(0),
         "currency": CURRENCY,

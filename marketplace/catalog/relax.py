@@ -24,7 +24,7 @@ from marketplace.catalog.needs import MIB_PER_GIB, whole_gib
 from marketplace.catalog.query import OfferQuery
 from marketplace.catalog.registry import by_slug
 from marketplace.catalog.search import alternatives, amount
-from marketplace.catalog.stock import INTERRUPTIBLE, fitting
+from marketplace.catalog.stock import fitting, price_column
 from marketplace.models import Offer, Rental
 
 _SHOWN: Final = 8  # the answer stays readable; the cheapest come first
@@ -59,9 +59,8 @@ _FITS: Final[Mapping[str, Callable[[Offer, int], Any]]] = {
     "ownership": lambda offer, _: offer.ownership,
     "tier": lambda offer, _: offer.tier,
     "isolation": lambda offer, _: offer.isolation,
-    "interruptible": lambda offer, _: INTERRUPTIBLE,
+    "interruptible": lambda offer, _: None,  # left out
     "storage": lambda offer, _: offer.group.storage_domain,
-    "max_price": lambda offer, _: offer.price_micro_h,
     "min_reliability": lambda offer, _: None,
     "interconnect": lambda offer, _: _interconnect(offer),
 }
@@ -112,16 +111,20 @@ def _relax(question: _Question, changed: tuple[str, ...]) -> dict[str, Any] | No
     query = question.query
     dropped: dict[str, Any] = {name: () if name == "accelerator" else None for name in changed}
     ordering = [_NEAREST[name] for name in changed if name in _NEAREST]
-    offers = question.offers(replace(query, **dropped)).select_related("group")
-    best = offers.order_by(*ordering, "price_micro_h", "id").first()
+    wider = replace(query, **dropped)
+    price = price_column(wider)
+    best = question.offers(wider).select_related("group").order_by(*ordering, price, "id").first()
     if best is None:
         return None
     gpus = best.group.largest_block if "gpus" in changed else query.asked_gpus
-    values = {name: _FITS[name](best, gpus) for name in changed}
+    values = {
+        name: getattr(best, price) if name == "max_price" else _FITS[name](best, gpus)
+        for name in changed
+    }
     if any(values[name] == getattr(query, name) for name in changed):
         return None
     opened = question.offers(replace(query, **values))
-    found = opened.aggregate(count=Count("id"), lowest=Min("price_micro_h"))
+    found = opened.aggregate(count=Count("id"), lowest=Min(price))
     count, lowest = found["count"], found["lowest"]
     if not count:
         return None
@@ -163,9 +166,10 @@ def no_capacity(
     )
 
 
-def offer_taken(offer: Offer, gpus: int) -> Refusal:
+def offer_taken(offer: Offer, gpus: int, *, interruptible: bool = False) -> Refusal:
     """409 for a named offer that cannot take the order now."""
-    query = OfferQuery(accelerator=(offer.group.accelerator,), gpus=gpus)
+    card = offer.group.accelerator
+    query = OfferQuery(accelerator=(card,), gpus=gpus, interruptible=interruptible or None)
     return Refusal(
         "offer_taken",
         "The cards of this offer were taken by somebody else or it left the market. Nothing was "

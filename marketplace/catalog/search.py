@@ -23,7 +23,7 @@ from marketplace.catalog.needs import MIB_PER_GIB, whole_gib
 from marketplace.catalog.query import OfferQuery
 from marketplace.catalog.query import parse as parse_query
 from marketplace.catalog.registry import by_slug, vocabulary
-from marketplace.catalog.stock import INTERRUPTIBLE, fitting
+from marketplace.catalog.stock import fitting, price_column
 from marketplace.models import Offer, Provider
 from provisioner.contracts import Accelerator
 
@@ -38,6 +38,13 @@ class OfferRow:
     offer: Offer
     gpus: int
     rank_by: str
+    interruptible: bool = False  # the price shown is that of rentals that may be interrupted
+
+    @property
+    def price_micro_h(self) -> int:
+        """Per GPU, as it holds for the question."""
+        own = self.offer.interruptible_price_micro_h if self.interruptible else None
+        return self.offer.price_micro_h if own is None else own
 
 
 @dataclass(frozen=True)
@@ -56,13 +63,19 @@ def search(query: OfferQuery, *, cursor: str | None = None, limit: int = 50) -> 
     found = with_stock(fitting(query))
     if cursor is not None:
         found = found.filter(_after(query, cursor))
-    descending = {"price": "price_micro_h", "-price": "-price_micro_h"}.get(query.order)
+    column = price_column(query)
+    by_price = {"price": column, "-price": f"-{column}"}.get(query.order)
     # Reliability and performance are unmeasured for every offer: all are ties, ordered by id.
-    ordered = found.order_by(descending, "id") if descending else found.order_by("id")
+    ordered = found.order_by(by_price, "id") if by_price else found.order_by("id")
     offers = list(ordered[: limit + 1])
     more = len(offers) > limit
-    rows = [OfferRow(offer, shown_gpus(offer, query), query.order) for offer in offers[:limit]]
-    return OfferPage(rows, _cursor(query, rows[-1].offer) if more else None)
+    rows = [row_of(offer, query) for offer in offers[:limit]]
+    return OfferPage(rows, _cursor(query, rows[-1]) if more else None)
+
+
+def row_of(offer: Offer, query: OfferQuery) -> OfferRow:
+    """The offer as the question wants it shown."""
+    return OfferRow(offer, shown_gpus(offer, query), query.order, bool(query.interruptible))
 
 
 def with_stock(found: QuerySet[Offer]) -> QuerySet[Offer]:
@@ -92,8 +105,8 @@ def alternatives(query: OfferQuery, *, besides: uuid.UUID | None = None) -> list
         found = found.exclude(id=besides)
     registry = by_slug()
     return [
-        describe(OfferRow(offer, shown_gpus(offer, query), "price"), registry)
-        for offer in found.order_by("price_micro_h", "id")[:_ALTERNATIVES]
+        describe(row_of(offer, query), registry)
+        for offer in found.order_by(price_column(query), "id")[:_ALTERNATIVES]
     ]
 
 
@@ -113,8 +126,8 @@ def describe(row: OfferRow, registry: Mapping[str, Accelerator]) -> dict[str, An
         "min_gpus": offer.min_gpus,
         "gpus_available": group.slots_free if sold else 0,
         "largest_block": group.largest_block if sold else 0,
-        "price_per_gpu_hour": format_micro(offer.price_micro_h),
-        "all_in_per_hour": format_micro(offer.price_micro_h * gpus),
+        "price_per_gpu_hour": format_micro(row.price_micro_h),
+        "all_in_per_hour": format_micro(row.price_micro_h * gpus),
         "disk_price": format_micro(0),
         "currency": CURRENCY,
         "datacenter": offer.datacenter.public_id,
@@ -123,7 +136,8 @@ def describe(row: OfferRow, registry: Mapping[str, Accelerator]) -> dict[str, An
         "ownership": offer.ownership,
         "tier": offer.tier,
         "isolation": offer.isolation,
-        "interruptible": INTERRUPTIBLE,
+        "interruptible": offer.interruptible_price_micro_h is not None,
+        "interruptible_price_per_gpu_hour": interruptible_price(offer),
         "vcpus": amount(group.vcpus_milli_per_gpu * gpus, 1000),
         "ram_gib": amount(group.ram_mib_per_gpu * gpus, MIB_PER_GIB),
         "disk_gib": amount(group.disk_mib_per_gpu * gpus, MIB_PER_GIB),
@@ -145,6 +159,12 @@ def describe(row: OfferRow, registry: Mapping[str, Accelerator]) -> dict[str, An
     }
 
 
+def interruptible_price(offer: Offer) -> str | None:
+    """What a GPU-hour costs where the rental may be interrupted; None: not offered."""
+    price = offer.interruptible_price_micro_h
+    return None if price is None else format_micro(price)
+
+
 def on_sale_now(offer: Offer) -> bool:
     """Whether the loaded offer can be rented at all; the end date is the query's matter."""
     approved = offer.provider.state == Provider.State.APPROVED
@@ -162,10 +182,10 @@ def amount(value: int, unit: int) -> int | float:
 
 def why_here(row: OfferRow) -> str:
     """Why the offer stands where it stands, in one sentence of facts."""
-    offer, group = row.offer, row.offer.group
+    group = row.offer.group
     if row.rank_by in ("price", "-price"):
         how = "lowest first" if row.rank_by == "price" else "highest first"
-        rank = f"Ranked by price, {how}: {format_micro(offer.price_micro_h)} {CURRENCY}"
+        rank = f"Ranked by price, {how}: {format_micro(row.price_micro_h)} {CURRENCY}"
         rank += " per GPU-hour; equal prices by id."
     else:
         rank = f"Ranked by id: {row.rank_by} is not measured for any offer yet."
@@ -173,8 +193,8 @@ def why_here(row: OfferRow) -> str:
     return f"{rank} {stock}, at most {group.largest_block} on one node."
 
 
-def _cursor(query: OfferQuery, last: Offer) -> str:
-    body = [_question(query), last.price_micro_h, str(last.id)]
+def _cursor(query: OfferQuery, last: OfferRow) -> str:
+    body = [_question(query), last.price_micro_h, str(last.offer.id)]
     return base64.urlsafe_b64encode(json.dumps(body).encode()).decode().rstrip("=")
 
 
@@ -192,11 +212,10 @@ def _after(query: OfferQuery, cursor: str) -> Q:
         raise refusal from error
     if question != _question(query) or type(price) is not int or abs(price) >= 2**63:
         raise refusal
-    if query.order == "price":
-        return Q(price_micro_h__gt=price) | Q(price_micro_h=price, id__gt=last)
-    if query.order == "-price":
-        return Q(price_micro_h__lt=price) | Q(price_micro_h=price, id__gt=last)
-    return Q(id__gt=last)
+    if query.order not in ("price", "-price"):
+        return Q(id__gt=last)
+    column, beyond = price_column(query), "gt" if query.order == "price" else "lt"
+    return Q(**{f"{column}__{beyond}": price}) | Q(**{column: price}, id__gt=last)
 
 
 def _question(query: OfferQuery) -> str:

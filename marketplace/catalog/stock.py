@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import ROUND_CEILING, Decimal
-from typing import Any, Final
+from typing import Any
 
 from django.db.models import BigIntegerField, ExpressionWrapper, F, IntegerField, Q, QuerySet, Value
 from django.db.models.functions import Cast, Greatest
@@ -20,8 +20,11 @@ from marketplace.catalog.query import OfferQuery, cuda_x100
 from marketplace.models import Offer, Provider
 from provisioner import facade as provisioner
 
-# What every offer of this version is; a filter for anything else matches nothing.
-INTERRUPTIBLE: Final = False
+
+def price_column(query: OfferQuery) -> str:
+    """The column with the price that holds for the question: orders that may be interrupted have
+    their own."""
+    return "interruptible_price_micro_h" if query.interruptible else "price_micro_h"
 
 
 def on_sale() -> QuerySet[Offer]:
@@ -44,8 +47,6 @@ def fitting(
     in_stock False: whatever the summary, which may be a second old, says about free cards.
     Annotated with ``n``: the cards asked for, or the offer's minimum where that is more.
     """
-    if query.interruptible not in (None, INTERRUPTIBLE):
-        return Offer.objects.none()
     if query.min_reliability is not None:
         # Reliability is unmeasured (null) for every offer: nothing proves "at least".
         return Offer.objects.none()
@@ -69,7 +70,9 @@ def _plain(query: OfferQuery, in_stock: bool) -> list[Q]:
         if in_stock:
             conditions.append(Q(group__largest_block__gte=query.gpus))
     if query.max_price is not None:
-        conditions.append(Q(price_micro_h__lte=query.max_price))
+        conditions.append(Q(**{f"{price_column(query)}__lte": query.max_price}))
+    if query.interruptible is not None:
+        conditions.append(Q(interruptible_price_micro_h__isnull=not query.interruptible))
     if query.min_cuda is not None:
         conditions.append(Q(group__cuda_max_x100__gte=cuda_x100(query.min_cuda)))
     if query.storage is not None:

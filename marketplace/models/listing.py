@@ -35,6 +35,8 @@ class Offer(PublicObject):
     state = models.CharField(max_length=10, choices=State.choices, default=State.DRAFT)
     reason = models.CharField(max_length=200, blank=True)
     price_micro_h = models.BigIntegerField(default=0)  # per GPU and hour
+    # What a GPU-hour costs where the rental may be interrupted; null: the owner allows none.
+    interruptible_price_micro_h = models.BigIntegerField(null=True, blank=True)
     min_gpus = models.PositiveIntegerField(default=1)
     ownership = models.CharField(max_length=10, choices=Provider.Ownership.choices)
     region = models.CharField(max_length=40)
@@ -48,13 +50,23 @@ class Offer(PublicObject):
             models.CheckConstraint(
                 condition=models.Q(price_micro_h__gt=0) | ~models.Q(state="active"),
                 name="active_offer_has_price",
-            )
+            ),
+            models.CheckConstraint(
+                condition=models.Q(interruptible_price_micro_h__isnull=True)
+                | models.Q(interruptible_price_micro_h__gt=0),
+                name="offer_interruptible_price_positive",
+            ),
         ]
         indexes = [
             models.Index(
                 fields=["price_micro_h", "id"],
                 name="offer_by_price",
                 condition=models.Q(state="active"),
+            ),
+            models.Index(
+                fields=["interruptible_price_micro_h", "id"],
+                name="offer_by_interruptible_price",
+                condition=models.Q(state="active", interruptible_price_micro_h__isnull=False),
             ),
         ]
 
@@ -66,6 +78,7 @@ class PriceVersion(models.Model):
     offer = models.ForeignKey(Offer, on_delete=models.PROTECT, related_name="prices")
     number = models.PositiveIntegerField()
     price_micro_h = models.BigIntegerField()
+    interruptible_price_micro_h = models.BigIntegerField(null=True)  # null: not offered then
     from_at = models.DateTimeField(db_default=AppNow(), editable=False)
     actor = models.CharField(max_length=80)
 

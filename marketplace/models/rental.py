@@ -23,6 +23,7 @@ class Quote(PublicObject):
     price = models.ForeignKey(PriceVersion, on_delete=models.PROTECT, related_name="+")
     gpus = models.PositiveIntegerField()
     disk_gib = models.PositiveIntegerField()
+    interruptible = models.BooleanField(db_default=False, default=False)
     price_micro_h = models.BigIntegerField()  # for all GPUs
     provider_micro_h = models.BigIntegerField()
     components = models.JSONField()
@@ -93,6 +94,8 @@ class Rental(PublicObject):
     expires_at = models.DateTimeField(null=True, blank=True)  # empty: no_limit was ordered
     failover = models.BooleanField(db_default=False)  # go on elsewhere when the host is lost
     locked = models.BooleanField(db_default=False)  # its people may not stop or end it
+    # Cheaper, and orders at the full price may take its cards after a notice: for life.
+    interruptible = models.BooleanField(db_default=False, default=False)
 
     # What runs, with its secrets, sealed for this rental: it is placed again with the same.
     order_sealed = models.BinaryField(null=True)
@@ -106,6 +109,9 @@ class Rental(PublicObject):
     # How long it may wait whenever it needs cards: at first, started again, on another host.
     queue_seconds = models.PositiveIntegerField(null=True, blank=True)
     wanted = models.JSONField(null=True, blank=True)
+    # While it waits: the node where interruptible rentals make room for it. Nobody else is placed
+    # there meanwhile.
+    promised_node = models.UUIDField(null=True, blank=True)
     # A notice was given: when it takes effect. ``reason`` says why.
     interrupt_at = models.DateTimeField(null=True, blank=True)
     # Failed, yet its pod was not observed absent: nothing may be started until then.
@@ -190,6 +196,18 @@ class Rental(PublicObject):
                         "migrating",
                         "terminating",
                     ]
+                ),
+            ),
+            models.Index(
+                fields=["promised_node"],
+                name="rental_promised",
+                condition=models.Q(state="queued", promised_node__isnull=False),
+            ),
+            models.Index(
+                fields=["offer", "id"],
+                name="rental_interruptible",  # who may be asked to make room
+                condition=models.Q(
+                    interruptible=True, state__in=["running", "degraded", "interrupting"]
                 ),
             ),
             GinIndex(fields=["labels"], name="rental_by_label"),

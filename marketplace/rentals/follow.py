@@ -20,13 +20,14 @@ from django.db.models import Q
 from billing import facade as billing
 from kernel.clock import AppNow
 from kernel.ids import public
+from kernel.money import format_micro
 from kernel.wake import wake_on_commit
 from marketplace.models import Rental
 from marketplace.rentals import state as states
 from marketplace.rentals.charge import charge, settle
 from marketplace.rentals.reasons import OTHER_HOST, REASONS, actor_of, sentence
 from marketplace.rentals.stop import end_for
-from marketplace.rentals.timeline import IllegalMove, move
+from marketplace.rentals.timeline import IllegalMove, move, note
 from marketplace.volumes.later import tie as tied
 from provisioner import facade as provisioner
 from provisioner.contracts import EventView, Fault, InstanceState
@@ -47,6 +48,8 @@ _SHOWN_AS: Final[dict[InstanceState, str]] = {
 }
 
 
+# Of an interruptible rental that ended without its notice, the last hour is free.
+FREE_WITHOUT_NOTICE: Final = timedelta(hours=1)
 # Time to top up or to export after the money ended: stopping is not deleting.
 FUNDS_GRACE: Final = timedelta(days=7)
 
@@ -126,8 +129,17 @@ def _apply(rental: Rental, event: EventView) -> None:
             _came_up(rental, event)
         _meter(rental, event)
         target = _SHOWN_AS[event.state]
+        if rental.state == states.INTERRUPTING and target in (states.DEGRADED, states.UNREACHABLE):
+            _overlay(rental)
         if (rental.state, target) not in _NOT_SHOWN:
             _show(rental, target, event)
+
+
+def _overlay(rental: Rental) -> None:
+    """Trouble hides a notice. That somebody needs its cards holds on, or a renter could break a
+    program to keep them; the other notices are given again when it runs."""
+    if rental.reason != "interruption":
+        rental.interrupt_at = None
 
 
 def _came_up(rental: Rental, event: EventView) -> None:
@@ -163,6 +175,8 @@ def _finish(rental: Rental, event: EventView) -> None:
     billing.meter_stopped(rental_ref=rental.id)
     if rental.state == states.TERMINATED:
         return
+    if rental.interruptible:
+        _give_back(rental, event)
     absent = event.state == InstanceState.GONE
     tie = tied(rental.id, absent=absent)
     # A machine whose lease ran out unseen still has its volumes: nothing may start with them.
@@ -182,6 +196,30 @@ def _finish(rental: Rental, event: EventView) -> None:
         _show(rental, states.FAILED, event, text=text)
     else:
         _go_elsewhere(rental, event)
+
+
+def _give_back(rental: Rental, event: EventView) -> None:
+    """The price of interruptible use buys a notice. What ended without one, or before the announced
+    time, by the host's fault or ours, costs nothing for its last hour: up to the last second that
+    was proven, which is charged by now."""
+    if event.fault not in (Fault.HOST, Fault.PLATFORM, Fault.UNKNOWN):
+        return
+    proven = provisioner.ready_intervals(rental_ref=rental.id)
+    ends = [one.proven_to for one in proven if one.instance_id == event.instance_id]
+    if not ends:
+        return
+    until = max(ends)
+    given = billing.credit(
+        rental_ref=rental.id,
+        from_at=until - FREE_WITHOUT_NOTICE,
+        to_at=until,
+        by_provider=event.fault == Fault.HOST,
+    )
+    if given:
+        text = f"It ended without its notice: {format_micro(given)} {rental.currency} of the last "
+        text += "hour were given back."
+        actor = actor_of("interruption", event.fault)
+        note(rental, at=event.at, reason="interruption", actor=actor, text=text)
 
 
 def _may_go_elsewhere(rental: Rental, event: EventView) -> bool:

@@ -28,10 +28,17 @@ from provisioner.contracts import InstanceState
 # Long enough to save one's work, short enough to be about now. Rentals that live for less than
 # twice as long know their end anyway.
 LEAD: Final = timedelta(minutes=10)
+# How long an interruptible rental runs on after its notice. Two minutes are enough to write a
+# checkpoint, and leave at least half a minute once the file in the machine shows the notice, which
+# a kubelet updates only every minute or so. Longer, and whoever pays the full price waits longer.
+INTERRUPTION: Final = timedelta(seconds=120)
 _BATCH: Final = 500
 
 _TEXTS: Final = {
     "end_date": "Its end date is near: it will be ended at {at}. Extend it to keep it.",
+    "interruption": (
+        "An order at the full price needs its cards: it runs on until {at} and is stopped then."
+    ),
     "funds": "The balance lasts until {at}: it will be stopped then. Top up to keep it.",
 }
 
@@ -53,6 +60,8 @@ def give(rental: Rental, reason: str, *, at: datetime) -> None:
         text=_TEXTS[reason].format(at=rfc3339(at)),
         evidence={"interrupt_at": rfc3339(at)},
     )
+    if reason == "interruption":
+        provisioner.set_notice(rental_ref=rental.id, at=at)
     announce_notice(rental, notice=reason)
 
 
@@ -61,6 +70,7 @@ def withdraw(rental: Rental, reason: str, *, text: str) -> bool:
     if rental.state != INTERRUPTING or rental.reason != reason:
         return False
     rental.interrupt_at = None
+    provisioner.set_notice(rental_ref=rental.id, at=None)
     view = provisioner.instance(rental_ref=rental.id)
     well = view is None or view.state != InstanceState.DEGRADED
     move(

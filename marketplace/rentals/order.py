@@ -45,6 +45,7 @@ class RentOrder:
 
     quote_id: str | None = None
     requirement: OfferQuery | None = None
+    interruptible: bool | None = None  # beside a quote: must agree with it
     name: str = ""
     project: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -115,6 +116,10 @@ def prepare(acting: Principal, order: RentOrder) -> Prepared:
     needs: Mapping[str, Any] = template.needs if template else {}
     mounts = look_up(acting, order.volumes)
     if quote is not None:
+        if order.interruptible not in (None, quote.interruptible):
+            raise InvalidRequest(
+                {"interruptible": ["it is part of the quote, which says otherwise"]}
+            )
         mounts.admit(quote.offer)
         check_fit(needs, quote.offer)
     image = template.image if template else order.image or ""

@@ -29,20 +29,22 @@ from marketplace.catalog.quote import candidates, disk_for, price_of
 from marketplace.models import Offer, Rental
 from marketplace.rentals.limits import check_limits
 from marketplace.rentals.reasons import actor_of, sentence
+from marketplace.rentals.room import make_room
 from marketplace.rentals.sealed_order import open_order
-from marketplace.rentals.serving import offers_for, query_of
+from marketplace.rentals.serving import offers_for, promised, query_of, request_of
 from marketplace.rentals.state import FAILED, PROVISIONING, QUEUED, REQUESTED, WAITING
 from marketplace.rentals.terms import terms_of
 from marketplace.rentals.timeline import move
 from marketplace.volumes.later import HAS_VOLUMES, Unmountable, again, places
 from marketplace.volumes.place import Place
 from provisioner import facade as provisioner
-from provisioner.contracts import NoCandidate, PlacementRequest
+from provisioner.contracts import NoCandidate
 
 log = structlog.get_logger(__name__)
 
 # Rentals per pass. A pass over a long queue costs a plan per kind of order, and the next follows.
 _BATCH: Final = 200
+_READ: Final = ("id", "offer_id", "gpus", "interruptible", "wanted", "state", "promised_node")
 # Why one that waits fails when it is refused: everything else is a limit of its organization.
 _CODES: Final = {"insufficient_funds": "funds"}
 
@@ -53,14 +55,16 @@ def place(limit: int = _BATCH) -> int:
     if switches.holds_queue():
         _give_up_late()
         return 0
-    waiting = Rental.objects.filter(state__in=WAITING).order_by("queued_at", "id")
+    # Orders at the full price first: others would only have to make room for them again.
+    waiting = Rental.objects.filter(state__in=WAITING).order_by("interruptible", "queued_at", "id")
     waiting = waiting.annotate(is_tied=HAS_VOLUMES)
     placed, empty = 0, set[Any]()
-    for row in list(waiting.only("id", "offer_id", "gpus", "wanted", "state")[:limit]):
-        kind = (row.offer_id, row.gpus, str(row.wanted))
+    for row in list(waiting.only(*_READ)[:limit]):
+        kind = (row.offer_id, row.gpus, row.interruptible, str(row.wanted))
         # What found nothing for one in this pass finds nothing for the next of its kind. Those
-        # that avoid a host, or must go where their data is, ask a question of their own.
-        alone = row.state != QUEUED or row.is_tied
+        # that avoid a host, were promised one, or must go where their data is, ask a question of
+        # their own.
+        alone = row.state != QUEUED or row.is_tied or row.promised_node is not None
         if not alone and kind in empty:
             continue
         outcome = _place_one(row.id)
@@ -68,6 +72,7 @@ def place(limit: int = _BATCH) -> int:
         if outcome is False and not alone:
             empty.add(kind)
     _give_up_late()
+    make_room(limit)
     return placed
 
 
@@ -112,17 +117,8 @@ def give_cards(rental: Rental, *, reason: str, actor: str) -> None:
         raise CannotOpen("the rental was made before orders were kept")
     wanted = again(rental.id)
     offers = offers_for(rental, wanted.place)
-    plan = provisioner.plan(
-        PlacementRequest(
-            group_ids=tuple(offers),
-            gpus=rental.gpus,
-            disk_mib=rental.disk_gib * MIB_PER_GIB,
-            tenant_ref=rental.organization_id,
-            exclude_nodes=tuple(rental.tried_nodes or ()),
-            cluster_ids=wanted.place.cluster_ids,
-            node_ids=wanted.place.node_ids,
-        )
-    )
+    barred = promised(besides=rental)
+    plan = provisioner.plan(request_of(rental, offers, wanted.place, barred=barred))
     if not plan.candidates:
         raise NoCandidate
     view = provisioner.reserve(
@@ -140,6 +136,7 @@ def give_cards(rental: Rental, *, reason: str, actor: str) -> None:
     rental.instance_ref = view.id
     rental.desired_state = Rental.Desired.RUNNING
     rental.stop_ack_at = rental.settled_at = rental.queued_at = rental.queue_until = None
+    rental.promised_node = None
     rental.attempts += 1
     move(rental, PROVISIONING, at=now(), reason=reason, actor=actor, text=sentence(reason))
     billing.hold(
@@ -163,7 +160,7 @@ def enqueue(rental: Rental, *, actor: str, text: str) -> None:
 def _settle_on(rental: Rental, offer: Offer, wanted: Mapping[str, Any]) -> None:
     """The first placement of one that waited fixes its price, its disk and its end."""
     if rental.quote is None:
-        price = price_of(offer, rental.gpus)
+        price = price_of(offer, rental.gpus, interruptible=rental.interruptible)
         rental.price_micro_h = price.total_micro_h
         rental.provider_micro_h = price.provider_micro_h
         rental.disk_gib = disk_for([offer], rental.gpus, wanted["disk_gib"])

@@ -15,10 +15,19 @@ from marketplace.models import Rental, RentalEvent
 from marketplace.rentals.forecast import restart_forecasts
 from marketplace.rentals.queue import positions
 from marketplace.rentals.reasons import REASONS, RENTER, sentence
-from marketplace.rentals.state import BILLABLE, COMMITTED, DEGRADED, INTERRUPTING, actions_of
+from marketplace.rentals.state import (
+    BILLABLE,
+    COMMITTED,
+    DEGRADED,
+    INTERRUPTING,
+    UNREACHABLE,
+    actions_of,
+)
 from marketplace.volumes import mounts
 from provisioner.contracts import Evidence
 
+# Where a notice that was given still stands; trouble may hide it.
+_NOTICED = (INTERRUPTING, DEGRADED, UNREACHABLE)
 LOADED = ("offer__datacenter", "project", "template")
 
 
@@ -65,7 +74,8 @@ def _rental(rental: Rental, spent_micro: int, funds_end_at: datetime | None) -> 
         "actions": actions_of(rental),
         "lock": rental.locked,
         "failover": rental.failover,
-        "interrupt_at": rfc3339(rental.interrupt_at) if rental.state == INTERRUPTING else None,
+        "interruptible": rental.interruptible,
+        "interrupt_at": rfc3339(rental.interrupt_at) if rental.state in _NOTICED else None,
         "offer": offer.public_id,
         "quote": public("quote", rental.quote_id) if rental.quote_id else None,
         "accelerator": rental.accelerator,

@@ -99,6 +99,13 @@ _ROWS = (
     Reason("started_by_user", NONE, NO, "Started as you asked."),
     Reason("retried", NONE, NO, "Tried again as you asked."),
     Reason("outbid", NONE, LATER, "The cards were needed at the full price."),
+    Reason(
+        "interruption",
+        NONE,
+        LATER,
+        "An order at the full price needs its cards. What is on volumes is kept; start it again "
+        "when cards are free.",
+    ),
     Reason("maintenance", HOST, OTHER_HOST, "The host is taken down for maintenance."),
     Reason("notice_withdrawn", NONE, NO, "The reason for the notice is gone; it runs on."),
     Reason("funds", FUNDS, LATER, "The balance is used up. The meter stopped; top up to rent."),

@@ -6,19 +6,21 @@ waits and never had any, by what fits its question at the price it was shown.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 from uuid import UUID
 
+from marketplace.catalog.needs import MIB_PER_GIB
 from marketplace.catalog.query import OfferQuery, parse_requirement
 from marketplace.catalog.quote import candidates
 from marketplace.catalog.registry import vocabulary
 from marketplace.catalog.search import with_stock
 from marketplace.catalog.stock import on_sale
 from marketplace.models import Offer, Rental
+from marketplace.rentals.state import QUEUED
 from marketplace.volumes.place import Place
-from provisioner.contracts import NoCandidate
+from provisioner.contracts import NoCandidate, PlacementRequest
 
 # The planner is asked about this many groups at most: its own limit is 200 nodes.
 MAX_OFFERS: Final = 50
@@ -46,6 +48,31 @@ def offers_for(rental: Rental, place: Place) -> dict[UUID, Offer]:
     if not offers:
         raise NoCandidate
     return {offer.group_id: offer for offer in offers}
+
+
+def request_of(
+    rental: Rental, offers: Mapping[UUID, Offer], place: Place, *, barred: Sequence[UUID] = ()
+) -> PlacementRequest:
+    """What the planner is asked for it; ``barred``: nodes besides those that failed it."""
+    return PlacementRequest(
+        group_ids=tuple(offers),
+        gpus=rental.gpus,
+        disk_mib=rental.disk_gib * MIB_PER_GIB,
+        tenant_ref=rental.organization_id,
+        exclude_nodes=(*(rental.tried_nodes or ()), *barred),
+        cluster_ids=place.cluster_ids,
+        node_ids=place.node_ids,
+    )
+
+
+def promised(*, besides: Rental | None = None) -> tuple[UUID, ...]:
+    """Nodes where room is being made for orders that wait: nobody else is placed there. An order
+    shares the node that it was promised itself."""
+    rows = Rental.objects.filter(state=QUEUED, promised_node__isnull=False)
+    if besides is not None and besides.promised_node is not None:
+        rows = rows.exclude(promised_node=besides.promised_node)
+    nodes = rows.values_list("promised_node", flat=True)
+    return tuple({node for node in nodes if node is not None})
 
 
 def query_of(wanted: Mapping[str, Any]) -> OfferQuery:

@@ -36,7 +36,9 @@ from marketplace.models import Offer, Quote, Rental
 from marketplace.rentals.limits import check_limits
 from marketplace.rentals.order import Prepared, RentOrder, prepare
 from marketplace.rentals.reasons import sentence
+from marketplace.rentals.room import room_after
 from marketplace.rentals.sealed_order import seal_order
+from marketplace.rentals.serving import promised
 from marketplace.rentals.state import PROVISIONING, QUEUED
 from marketplace.rentals.terms import terms_of
 from marketplace.rentals.timeline import note
@@ -46,6 +48,10 @@ from provisioner.contracts import NoCandidate, NoStorage, PlacementRequest, Plan
 
 # The planner is asked about this many groups at most, cheapest first: its own limit is 200 nodes.
 _MAX_OFFERS = 50
+
+# Seconds from SIGTERM to the kill, which nobody pays. What may be interrupted gets time to write a
+# checkpoint on SIGTERM alone; more would keep the cards from whoever waits for them.
+_TIME_TO_END, _TIME_TO_SAVE = 10, 30
 
 Render = Callable[[Rental], tuple[int, Any]]
 
@@ -59,8 +65,11 @@ class _Choice:
             offer = prepared.quote.offer
             self.gpus = prepared.quote.gpus
             self.disk_gib = prepared.quote.disk_gib
+            self.interruptible = prepared.quote.interruptible
             offers = [offer] if on_sale_now(offer) else []
-            self.refusal: Callable[[], Refusal] = lambda: offer_taken(offer, self.gpus)
+            self.refusal: Callable[[], Refusal] = lambda: offer_taken(
+                offer, self.gpus, interruptible=self.interruptible
+            )
         else:
             query = with_disk(prepared.query or OfferQuery(), prepared.disk_gib)
             needs = prepared.needs
@@ -69,6 +78,7 @@ class _Choice:
             if not offers and needs and not in_stock:
                 self._blame_template(query, needs)
             self.gpus = query.asked_gpus
+            self.interruptible = bool(query.interruptible)
             self.disk_gib = disk_for(offers, self.gpus, prepared.disk_gib) if offers else 0
             tried = [offer.id for offer in offers]
             self.refusal = lambda: no_capacity(query, needs, tried)
@@ -85,9 +95,9 @@ class _Choice:
 
     def price(self, offer: Offer) -> Price:
         if self.quote is None:
-            return price_of(offer, self.gpus)
+            return price_of(offer, self.gpus, interruptible=self.interruptible)
         return Price(
-            self.quote.price.price_micro_h,
+            self.quote.price_micro_h // self.gpus,
             self.gpus,
             self.quote.price_micro_h,
             self.quote.provider_micro_h,
@@ -126,17 +136,7 @@ def _rent(acting: Principal, order: RentOrder, claim: Claim | None, render: Rend
         choice = _Choice(prepared, in_stock=not wait)
         if not choice.offers:
             continue
-        plan = provisioner.plan(
-            PlacementRequest(
-                group_ids=tuple(choice.offers),
-                gpus=choice.gpus,
-                disk_mib=choice.disk_gib * MIB_PER_GIB,
-                tenant_ref=acting.org.id,
-                cluster_ids=prepared.volumes.place.cluster_ids,
-                node_ids=prepared.volumes.place.node_ids,
-                needs_storage=prepared.volumes.place.needs_storage,
-            )
-        )
+        plan = provisioner.plan(_request(acting, prepared, choice, barred=promised()))
         if not plan.candidates:
             continue
         create = partial(_create, acting, prepared, choice, plan, key=key, wait=wait)
@@ -146,7 +146,46 @@ def _rent(acting: Principal, order: RentOrder, claim: Claim | None, render: Rend
             continue
     if prepared.queue_seconds is not None and choice.offers:
         return once(claim, partial(_enqueue, acting, prepared, choice, key=key), render)
-    raise choice.refusal()
+    raise _with_queue(acting, prepared, choice)
+
+
+def _request(
+    acting: Principal, prepared: Prepared, choice: _Choice, *, barred: tuple[UUID, ...] = ()
+) -> PlacementRequest:
+    return PlacementRequest(
+        group_ids=tuple(choice.offers),
+        gpus=choice.gpus,
+        disk_mib=choice.disk_gib * MIB_PER_GIB,
+        tenant_ref=acting.org.id,
+        exclude_nodes=barred,
+        cluster_ids=prepared.volumes.place.cluster_ids,
+        node_ids=prepared.volumes.place.node_ids,
+        needs_storage=prepared.volumes.place.needs_storage,
+    )
+
+
+def _with_queue(acting: Principal, prepared: Prepared, choice: _Choice) -> Refusal:
+    """The refusal; with the queue as the nearest change where interruptible rentals would make
+    room. Nobody is interrupted for an order that does not wait for the cards."""
+    refusal, place = choice.refusal(), prepared.volumes.place
+    if choice.interruptible or not choice.offers or place.needs_storage:
+        return refusal
+    wait = room_after(_request(acting, prepared, choice), _MAX_OFFERS)
+    if wait is None:
+        return refusal
+    queue = {"deadline_seconds": 2 * int(wait.total_seconds())}
+    price = choice.price(next(iter(choice.offers.values())))
+    refusal.extra["relaxations"] = [
+        {
+            "changes": [{"field": "queue", "from": None, "to": queue}],
+            "count": 1,
+            "price_per_gpu_hour": format_micro(price.per_gpu_micro_h),
+            "currency": CURRENCY,
+            "ready_in_seconds": int(wait.total_seconds()),
+        },
+        *refusal.extra.get("relaxations", ()),
+    ]
+    return refusal
 
 
 def _create(
@@ -213,11 +252,12 @@ def _enqueue(acting: Principal, prepared: Prepared, choice: _Choice, *, key: str
         wanted={
             "requirement": as_requirement(query) if query is not None else None,
             "needs": dict(prepared.needs),
-            "max_price_micro_h": offer.price_micro_h if cap is None else cap,
+            "max_price_micro_h": choice.price(offer).per_gpu_micro_h if cap is None else cap,
             "max_seconds": prepared.max_seconds,
             "disk_gib": prepared.disk_gib,
         },
     )
+    wake_on_commit("marketplace.place")  # others may have to make room for it
     billing.check_affordable(org_ref=acting.org.id, price_micro_h=rental.price_micro_h)
     check_limits(acting.org.id)
     mounts.record(acting, rental, prepared.volumes)
@@ -234,8 +274,10 @@ def _pod_order(prepared: Prepared, choice: _Choice) -> PodOrder:
         pull_secret=prepared.pull_secret,
         ports=prepared.ports,
         ssh_public_keys=prepared.ssh_keys,
+        termination_grace=_TIME_TO_SAVE if choice.interruptible else _TIME_TO_END,
         grace_seconds=grace_of(tier),
         volumes=prepared.volumes.mounts,
+        notice=choice.interruptible,
     )
 
 
@@ -267,6 +309,7 @@ def _store(
         ),
         accelerator=offer.group.accelerator,
         gpus=choice.gpus,
+        interruptible=choice.interruptible,
         disk_gib=choice.disk_gib,
         currency=CURRENCY,
         price_micro_h=price.total_micro_h,
@@ -292,6 +335,7 @@ def _store(
         details={
             "offer": offer.public_id,
             "gpus": choice.gpus,
+            "interruptible": choice.interruptible,
             "price_per_hour": format_micro(price.total_micro_h),
         },
     )

@@ -22,6 +22,7 @@ from provisioner.contracts.records import (
     LogLine,
     LogText,
     ReadyView,
+    Room,
     SlotHoldView,
     UnknownPodView,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "LogLine",
     "LogText",
     "ReadyView",
+    "Room",
     "SlotHoldView",
     "UnknownPodView",
 ]
@@ -231,6 +233,7 @@ class PodOrder:
     grace_seconds: int = DEFAULT_GRACE  # trouble of the host lasting longer ends the instance
     pull_secret: dict[str, str] | None = None  # registry, username, password
     volumes: tuple[VolumeMount, ...] = ()
+    notice: bool = False  # the program may be told in a file when it will be stopped
 
 
 @dataclass(frozen=True)

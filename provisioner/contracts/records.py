@@ -15,6 +15,18 @@ from kernel.text import rfc3339
 
 
 @dataclass(frozen=True)
+class Room:
+    """A node where an order would fit if rentals gave cards back. coming: cards that are free, or
+    will be without anybody's doing; held: (rental, cards) of those that were asked about."""
+
+    share_id: UUID
+    node_id: UUID
+    group_id: UUID
+    coming: int
+    held: tuple[tuple[UUID, int], ...]
+
+
+@dataclass(frozen=True)
 class BrakeView:
     """One pull of the mass brake. cluster_id None: everywhere, after a restore of the database."""
 

@@ -59,6 +59,7 @@ REASONS: dict[str, Reason] = {
     "stopped_by_user": Reason(Fault.NONE, "Stopped on request of the renter."),
     "terminated_by_user": Reason(Fault.NONE, "Ended on request of the renter."),
     "outbid": Reason(Fault.NONE, "Ended because the cards were needed at the full price."),
+    "interruption": Reason(Fault.NONE, "Ended after its notice: an order needed its cards."),
     "maintenance": Reason(Fault.HOST, "Ended for maintenance of the host."),
     "funds": Reason(Fault.FUNDS, "Ended because the balance was used up."),
     "funds_grace_over": Reason(Fault.FUNDS, "Ended because the time to pay was over."),

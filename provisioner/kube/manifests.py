@@ -21,6 +21,7 @@ TENANT_LABEL = "gpuyard.io/tenant"
 GENERATION_LABEL = "gpuyard.io/generation"
 POOL_KEY, POOL_VALUE = "gpuyard.io/pool", "rental"  # node label and taint; the provider sets both
 MAIN, CHECK = "main", "gpuyard-check"
+NOTICE_PATH, NOTICE_FILE = "/run/gpuyard/notice", "interrupt_at"
 _SHM = "/dev/shm"  # noqa: S108  (the place of shared memory in a container, not ours)
 
 # What package managers and services in a container need. NET_RAW (spoofing) and MKNOD are gone.
@@ -122,6 +123,7 @@ class PodSpec:
     grace_seconds: int
     server_version: str | None
     volumes: tuple[ClaimMount, ...] = ()
+    notice: bool = False
 
 
 def pod(spec: PodSpec) -> Json:
@@ -144,6 +146,10 @@ def pod(spec: PodSpec) -> Json:
             *({"name": v.claim, "persistentVolumeClaim": _claim_of(v)} for v in spec.volumes),
         ],
     }
+    if spec.notice:
+        # Not there until a notice is given: the directory is empty then.
+        told = {"secretName": notice_name(spec.pod_name), "optional": True, "defaultMode": 0o444}
+        body["volumes"].append({"name": "notice", "secret": told})
     if spec.runtime_class:
         body["runtimeClassName"] = spec.runtime_class
     if spec.has_pull_secret:
@@ -192,6 +198,15 @@ def pull_secret(spec: PodSpec, *, registry: str, username: str, password: str) -
     config = json.dumps({"auths": {registry: entry}})
     kind = "kubernetes.io/dockerconfigjson"
     return _secret(spec, pull_secret_name(spec.pod_name), kind, {".dockerconfigjson": config})
+
+
+def notice_secret(spec: PodSpec, at: str) -> Json:
+    """When the program will be stopped. No secret, but what our role may make and delete."""
+    return _secret(spec, notice_name(spec.pod_name), "Opaque", {NOTICE_FILE: f"{at}\n"})
+
+
+def notice_name(pod_name: str) -> str:
+    return f"{pod_name}-notice"
 
 
 def env_secret_name(pod_name: str) -> str:
@@ -255,6 +270,9 @@ def _container(spec: PodSpec, name: str) -> Json:
 def _main_container(spec: PodSpec) -> Json:
     container = _container(spec, MAIN)
     container["volumeMounts"] = [{"name": "shm", "mountPath": _SHM}, *map(_mount, spec.volumes)]
+    if spec.notice:
+        told = {"name": "notice", "mountPath": NOTICE_PATH, "readOnly": True}
+        container["volumeMounts"].append(told)
     if spec.command:
         container["command"] = list(spec.command)
     if spec.ports:

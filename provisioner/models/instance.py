@@ -45,6 +45,9 @@ class Instance(models.Model):
     end_reason = models.CharField(max_length=40, default="")
     end_fault = models.CharField(max_length=10, default="")
     end_requested_at = models.DateTimeField(null=True)
+    # When it will be stopped, as the program shall read it, and as the cluster has it.
+    notice_at = models.DateTimeField(null=True)
+    notice_sent_at = models.DateTimeField(null=True)
     # A restart: the instance that takes over the very same cards when this one is gone.
     successor_id = models.UUIDField(null=True)
 

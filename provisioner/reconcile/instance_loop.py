@@ -141,8 +141,8 @@ def _finish(step: Step, result: Result | VendorError) -> None:
         _failed(step, result, at)
         return
     health.answered(step.row.cluster_id, at=at)
-    handler = {"create": _created, "look": _looked, "delete": _deleted}[step.kind]
-    handler(step, result, at)
+    handlers = {"create": _created, "notice": _told, "look": _looked, "delete": _deleted}
+    handlers[step.kind](step, result, at)
 
 
 def _created(step: Step, result: Result, at: datetime) -> None:
@@ -153,6 +153,12 @@ def _created(step: Step, result: Result, at: datetime) -> None:
         return
     if result.pod is not None:
         apply.observed(row, result.pod, at=at, blind=True, claim=step.token)
+    release_instance(row, token=step.token, due_at=_next_look(row, at))
+
+
+def _told(step: Step, result: Result, at: datetime) -> None:
+    row = step.row
+    note(row, claim=step.token, notice_sent_at=row.notice_at)
     release_instance(row, token=step.token, due_at=_next_look(row, at))
 
 
@@ -167,7 +173,7 @@ def _looked(step: Step, result: Result, at: datetime) -> None:
 
 def _next_look(row: Instance, at: datetime) -> datetime | None:
     """When to look again unless a watch or a list tells before; None once it serves."""
-    if row.desired == Instance.Desired.END:
+    if row.desired == Instance.Desired.END or row.notice_at != row.notice_sent_at:
         return at
     state = InstanceState(row.state)
     if row.reason in LOOK_FIRST:

@@ -15,6 +15,7 @@ from django.conf import settings
 
 from kernel import clock, sealed
 from kernel.ids import public
+from kernel.text import rfc3339
 from provisioner.contracts import DEFAULT_GRACE
 from provisioner.instances import lease, logs
 from provisioner.instances.logs import Fetched
@@ -55,7 +56,7 @@ class Step:
 
     row: Instance
     token: UUID
-    kind: str  # create, look, delete
+    kind: str  # create, notice, look, delete
     namespace: str
     spec: PodSpec
     secrets: Secrets
@@ -70,6 +71,8 @@ class Step:
         """Act; raises the errors of kube/errors.py."""
         if self.kind == "create":
             return self._create(api)
+        if self.kind == "notice":
+            return self._tell(api)
         if self.kind == "look":
             return self._look(api)
         words = fetch(api, self.namespace, self.spec.pod_name) if self.keep_log else ()
@@ -100,6 +103,17 @@ class Step:
         if pod is None or pod.instance != self.spec.instance:
             return Result(None, foreign=True)
         return Result(pod)
+
+    def _tell(self, api: ClusterApi) -> Result:
+        """Make the file say what is wished: another time is another secret of the same name."""
+        row = self.row
+        if row.notice_sent_at is not None or row.notice_at is None:
+            api.delete_secret(self.namespace, manifests.notice_name(self.spec.pod_name))
+        if row.notice_at is not None:
+            self._check_time()
+            told = manifests.notice_secret(self.spec, rfc3339(row.notice_at))
+            api.create_secret(self.namespace, told)
+        return Result(None)
 
     def _check_time(self) -> None:
         if time.monotonic() > self.create_by:
@@ -156,12 +170,14 @@ class Step:
         if self.spec.has_pull_secret:
             name = manifests.pull_secret_name(self.spec.pod_name)
             api.delete_secret(self.namespace, name)
+        if self.spec.notice:
+            api.delete_secret(self.namespace, manifests.notice_name(self.spec.pod_name))
 
 
 def next_step(row: Instance, token: UUID) -> Step:
     """What the row wants next."""
-    creating = row.desired == Instance.Desired.RUN and row.pod_uid is None
-    kind = "create" if creating else "look" if row.desired == Instance.Desired.RUN else "delete"
+    kind = _kind(row)
+    creating = kind == "create"
     at = clock.now()
     # On a host that answers nobody a deletion never ends. Past its lease the pod counts as dead,
     # and its object may go without the host's word.
@@ -178,6 +194,14 @@ def next_step(row: Instance, token: UUID) -> Step:
         create_by=time.monotonic() + INSTANCE_CLAIM.total_seconds() - CALL_SECONDS,
         keep_log=kind == "delete" and logs.wanted(row),
     )
+
+
+def _kind(row: Instance) -> str:
+    if row.desired != Instance.Desired.RUN:
+        return "delete"
+    if row.pod_uid is None:
+        return "create"
+    return "look" if row.notice_at == row.notice_sent_at else "notice"
 
 
 def lease_spec(row: Instance) -> LeaseSpec:
@@ -221,6 +245,7 @@ def spec_of(row: Instance) -> PodSpec:
             ClaimMount(pvc_name_of(UUID(m["volume"])), m["path"], m["read_only"])
             for m in order.get("volumes", ())
         ),
+        notice=bool(order.get("notice")),
     )
 
 

@@ -28,6 +28,7 @@ class FakeCluster:
         self.leases: dict[tuple[str, str], Json] = {}
         self.claims: dict[tuple[str, str], Json] = {}
         self.created = 0
+        self.graces: list[int] = []  # of each deletion that ended a pod, in seconds
         self.down = False
         self._version = 100
 
@@ -146,6 +147,7 @@ class FakeCluster:
         if uid is not None and shown["metadata"]["uid"] != uid:
             raise Rejected("conflict", "another uid")
         del self.pods[namespace, name]
+        self.graces.append(grace)
         return shown
 
     def list_pods(self, namespace: str) -> tuple[list[Json], str]:

@@ -61,6 +61,7 @@ CASES: dict[str, PodSpec] = {
     "amd-plain": spec(
         "amd-mi300x", gpus=1, command=(), ports=(), env_names=(), has_pull_secret=False
     ),
+    "interruptible": spec(notice=True, termination_grace=30),
     "runtime-class": spec(runtime_class="kata"),
     "volumes": spec(
         volumes=(
@@ -119,7 +120,22 @@ def violations(pod: dict[str, Any], ordered: PodSpec) -> list[str]:
     rule("restarts counted by us", body["restartPolicy"] == "Always")
     rule("seccomp", body["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"})
     in_memory = [v for v in body["volumes"] if "emptyDir" in v]
-    claims = [v for v in body["volumes"] if "emptyDir" not in v]
+    notices = [v for v in body["volumes"] if "secret" in v]
+    claims = [v for v in body["volumes"] if not {"emptyDir", "secret"} & set(v)]
+    rule(
+        "the notice's file where it was ordered, and no other secret as a volume",
+        notices
+        == [
+            {
+                "name": "notice",
+                "secret": {
+                    "secretName": f"{meta['name']}-notice",
+                    "optional": True,
+                    "defaultMode": 0o444,
+                },
+            }
+        ][: int(ordered.notice)],
+    )
     rule(
         "volumes are one in memory, and claims",
         len(in_memory) == 1
@@ -139,6 +155,16 @@ def violations(pod: dict[str, Any], ordered: PodSpec) -> list[str]:
     )
     mounts = {m["name"]: m for m in body["containers"][0]["volumeMounts"]}
     shm = mounts.pop("shm", None)
+    told = mounts.pop("notice", None)
+    rule(
+        "the notice is mounted for reading only",
+        told
+        == (
+            {"name": "notice", "mountPath": "/run/gpuyard/notice", "readOnly": True}
+            if ordered.notice
+            else None
+        ),
+    )
     rule("shm is mounted", shm == {"name": "shm", "mountPath": "/dev/shm"})
     rule(
         "volumes are mounted as ordered, whole, and nowhere else",
@@ -228,6 +254,7 @@ def test_pods_keep_the_policy(name: str) -> None:
             unique_by=lambda mount: mount.claim,
         ).map(tuple),
         termination_grace=st.integers(0, 600),
+        notice=st.booleans(),
         server_version=st.sampled_from([None, "", "v1.20.2", "v1.33.0", "1.40", "nonsense"]),
     )
 )
@@ -268,6 +295,19 @@ def test_the_policy_itself_sees_each_breach(path: str, value: Any) -> None:
 )
 def test_the_policy_sees_each_breach_of_volumes(path: str, value: Any) -> None:
     breached(path, value, CASES["volumes"])
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("spec.volumes.1.secret.secretName", "gy-of-somebody-else-env"),
+        ("spec.volumes.1.secret.optional", False),
+        ("spec.containers.0.volumeMounts.1.readOnly", False),
+        ("spec.containers.0.volumeMounts.1.mountPath", "/run"),
+    ],
+)
+def test_the_policy_sees_each_breach_of_the_notice(path: str, value: Any) -> None:
+    breached(path, value, CASES["interruptible"])
 
 
 def breached(path: str, value: Any, ordered: PodSpec) -> None:

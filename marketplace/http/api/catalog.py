@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from django.http import HttpResponse
@@ -22,7 +24,7 @@ from marketplace.catalog.query import (
     unknown_filter,
 )
 from marketplace.http.api.base import ApiView, Body
-from marketplace.http.api.fields import Later, Shown
+from marketplace.http.api.fields import Flag, Later, Shown
 from marketplace.http.api.paging import parse_limit
 from marketplace.http.api.schema import paged as pages
 
@@ -127,7 +129,8 @@ class Offer(Shown):
     ownership = serializers.CharField()
     tier = serializers.CharField()
     isolation = serializers.CharField()
-    interruptible = serializers.BooleanField()
+    interruptible = serializers.BooleanField(help_text="May be rented so, at its own price")
+    interruptible_price_per_gpu_hour = serializers.CharField(allow_null=True)
     vcpus = serializers.FloatField()
     ram_gib = serializers.FloatField()
     disk_gib = serializers.FloatField()
@@ -154,6 +157,7 @@ _FILTER_TEXT = {
     "min_memory_gib": "Per card",
     "min_vcpus": "For the asked GPUs together, as are min_ram_gib and min_disk_gib",
     "max_price": "Per GPU-hour, a decimal string",
+    "interruptible": "true: rented so, with the price, max_price and order of that use",
     "order": "price, -price, reliability or performance; ties by id",
 }
 
@@ -213,7 +217,7 @@ class QuoteIn(Body):
     gpus = serializers.IntegerField(required=False, min_value=1, max_value=MAX_GPUS)
     disk_gib = serializers.IntegerField(required=False, min_value=1, max_value=MAX_DISK_GIB)
     volume = Later()
-    interruptible = Later()
+    interruptible = Flag(required=False)
 
 
 class Component(Shown):
@@ -234,6 +238,7 @@ class Quote(Shown):
     region = serializers.CharField()
     gpus = serializers.IntegerField()
     disk_gib = serializers.IntegerField()
+    interruptible = serializers.BooleanField()
     components = Component(many=True)
     price_per_gpu_hour = serializers.CharField()
     total_per_hour = serializers.CharField()
@@ -262,13 +267,18 @@ class Quotes(ApiView):
             raise InvalidRequest({"gpus": ["say how many GPUs of the offer"]})
         if "requirement" in data and "gpus" in data:
             raise InvalidRequest({"gpus": ["name the GPUs inside the requirement"]})
-        query = requirement(data["requirement"]) if "requirement" in data else None
+        may = data.get("interruptible")
+        query = requirement(data["requirement"], may) if "requirement" in data else None
 
         def act() -> Any:
             if query is not None:
                 return quotes.quote_requirement(acting=principal, query=query, disk_gib=disk)
             return quotes.create_quote(
-                acting=principal, offer_id=data["offer"], gpus=data["gpus"], disk_gib=disk
+                acting=principal,
+                offer_id=data["offer"],
+                gpus=data["gpus"],
+                disk_gib=disk,
+                interruptible=bool(may),
             )
 
         return self.act(request, act, lambda quote: (201, quotes.describe(quote)))
@@ -285,9 +295,15 @@ class OneQuote(ApiView):
         return self.show(quotes.describe(quotes.get_quote(self.principal(request), quote_id)))
 
 
-def requirement(given: object) -> OfferQuery:
-    """The requirement of a body; raises InvalidRequest per field."""
-    return parse_requirement(given, registry.vocabulary())
+def requirement(given: object, interruptible: bool | None = None) -> OfferQuery:
+    """The requirement of a body, with what stands beside it; raises InvalidRequest per field."""
+    query = parse_requirement(given, registry.vocabulary())
+    if interruptible is None:
+        return query
+    inside = given.get("interruptible") if isinstance(given, Mapping) else None
+    if inside is not None and bool(query.interruptible) != interruptible:
+        raise InvalidRequest({"interruptible": ["the requirement says otherwise"]})
+    return replace(query, interruptible=interruptible or None)
 
 
 urls = [

@@ -256,13 +256,19 @@ class Slots(ApiView):
 
 class OfferChange(Body):
     price_per_gpu_hour = MoneyIn(required=False)
+    interruptible_price_per_gpu_hour = MoneyIn(
+        required=False,
+        allow_null=True,
+        help_text="For rentals that may be interrupted; null: none are offered",
+    )
     min_gpus = serializers.IntegerField(min_value=1, max_value=1024, required=False)
     state = serializers.ChoiceField(Offer.State.values, required=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if not attrs:
             raise serializers.ValidationError("give at least one field to change")
-        return attrs
+        withdrawn = attrs.get("interruptible_price_per_gpu_hour", 0) is None
+        return {**attrs, "interruptible_price_per_gpu_hour": 0} if withdrawn else attrs
 
 
 class OwnedOfferOut(serializers.Serializer[Any]):
@@ -288,6 +294,7 @@ class OwnedOfferOut(serializers.Serializer[Any]):
     ram_gib_per_gpu = serializers.FloatField()
     disk_gib_per_gpu = serializers.FloatField()
     price_per_gpu_hour = serializers.CharField(allow_null=True)
+    interruptible_price_per_gpu_hour = serializers.CharField(allow_null=True)
     currency = serializers.CharField()
     min_gpus = serializers.IntegerField()
     state = serializers.ChoiceField(Offer.State.values)
@@ -323,6 +330,7 @@ class OwnedOffer(ApiView):
                 acting=principal,
                 offer_id=id,
                 price_micro_h=data.get("price_per_gpu_hour"),
+                interruptible_price_micro_h=data.get("interruptible_price_per_gpu_hour"),
                 min_gpus=data.get("min_gpus"),
                 state=data.get("state"),
                 expected_version=self.expected_version(request),

@@ -54,6 +54,7 @@ class RentIn(Body):
     quote = Text(required=False, max_length=64)
     requirement = serializers.JSONField(required=False, help_text="The filters of GET /offers")
     disk_gib = serializers.IntegerField(required=False, min_value=1, max_value=MAX_DISK_GIB)
+    interruptible = Flag(required=False, help_text="Cheaper; ends after a notice when needed")
     name = NameIn(required=False, max_length=80)
     project = Text(required=False, allow_null=True, max_length=64)
     labels = serializers.DictField(required=False, child=Text(allow_blank=True, max_length=128))
@@ -144,6 +145,7 @@ class RentalOut(Shown):
     queue = serializers.DictField(allow_null=True)
     lock = serializers.BooleanField()
     failover = serializers.BooleanField()
+    interruptible = serializers.BooleanField()
     interrupt_at = serializers.CharField(allow_null=True)
     pull_progress = serializers.FloatField(allow_null=True)
     ssh = serializers.BooleanField()
@@ -214,10 +216,12 @@ class Rentals(ApiView):
 
 
 def _order(data: Mapping[str, Any]) -> RentOrder:
-    asked = requirement(data["requirement"]) if "requirement" in data else None
+    may = data.get("interruptible")
+    asked = requirement(data["requirement"], may) if "requirement" in data else None
     return RentOrder(
         quote_id=data.get("quote"),
         requirement=asked,
+        interruptible=may,
         name=data.get("name", ""),
         project=data.get("project"),
         labels=data.get("labels", {}),

@@ -138,7 +138,8 @@ def _less(given: Params, name: str, value: str) -> str:
 
 
 def _offer_query(given: Params) -> str:
-    return f"?{urlencode({'gpus': given['gpus'][0]})}" if "gpus" in given else ""
+    kept = [(name, given[name][0]) for name in ("gpus", "interruptible") if name in given]
+    return f"?{urlencode(kept)}" if kept else ""
 
 
 def _more(given: Params, cursor: str | None) -> str:

@@ -96,6 +96,9 @@ class FilterForm(forms.Form):
         label=_("Owner"),
         choices=[("", _("All")), ("owned", _("Our data centres")), ("partner", _("Partners"))],
     )
+    interruptible = forms.ChoiceField(
+        label=_("Use"), choices=[("", _("Any")), ("true", _("Interruptible"))]
+    )
     order = forms.ChoiceField(
         label=_("Sort by"),
         choices=[("", _("Price, lowest first")), ("-price", _("Price, highest first"))],
@@ -146,6 +149,7 @@ class ShapeForm(forms.Form):
     disk_gib = forms.IntegerField(
         label=_("Disk in GiB"), min_value=1, max_value=1_000_000, required=False
     )
+    interruptible = forms.BooleanField(required=False)
 
 
 class RentForm(ShapeForm):
@@ -200,11 +204,21 @@ class TopUpForm(forms.Form):
 
 class PriceForm(forms.Form):
     price = forms.CharField(max_length=20)
+    interruptible = forms.CharField(max_length=20, required=False)
 
     def clean_price(self) -> int:
         """Micro-units per GPU and hour."""
+        return self._micro("price")
+
+    def clean_interruptible(self) -> int | None:
+        """The same; 0 where it was emptied, None where the form has no such field."""
+        if "interruptible" not in self.data:
+            return None
+        return self._micro("interruptible") if self.cleaned_data["interruptible"].strip() else 0
+
+    def _micro(self, field: str) -> int:
         try:
-            return parse_micro(self.cleaned_data["price"].strip())
+            return parse_micro(self.cleaned_data[field].strip())
         except BadAmount as error:
             raise forms.ValidationError(_("Write a price such as 0.6500.")) from error
 

@@ -5,7 +5,7 @@ Registering data centres and clusters is done over the API in this version.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
@@ -32,6 +32,12 @@ from marketplace.models import Offer, Provider
 from marketplace.providers import onboard
 from provisioner import facade as provisioner
 from provisioner.contracts import ClusterView
+
+# The form's fields as the API calls them.
+_PRICES: Final = {
+    "price": "price_per_gpu_hour",
+    "interruptible": "interruptible_price_per_gpu_hour",
+}
 
 
 @page(scope="provider:read")
@@ -134,10 +140,12 @@ def set_price(request: HttpRequest, principal: Principal, offer: str) -> HttpRes
     form = PriceForm(request.POST)
     try:
         if not form.is_valid():
-            raise InvalidRequest({"price_per_gpu_hour": list(map(str, form.errors["price"]))})
+            raise InvalidRequest(
+                {_PRICES[name]: list(map(str, said)) for name, said in form.errors.items()}
+            )
         answer = once_to(
             None,
-            lambda: _price(principal, offer, form.cleaned_data["price"]),
+            lambda: _price(principal, offer, **form.cleaned_data),
             lambda _offer: "/provider",
         )
     except InvalidRequest as error:
@@ -146,14 +154,15 @@ def set_price(request: HttpRequest, principal: Principal, offer: str) -> HttpRes
     return answer
 
 
-def _price(principal: Principal, offer_id: str, price_micro_h: int) -> Offer:
+def _price(principal: Principal, offer_id: str, *, price: int, interruptible: int | None) -> Offer:
     offer = get_visible(Offer, principal, offer_id)
     approved = offer.provider.state == Provider.State.APPROVED
     opens = offer.state == Offer.State.DRAFT and approved
     return publish.set_offer(
         acting=principal,
         offer_id=offer_id,
-        price_micro_h=price_micro_h,
+        price_micro_h=price,
+        interruptible_price_micro_h=interruptible,
         state=Offer.State.ACTIVE if opens else None,
     )
 

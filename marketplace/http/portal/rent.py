@@ -55,7 +55,8 @@ def offer_page(request: HttpRequest, principal: Principal | None, offer: str) ->
     if not _may_rent(principal):
         return show(request, principal, "portal/offer.html", _facts(row, gpus))
     assert principal is not None
-    form = RentForm(initial=_defaults(principal, row.offer, gpus))
+    wished = request.GET.get("interruptible") == "true"
+    form = RentForm(initial={**_defaults(principal, row.offer, gpus), "interruptible": wished})
     return _rent_page(request, principal, row, form)
 
 
@@ -169,6 +170,7 @@ def _quote(
                 offer_id=offer,
                 gpus=shape.cleaned_data["gpus"],
                 disk_gib=shape.cleaned_data["disk_gib"],
+                interruptible=shape.cleaned_data["interruptible"],
             )
         )
 

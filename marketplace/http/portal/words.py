@@ -161,6 +161,7 @@ TRANSACTIONS: Final[dict[str, Text]] = {
     "usage": _("Usage"),
     "invoice": _("Invoice"),
     "invoice_void": _("Invoice cancelled"),
+    "outage_credit": _("Given back"),
 }
 
 

@@ -264,3 +264,35 @@ def test_a_kept_log_is_shown_as_text(renter: Visitor, supply: market.Supply) -> 
     assert "<script>alert" not in page.text
     assert "\x1b" not in page.text
     assert "data-log=" not in page.text
+
+
+def test_interruptible_use_is_a_choice_with_its_price_and_what_it_means(
+    renter: Visitor, stranger: Visitor, supply: market.Supply
+) -> None:
+    path = f"/offers/{supply.offer.public_id}"
+    assert "nterruptible" not in renter.get(path).text
+    owned = f"/provider/offers/{supply.offer.public_id}"
+    set_to = {"interruptible_price_per_gpu_hour": "0.5000"}
+    assert supply.owner.call("PATCH", owned, set_to)[0] == 200
+    page = renter.get(path).text
+    assert "Interruptible, for $0.50 per GPU and hour" in page
+    assert "you are told two minutes before" in page
+    assert "$0.50" in stranger.get(path).text
+    assert "$0.50 interruptible" in stranger.get("/").text
+    found = stranger.get("/?interruptible=true&gpus=2").text
+    assert f"{path}?gpus=2&amp;interruptible=true" in found
+    assert "$1.00" in found
+    chosen = renter.get(f"{path}?interruptible=true").text
+    assert re.search(r'name="interruptible" value="true"\s+checked', chosen)
+    shape = {"gpus": "2", "disk_gib": "50", "interruptible": "true"}
+    piece = renter.post(f"{path}/quote", shape, htmx=True)
+    assert "$1.00" in piece.text
+    assert "two minutes" in piece.text
+    quote = re.search(r'name="quote" value="([^"]+)"', piece.text)
+    assert quote
+    fields = {"quote": quote[1], "ssh": "none", "interruptible": "true"}
+    answer = renter.send(renter.get(f"{path}?gpus=2"), f"{path}/rent", **fields)
+    assert answer.status_code == 303
+    rental = Rental.objects.get()
+    assert (rental.interruptible, rental.price_micro_h) == (True, market.USD)
+    assert "two minutes" in renter.get(f"/rentals/{rental.public_id}").text

@@ -25,7 +25,7 @@ def supplies() -> dict[str, Supply]:
                              region="us-east", disk_mib_per_gpu=51200),
         "ascend": make_supply(4, price=1 * USD, accelerator="ascend-910b", ownership="owned",
                               country="SG", region="ap-southeast", ram_mib_per_gpu=32768),
-        "bundle": make_supply(4, price=3 * USD, min_gpus=4, cuda_max="12.2"),
+        "bundle": make_supply(4, price=3 * USD, interruptible=USD, min_gpus=4, cuda_max="12.2"),
     }  # fmt: skip
 
 
@@ -58,8 +58,10 @@ CASES = [
     ("tier=secure", set()),
     ("isolation=container", {"big", "small", "ascend", "bundle"}),
     ("isolation=vm", set()),
-    ("interruptible=false", {"big", "small", "ascend", "bundle"}),
-    ("interruptible=true", set()),
+    ("interruptible=false", {"big", "small", "ascend"}),
+    ("interruptible=true", {"bundle"}),
+    ("interruptible=true&max_price=1", {"bundle"}),
+    ("interruptible=true&max_price=0.999999", set()),
     ("storage=none", {"big", "small", "ascend", "bundle"}),
     ("storage=cluster", set()),
     ("max_price=1.5", {"small", "ascend"}),
