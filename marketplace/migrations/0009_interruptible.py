@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0007_volumes'),
+        ('marketplace', '0008_queue_again'),
         ('provisioner', '0009_volumes'),
     ]
 
