@@ -138,7 +138,7 @@ def _apply(rental: Rental, event: EventView) -> None:
 def _overlay(rental: Rental) -> None:
     """Trouble hides a notice. That somebody needs its cards holds on, or a renter could break a
     program to keep them; the other notices are given again when it runs."""
-    if rental.reason != "interruption":
+    if rental.reason != "outbid":
         rental.interrupt_at = None
 
 
@@ -218,8 +218,8 @@ def _give_back(rental: Rental, event: EventView) -> None:
     if given:
         text = f"It ended without its notice: {format_micro(given)} {rental.currency} of the last "
         text += "hour were given back."
-        actor = actor_of("interruption", event.fault)
-        note(rental, at=event.at, reason="interruption", actor=actor, text=text)
+        actor = actor_of(event.reason, event.fault)
+        note(rental, at=event.at, reason=event.reason, actor=actor, text=text)
 
 
 def _may_go_elsewhere(rental: Rental, event: EventView) -> bool:

@@ -36,11 +36,13 @@ _BATCH: Final = 500
 
 _TEXTS: Final = {
     "end_date": "Its end date is near: it will be ended at {at}. Extend it to keep it.",
-    "interruption": (
+    "outbid": (
         "An order at the full price needs its cards: it runs on until {at} and is stopped then."
     ),
     "funds": "The balance lasts until {at}: it will be stopped then. Top up to keep it.",
 }
+# The notice is called otherwise than its reason in the contract.
+_NAMES: Final = {"outbid": "interruption"}
 
 
 def announce(limit: int = _BATCH) -> int:
@@ -60,9 +62,9 @@ def give(rental: Rental, reason: str, *, at: datetime) -> None:
         text=_TEXTS[reason].format(at=rfc3339(at)),
         evidence={"interrupt_at": rfc3339(at)},
     )
-    if reason == "interruption":
+    if reason == "outbid":
         provisioner.set_notice(rental_ref=rental.id, at=at)
-    announce_notice(rental, notice=reason)
+    announce_notice(rental, notice=_NAMES.get(reason, reason))
 
 
 def withdraw(rental: Rental, reason: str, *, text: str) -> bool:

@@ -98,9 +98,8 @@ _ROWS = (
     Reason("stopped_by_user", NONE, NO, "Stopped as you asked."),
     Reason("started_by_user", NONE, NO, "Started as you asked."),
     Reason("retried", NONE, NO, "Tried again as you asked."),
-    Reason("outbid", NONE, LATER, "The cards were needed at the full price."),
     Reason(
-        "interruption",
+        "outbid",
         NONE,
         LATER,
         "An order at the full price needs its cards. What is on volumes is kept; start it again "

@@ -33,7 +33,7 @@ from marketplace.volumes.place import Place
 from provisioner import facade as provisioner
 from provisioner.contracts import NoCandidate, PlacementRequest
 
-REASON: Final = "interruption"
+REASON: Final = "outbid"
 # From a notice to cards that can be reserved: the notice, the time that a program has to end, the
 # rest of a card, and our loops' periods.
 READY_AFTER: Final = notice.INTERRUPTION + timedelta(seconds=60)

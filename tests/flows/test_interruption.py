@@ -105,7 +105,7 @@ def test_an_order_at_the_full_price_gets_the_very_cards_after_the_notice_and_nev
     platform.turn()
     given = platform.moment
     notice = show(renter, victim)
-    assert (notice["state"], notice["reason"]) == ("interrupting", "interruption")
+    assert (notice["state"], notice["reason"]) == ("interrupting", "outbid")
     assert notice["interrupt_at"] == (given + NOTICE).isoformat().replace("+00:00", "Z")
     assert notice["continuing_charges"]["per_hour"] == "4.0000"
     platform.turn()
@@ -137,7 +137,7 @@ def test_an_order_at_the_full_price_gets_the_very_cards_after_the_notice_and_nev
     assert states(victim, waiting) == ["stopped", "provisioning"]
     assert slots(waiting) < slots(victim)
     kept = show(renter, victim)
-    assert (kept["reason"], kept["fault"]) == ("interruption", "none")
+    assert (kept["reason"], kept["fault"]) == ("outbid", "none")
     assert "start" in kept["actions"]
     assert told(platform) == []
     assert kept["stop_ack_at"] == notice["interrupt_at"], "the meter ran until the announced moment"
@@ -206,9 +206,9 @@ def test_the_notice_is_withdrawn_when_the_order_is_cancelled_or_served_elsewhere
     go(platform, MINUTE)
     assert states(victim, waiting) == ["running", "provisioning"]
     assert reasons(victim)[-4:] == [
-        "interrupting interruption",
+        "interrupting outbid",
         "running notice_withdrawn",
-        "interrupting interruption",
+        "interrupting outbid",
         "running notice_withdrawn",
     ]
     start_pods(platform)

@@ -31,7 +31,7 @@ def test_orders_that_race_interrupt_no_more_than_they_need():
     answers = at_once([place] * 6)
     assert not [answer for answer in answers if isinstance(answer, Exception)]
     told = Rental.objects.filter(state="interrupting")
-    assert set(told.values_list("reason", flat=True)) == {"interruption"}
+    assert set(told.values_list("reason", flat=True)) == {"outbid"}
     assert told.count() == 3
     waiting = Rental.objects.filter(state="queued")
     assert waiting.count() == 3
