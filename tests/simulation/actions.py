@@ -247,11 +247,13 @@ def linger(sim: Schedule) -> str:
     return "linger"
 
 
-@action(2)
+@action(1)
 def dwell(sim: Schedule) -> str:
     """Minutes pass in which everything of ours runs: patience ends, other hosts are tried."""
-    rounds = sim.rng.randint(3, 14)
+    rounds = sim.rng.choice([1, 2, 2, 3, 3, 7])
     for _ in range(rounds):
+        sim.platform.pass_time(50)
+        sim.platform.run("provisioner.observe")
         sim.platform.pass_time(50)
         sim.platform.round()
     return f"dwell for {rounds} rounds"

@@ -25,11 +25,12 @@ from tests.simulation.pods import SimPod
 from tests.simulation.seeding import Complaints
 from tests.simulation.watch import LATEST
 
-# Most are short, because most of what can go wrong needs few steps; some are long.
-STEPS = ((4, 8), (9, 16), (17, 40))
-OFTEN = (6, 3, 1)
-# Quiet rounds in seconds: dense at first, where claims expire and clusters come back.
-ROUNDS = (5, 10, 20, 20, 20, 20, 25, *[20] * 12, *[55] * 12)
+# Most are short: what can go wrong needs few steps, and many beginnings find more than few ends.
+STEPS = ((2, 4), (5, 9), (10, 40))
+OFTEN = (13, 6, 1)
+# Quiet rounds in seconds. The first comes after the longest grace of a program that was told to
+# end, and is the only one that most need; then dense, where claims expire and clusters come back.
+ROUNDS = (31, 5, 10, 15, 20, 20, 20, 25, *[20] * 12, *[55] * 12)
 # What a calm schedule may leave uncharged of each ready stretch: until the first list that sees it.
 UNBILLED = timedelta(seconds=60)
 
@@ -160,7 +161,10 @@ class Schedule:
         self.platform.note("faults stop")
         calm = self.clock.now
         self.platform.calm_down()
-        for number, seconds in enumerate(ROUNDS):
+        self.platform.work(0)
+        self.platform.run("provisioner.instances")
+        left: list[Found] = []
+        for seconds in ROUNDS:
             self.platform.pass_time(seconds)
             if release_brakes():
                 calm = self.clock.now  # what it held has its time from here
@@ -168,9 +172,10 @@ class Schedule:
             self._check()
             if self.clock.now - calm >= truth.ORPHAN:
                 self._report(truth.orphans(self._tables, self.platform.clusters))
-            if number and not self._unsettled():
+            left = self._unsettled()
+            if not left:
                 break
-        self._report(self._unsettled())
+        self._report(left)
         self._last_look()
 
     def _unsettled(self) -> list[Found]:
