@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -167,8 +167,14 @@ def worker(url: str, module: str, *given: object) -> Iterator[subprocess.Popen[s
             process.terminate()
 
 
-def rows_of(process: subprocess.Popen[str]) -> list[Row]:
-    """Its lines, until it ends."""
+def rows_of(
+    process: subprocess.Popen[str], heard: Callable[[Row], None] = lambda row: None
+) -> list[Row]:
+    """Its lines, until it ends. ``heard``: is given each as it comes."""
     if process.stdout is None:
         raise RuntimeError("a worker without a pipe tells nothing")
-    return [json.loads(line) for line in process.stdout]
+    rows = []
+    for line in process.stdout:
+        rows.append(json.loads(line))
+        heard(rows[-1])
+    return rows

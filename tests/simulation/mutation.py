@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from random import Random
@@ -20,8 +21,16 @@ from tests.simulation.campaign import Row, databases, rows_of, worker
 MOST = 60
 
 
-def hunt(url: str, names: list[str], *, seed: str, processes: int) -> list[Row]:
-    """Run these mutants, each until it is noticed; a row for each. ``url``: as for a campaign."""
+def hunt(
+    url: str,
+    names: list[str],
+    *,
+    seed: str,
+    processes: int,
+    heard: Callable[[Row], None] = lambda row: None,
+) -> list[Row]:
+    """Run these mutants, each until it is noticed; a row for each, also to ``heard`` as it comes.
+    ``url``: as for a campaign."""
     share = [names[number::processes] for number in range(processes)]
     with databases(url, processes) as urls, ExitStack() as stack:
         workers = [
@@ -30,7 +39,8 @@ def hunt(url: str, names: list[str], *, seed: str, processes: int) -> list[Row]:
             if mine
         ]
         readers = stack.enter_context(ThreadPoolExecutor(len(workers)))
-        return [row for rows in readers.map(rows_of, workers) for row in rows]
+        found = readers.map(lambda process: rows_of(process, heard), workers)
+        return [row for rows in found for row in rows]
 
 
 def known() -> list[str]:
@@ -63,9 +73,13 @@ def main() -> int:
     if os.environ.get("ONLY"):
         names = [os.environ["ONLY"]]
     processes = min(2, os.cpu_count() or 1)
-    rows = hunt(os.environ["DATABASE_URL"], names, seed=seed, processes=processes)
-    for row in sorted(rows, key=lambda row: str(row["name"])):
-        print(said(row))
+    rows = hunt(
+        os.environ["DATABASE_URL"],
+        names,
+        seed=seed,
+        processes=processes,
+        heard=lambda row: print(said(row), flush=True),
+    )
     caught = sum(bool(row["after"]) for row in rows)
     seconds = round(time.monotonic() - began, 1)
     print(json.dumps({"mutants": len(names), "caught": caught, "seconds": seconds}))
