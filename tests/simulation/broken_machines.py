@@ -53,6 +53,7 @@ def nobody_deletes(stack: Break) -> None:
 def live_pods_are_swept_and_not_missed(stack: Break) -> None:
     stack.put(orphans, "_judge", lambda cluster, swept, at: list(swept.pods))
     stack.nothing(decide, "absent", Stay())
+    stack.nothing(decide, "unseen", Stay())
 
 
 @mutant("I8 never two pods for one rental", trouble=0.0)

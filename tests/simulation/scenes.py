@@ -41,13 +41,20 @@ def dark_with_failover(sim: Schedule) -> str:
     rounds(sim, 6, 8)
     weather = sim.platform.weathers[0]
     weather.partition = True
-    rounds(sim, 8, 40)
+    for _ in range(5):
+        # Before the list that fails makes everybody leave the cluster alone for a while.
+        sim.platform.pass_time(40)
+        sim.platform.run("provisioner.instances")
+        rounds(sim, 1, 1)
     # As after many tries that failed: its turn comes later.
-    later = sim.clock.now + timedelta(seconds=30)
+    later = sim.clock.now + timedelta(seconds=120)
     Instance.objects.filter(state="stopping").update(due_at=later)
     weather.partition = False
     sim.platform.watches[0].cut()
-    rounds(sim, 6, 6)
+    for _ in range(8):
+        rounds(sim, 1, 6)
+        # Its renter, who was told that it ended, has it tried again.
+        people.ask_of(sim, act.Asked("retry"), max(sim.rentals))
     return "dark for minutes"
 
 
