@@ -1,4 +1,4 @@
-"""Long campaigns as commands of their own: `make bench`, `torture`, `simulate`.
+"""Long campaigns as commands of their own: `make bench`, `torture`, `simulate`, `mutants`.
 
 bench     every benchmark of bench/ against a fresh, migrated PostgreSQL with durable writes; each
           ends with a line of JSON that names figure, floor and ratio
@@ -6,6 +6,8 @@ torture   the races and the fault tests with many rounds, workers that sleep a r
           broker that forgets everything every ten seconds: N=50 by default
 simulate  N=1000 seeded schedules of the whole product in one process (docs/simulation.md); SEED=
           chooses them, ONLY= repeats one; the last line is JSON
+mutants   the product broken on purpose, one way after the other, until the simulation notices; N=
+          draws so many by SEED=, ONLY= runs one; status 1 when one survives
 """
 
 from __future__ import annotations
@@ -28,7 +30,12 @@ TIMEOUT_S = 3000
 
 def main(name: str) -> int:
     """The highest exit status of what ran."""
-    campaigns = {"bench": _bench, "torture": _torture, "simulate": _simulate}
+    campaigns = {
+        "bench": _bench,
+        "torture": _torture,
+        "simulate": _simulate,
+        "mutants": _mutants,
+    }
     if name not in campaigns:
         raise fail(f"no campaign {name!r}; there are {', '.join(campaigns)}")
     with (
@@ -59,6 +66,10 @@ def _torture(env: dict[str, str]) -> int:
 
 def _simulate(env: dict[str, str]) -> int:
     return _run([sys.executable, "-m", "tests.simulation"], env)
+
+
+def _mutants(env: dict[str, str]) -> int:
+    return _run([sys.executable, "-m", "tests.simulation.mutation"], env)
 
 
 def _run(command: list[str], env: dict[str, str]) -> int:

@@ -313,6 +313,11 @@ def behind(*, limit: int) -> list[tuple[UUID, UUID]]:
     return events.behind(limit=limit)
 
 
+def any_gone(*, instance_ids: Sequence[UUID]) -> bool:
+    """Whether the absence of one of these instances was observed."""
+    return events.any_gone(instance_ids=instance_ids)
+
+
 def take_events(*, instance_id: UUID) -> list[EventView]:
     """In a transaction, which keeps the instance locked. Unacknowledged events in order."""
     return events.take_events(instance_id=instance_id)

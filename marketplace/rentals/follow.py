@@ -69,7 +69,7 @@ def follow(limit: int = _LIMIT) -> int:
 
 
 def _follow(behind: Sequence[tuple[UUID, UUID]]) -> int:
-    if any(_is_gone(rental_ref) for _, rental_ref in behind):
+    if behind and provisioner.any_gone(instance_ids=[instance_id for instance_id, _ in behind]):
         charge()
     applied, failures = 0, []
     for instance_id, rental_ref in behind:
@@ -90,11 +90,6 @@ def _is_over(event: EventView) -> bool:
     return event.state == InstanceState.GONE or lapsed
 
 
-def _is_gone(rental_ref: UUID) -> bool:
-    view = provisioner.instance(rental_ref=rental_ref)
-    return view is not None and view.state == InstanceState.GONE
-
-
 def _follow_one(instance_id: UUID, rental_ref: UUID) -> int:
     """One instance's new events in one transaction; how many were applied."""
     with transaction.atomic(durable=True):
@@ -103,13 +98,14 @@ def _follow_one(instance_id: UUID, rental_ref: UUID) -> int:
             # A reservation commits with its rental: after a restore this is for people to judge.
             log.error("rental_unknown", rental=public("rental", rental_ref))
             return 0
-        applied = 0
+        applied = seen = 0
         for event in provisioner.take_events(instance_id=instance_id):
             if _is_over(event) and not provisioner.is_settled(rental_ref=rental_ref):
                 break  # gone since the last charging run: the next pass charges, then shows it
             _apply(rental, event)
-            provisioner.ack_events(instance_id=instance_id, seq=event.seq)
-            applied += 1
+            applied, seen = applied + 1, event.seq
+        if applied:
+            provisioner.ack_events(instance_id=instance_id, seq=seen)
         return applied
 
 

@@ -6,6 +6,7 @@ applying an event and having applied it are one fact.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from django.db.models import F
@@ -69,6 +70,11 @@ def behind(*, limit: int) -> list[tuple[UUID, UUID]]:
     """(instance, rental) with events that the reader has not applied, oldest instance first."""
     rows = Instance.objects.filter(event_seq__gt=F("followed_seq")).order_by("id")
     return list(rows.values_list("id", "rental_ref")[:limit])
+
+
+def any_gone(*, instance_ids: Sequence[UUID]) -> bool:
+    """Whether the absence of one of these was observed."""
+    return Instance.objects.filter(pk__in=instance_ids, state=InstanceState.GONE).exists()
 
 
 def take_events(*, instance_id: UUID) -> list[EventView]:

@@ -77,13 +77,16 @@ def lapse(at: datetime, limit: int = 200) -> int:
     Their cards stay held until absence is observed; what shall go on elsewhere may. Only where the
     reaper worked when it was last seen: without one a lease ends nothing.
     """
-    rows = Instance.objects.filter(
+    lapsed = Instance.objects.filter(
         state=InstanceState.STOPPING,
         lapsed_at__isnull=True,
         lease_held_until__lte=at - OVER_AFTER,
         cluster__last_positive_at__lt=at - DARK_AFTER,
         cluster__reaper_state=ReaperState.RUNNING,
     )
+    keys = list(lapsed.order_by("lease_held_until").values_list("pk", flat=True)[:limit])
+    if not keys:
+        return 0
     return sum(
         move(
             row,
@@ -93,7 +96,7 @@ def lapse(at: datetime, limit: int = 200) -> int:
             evidence={"lease_held_until": str(row.lease_held_until)},
             lapsed_at=at,
         )
-        for row in rows.order_by("lease_held_until")[:limit]
+        for row in lapsed.filter(pk__in=keys).order_by("lease_held_until")
     )
 
 

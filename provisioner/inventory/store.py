@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Count
@@ -42,13 +44,31 @@ def store(cluster: Cluster, found: Collected, *, at: datetime) -> None:
         _store_pool(cluster, found, at)
         _store_storage(cluster, found.storage)
         before = {node.name: node for node in Node.objects.filter(cluster=cluster)}
+        known = _known(cluster)
         for facts in found.nodes:
-            _store_node(cluster, facts, before.pop(facts.name, None), at)
+            _store_node(cluster, facts, before.pop(facts.name, None), known, at)
         for node in before.values():
             _store_missing(node, at)
         Node.objects.filter(cluster=cluster, name__in=[f.name for f in found.nodes]).update(
             listed_at=at
         )
+
+
+@dataclass
+class _Known:
+    """What the tables have of one cluster, read once for all its nodes."""
+
+    shares: dict[UUID, dict[str, NodeShare]]  # by node, by resource
+    seats: dict[UUID, Counter[str]]  # by share
+    groups: dict[ShareFacts, DeviceGroup]  # by their kind of device, found or made in this run
+
+
+def _known(cluster: Cluster) -> _Known:
+    shares: dict[UUID, dict[str, NodeShare]] = {}
+    rows = NodeShare.objects.filter(node__cluster=cluster).select_related("group")
+    for share in rows:
+        shares.setdefault(share.node_id, {})[share.resource_name] = share
+    return _Known(shares, _seats(rows), {})
 
 
 def _store_pool(cluster: Cluster, found: Collected, at: datetime) -> None:
@@ -82,7 +102,9 @@ def _store_storage(cluster: Cluster, found: StorageFacts) -> None:
         note_cluster_change(cluster.pk)
 
 
-def _store_node(cluster: Cluster, facts: NodeFacts, node: Node | None, at: datetime) -> None:
+def _store_node(
+    cluster: Cluster, facts: NodeFacts, node: Node | None, known: _Known, at: datetime
+) -> None:
     reason, detail = _why_unsold(facts)
     wanted: dict[str, Any] = {
         "uid": facts.uid,
@@ -100,8 +122,7 @@ def _store_node(cluster: Cluster, facts: NodeFacts, node: Node | None, at: datet
         node = Node.objects.create(cluster=cluster, name=facts.name, listed_at=at, **wanted)
     elif any(getattr(node, key) != value for key, value in wanted.items()):
         Node.objects.filter(pk=node.pk).update(**wanted)
-    shares = {share.resource_name: share for share in node.shares.select_related("group")}
-    seats = _seats(shares.values())
+    shares, seats = known.shares.get(node.pk, {}), known.seats
     for share_facts in facts.shares:
         share = shares.pop(share_facts.resource, None)
         if share_facts.unsold is not None or facts.unsold is not None:
@@ -111,7 +132,7 @@ def _store_node(cluster: Cluster, facts: NodeFacts, node: Node | None, at: datet
             ):
                 _resize(share, share_facts.healthy, sellable=False)
             continue
-        group = _group(cluster, share_facts, at)
+        group = _group(cluster, share_facts, known, at)
         if share is None:
             share = NodeShare.objects.create(
                 node=node, group=group, resource_name=share_facts.resource
@@ -149,7 +170,14 @@ def _store_missing(node: Node, at: datetime) -> None:
         _set_sellable(share, sellable=False)
 
 
-def _group(cluster: Cluster, facts: ShareFacts, at: datetime) -> DeviceGroup:
+def _group(cluster: Cluster, facts: ShareFacts, known: _Known, at: datetime) -> DeviceGroup:
+    kind = replace(facts, resource="", capacity=0, healthy=0)
+    if kind not in known.groups:
+        known.groups[kind] = _group_of(cluster, facts, at)
+    return known.groups[kind]
+
+
+def _group_of(cluster: Cluster, facts: ShareFacts, at: datetime) -> DeviceGroup:
     group, _ = DeviceGroup.objects.get_or_create(
         cluster=cluster,
         accelerator=facts.accelerator,

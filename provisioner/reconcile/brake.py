@@ -113,13 +113,15 @@ def may_delete(cluster_id: UUID, orphans: Sequence[PodFacts]) -> bool:
         Cluster.objects.select_for_update(no_key=True).get(pk=cluster_id)
         at, wanted = clock.now(), len(orphans)
         own = _own(cluster_id)
+        if own is None and not orphans:
+            return False
         limit = limit_of(cluster_id)
         if own is not None and own.cause == Brake.Cause.SWEEP and wanted <= limit:
             note = f"a sweep finds {wanted} to delete"
             brakes.let_go(own, by=brakes.PLATFORM, note=note, at=at)
         elif own is not None:
             brakes.wanted_more(own, wanted)
-        if brakes.holding(cluster_id):
+        if not orphans or brakes.holding(cluster_id):
             return False
         before = _swept(cluster_id, at, without=[pod.uid for pod in orphans])
         counted = max(0, wanted + before - _gone(cluster_id, at))
@@ -130,7 +132,7 @@ def may_delete(cluster_id: UUID, orphans: Sequence[PodFacts]) -> bool:
         ):
             return False
         _write_down(cluster_id, orphans, at)
-    return bool(orphans)
+    return True
 
 
 def _judge(

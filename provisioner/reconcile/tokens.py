@@ -34,13 +34,14 @@ def run(connect: Connect = connect) -> int:
     done = 0
     with Calls[LoopClaim, tuple[str, str]](per_cluster=1) as calls:
         while True:
-            jobs = claim_loops(ClusterLoop.Kind.TOKENS, limit=min(THREADS, calls.free()))
+            limit = min(THREADS, calls.free())
+            jobs = claim_loops(ClusterLoop.Kind.TOKENS, limit=limit)
             for job in jobs:
                 _begin(job, calls, connect)
             for job, result in calls.collect(timeout=0.1):
                 done += 1
                 _finish(job, result)
-            if not jobs and calls.idle():
+            if calls.idle() and len(jobs) < limit:
                 return done
 
 

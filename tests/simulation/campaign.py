@@ -13,9 +13,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SHOWN = 3
 
 Row = dict[str, Any]
+Worker = AbstractContextManager["subprocess.Popen[str]"]
 
 
 @dataclass
@@ -60,12 +61,12 @@ def campaign(url: str, *, schedules: int, seed: str, processes: int) -> Report:
     began = time.monotonic()
     with databases(url, processes) as urls, ExitStack() as stack:
         workers = [
-            stack.enter_context(_worker(one, seed, range(number, schedules, processes)))
+            stack.enter_context(_schedules(one, seed, range(number, schedules, processes)))
             for number, one in enumerate(urls)
         ]
         # Read at once: a worker whose pipe is full would wait for those before it.
         readers = stack.enter_context(ThreadPoolExecutor(len(workers)))
-        results = list(readers.map(_read, workers))
+        results = list(readers.map(rows_of, workers))
         failed = any(worker.wait() for worker in workers)
     found = {row["index"]: row for rows in results for row in rows}
     return Report(
@@ -80,8 +81,8 @@ def campaign(url: str, *, schedules: int, seed: str, processes: int) -> Report:
 def one(url: str, *, seed: str, index: int) -> Report:
     """Schedule ``index`` alone, its trace on standard output."""
     began = time.monotonic()
-    with databases(url, 1) as urls, _worker(urls[0], seed, range(index, index + 1)) as worker:
-        rows = _read(worker)
+    with databases(url, 1) as urls, _schedules(urls[0], seed, range(index, index + 1)) as worker:
+        rows = rows_of(worker)
         failed = bool(worker.wait()) or not rows
     for row in rows:
         print("\n".join(row["trace"]))
@@ -153,21 +154,31 @@ def _environment(url: str) -> dict[str, str]:
     }
 
 
+def _schedules(url: str, seed: str, numbers: range) -> Worker:
+    return worker(url, "worker", seed, numbers.start, numbers.stop, numbers.step)
+
+
 @contextmanager
-def _worker(url: str, seed: str, numbers: range) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "tests.simulation.worker", seed]
-    command += [str(part) for part in (numbers.start, numbers.stop, numbers.step)]
+def worker(url: str, module: str, *given: object) -> Iterator[subprocess.Popen[str]]:
+    """A process of `tests.simulation` that prints rows; ended with the block."""
+    command = [sys.executable, "-m", f"tests.simulation.{module}", *map(str, given)]
     with subprocess.Popen(
         command, cwd=ROOT, env=_environment(url), stdout=subprocess.PIPE, text=True
-    ) as worker:
+    ) as process:
         try:
-            yield worker
+            yield process
         finally:
-            worker.terminate()
+            process.terminate()
 
 
-def _read(worker: subprocess.Popen[str]) -> list[Row]:
-    """Its lines, until it ends."""
-    if worker.stdout is None:
+def rows_of(
+    process: subprocess.Popen[str], heard: Callable[[Row], None] = lambda row: None
+) -> list[Row]:
+    """Its lines, until it ends. ``heard``: is given each as it comes."""
+    if process.stdout is None:
         raise RuntimeError("a worker without a pipe tells nothing")
-    return [json.loads(line) for line in worker.stdout]
+    rows = []
+    for line in process.stdout:
+        rows.append(json.loads(line))
+        heard(rows[-1])
+    return rows

@@ -173,6 +173,8 @@ class Tables:
     instances: dict[UUID, str]  # live ones with their states
     rentals: dict[UUID, str]
     usage: list[tuple[UUID, datetime, datetime]]
+    queued: dict[UUID, tuple[str, str]]  # what each asked for, and its place
+    absent: set[str]  # pods whose instances were given up because they were not there
 
 
 # One call and one answer: a query of its own for each would cost more than what is simulated.
@@ -185,6 +187,12 @@ RETURN QUERY SELECT 'instance', id::text, state::text, '' FROM provisioner_insta
 RETURN QUERY SELECT 'rental', id::text, state::text, '' FROM marketplace_rental;
 RETURN QUERY SELECT 'usage', rental_ref::text, from_at::text, to_at::text FROM billing_usageline
   ORDER BY from_at;
+RETURN QUERY SELECT 'queued', id::text, concat_ws(' ', offer_id, gpus, wanted), concat(
+    to_char(queued_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'), ' ', id)
+  FROM marketplace_rental WHERE state = 'queued';
+RETURN QUERY SELECT 'absent', evidence->>'pod_uid', '', '' FROM provisioner_instanceevent
+  WHERE state = 'stopping' AND reason = 'host_lost' AND evidence ? 'pod_uid'
+    AND NOT evidence ? 'since';
 END $simulation$
 """
 _QUIET = """
@@ -219,6 +227,8 @@ def look() -> Tables:
             for kind, key, start, end in rows
             if kind == "usage"
         ],
+        queued={UUID(key): (what, place) for kind, key, what, place in rows if kind == "queued"},
+        absent={key for kind, key, _, _ in rows if kind == "absent"},
     )
 
 

@@ -76,6 +76,8 @@ class Manner:
         self.short_holds = rng.random() < 0.3
         # The mass brake at this many ends instead of ten: eight cards never reach ten.
         self.brake_at = 10 if self.calm else rng.choice([10, 10, 10, 2])
+        # What happens first, where a mutant needs a situation that chance seldom makes.
+        self.script: tuple[Callable[[Any], str], ...] = ()
 
 
 class Platform:

@@ -92,7 +92,6 @@ class Runner:
 def ready() -> Iterator[Runner]:
     """A runner in the present database, which is left as it was found."""
     app.loader.import_default_modules()
-    clock = Clock()
     serving: dict[UUID, Any] = {}
     runner: list[Runner] = []
 
@@ -102,7 +101,9 @@ def ready() -> Iterator[Runner]:
 
     with (
         Sandbox(connection) as sandbox,
-        seeded(clock, connect=lambda row: serving[row.pk], send=send) as complaints,
+        seeded(
+            clock := Clock(sandbox.tell), connect=lambda row: serving[row.pk], send=send
+        ) as complaints,
     ):
         Chance.begin(Seeds("world"))
         world = build(clock, serving)

@@ -12,11 +12,17 @@ breaks the schedule loudly instead of failing alone.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
 _CHECKED = "SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED; "
+# Statements that change nothing, and those whose count says whether they did. Anything else, such
+# as WITH, may write whatever it answers.
+_WORD = re.compile(r"\s*(\w+)")
+_READS = {"SELECT", "SAVEPOINT", "RELEASE", "SET"}
+_COUNTED = {"UPDATE", "INSERT", "DELETE"}
 
 
 class Sandbox:
@@ -29,6 +35,8 @@ class Sandbox:
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self._written = True
+        self._unsaid = ""
+        self._changed = False
         self.boundary: Callable[[str], None] = lambda _: None
 
     def __enter__(self) -> Sandbox:
@@ -57,9 +65,15 @@ class Sandbox:
         """What is there now is what `undo` goes back to."""
         self._execute(_CHECKED + "SAVEPOINT world")
 
+    def tell(self, sql: str) -> None:
+        """Send this before the next statement, outside of every product transaction; the last one
+        told wins."""
+        self._unsaid = sql
+
     def undo(self) -> None:
         """Forget everything since `mark`, the clock's setting included."""
         self._connection.run_on_commit = []
+        self._unsaid = ""
         self._execute("ROLLBACK TO SAVEPOINT world")
         self._written = True
 
@@ -68,10 +82,15 @@ class Sandbox:
         written, self._written = self._written, False
         return written
 
-    def _noticed(self, execute: Any, sql: Any, *given: Any) -> Any:
-        if not self._written and not str(sql).startswith("SELECT"):
-            self._written = True
-        return execute(sql, *given)
+    def _noticed(self, execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
+        if self._unsaid:
+            self._execute("")
+        done = execute(sql, params, many, context)
+        word = _WORD.match(str(sql))
+        kind = word.group(1).upper() if word else ""
+        if kind not in _READS and not (kind in _COUNTED and context["cursor"].rowcount == 0):
+            self._written = self._changed = True
+        return done
 
     def _begin_or_nothing(self, autocommit: bool) -> None:
         if not autocommit:
@@ -85,7 +104,8 @@ class Sandbox:
             self._connection.run_on_commit = []
             raise
         with self._connection.wrap_database_errors:
-            self._execute(_CHECKED + "RELEASE SAVEPOINT product")
+            self._execute((_CHECKED if self._changed else "") + "RELEASE SAVEPOINT product")
+        self._changed = False
         try:
             self.boundary("after")
         except BaseException:
@@ -96,4 +116,6 @@ class Sandbox:
         self._execute("ROLLBACK TO SAVEPOINT product; RELEASE SAVEPOINT product")
 
     def _execute(self, sql: str) -> None:
+        if self._unsaid:
+            sql, self._unsaid = f"{self._unsaid}; {sql}", ""
         self._connection.connection.execute(sql)

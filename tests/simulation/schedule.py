@@ -15,7 +15,7 @@ from kernel.ids import parse
 from marketplace.accounts import audit
 from marketplace.accounts.idempotency import Rendered
 from marketplace.models import Rental
-from marketplace.rentals.state import ENDING
+from marketplace.rentals.state import COMING_UP, ENDING
 from tests.market import Renter
 from tests.simulation import invariants, truth
 from tests.simulation.actions import ACTIONS, Action, Asked, end, release_brakes
@@ -25,11 +25,12 @@ from tests.simulation.pods import SimPod
 from tests.simulation.seeding import Complaints
 from tests.simulation.watch import LATEST
 
-# Most are short, because most of what can go wrong needs few steps; some are long.
-STEPS = ((4, 8), (9, 16), (17, 40))
-OFTEN = (6, 3, 1)
-# Quiet rounds in seconds: dense at first, where claims expire and clusters come back.
-ROUNDS = (5, 10, 20, 20, 20, 20, 25, *[20] * 12, *[55] * 12)
+# Most are short: what can go wrong needs few steps, and many beginnings find more than few ends.
+STEPS = ((2, 4), (5, 9), (10, 40))
+OFTEN = (13, 6, 1)
+# Quiet rounds in seconds. The first comes after the longest grace of a program that was told to
+# end, and is the only one that most need; then dense, where claims expire and clusters come back.
+ROUNDS = (31, 5, 10, 15, 20, 20, 20, 25, *[20] * 12, *[55] * 12)
 # What a calm schedule may leave uncharged of each ready stretch: until the first list that sees it.
 UNBILLED = timedelta(seconds=60)
 
@@ -68,7 +69,7 @@ class Schedule:
         self.outcome = Outcome(seed)
         self._watched = watched
         self._complaints = complaints
-        self._tables = Tables([], {}, {}, [])
+        self._tables = Tables([], {}, {}, [], {}, set())
         self._names: dict[tuple[str, str], str] = {}
         platform.act_meanwhile = self._meanwhile
 
@@ -113,6 +114,9 @@ class Schedule:
     def run(self) -> Outcome:
         """Steps, then quiet; the outcome says what was broken."""
         try:
+            for act in self.platform.manner.script:
+                self.platform.note(act(self))
+                self.check()
             for _ in range(self.rng.randint(*self.rng.choices(STEPS, OFTEN)[0])):
                 self._step()
             self._settle()
@@ -129,7 +133,7 @@ class Schedule:
         if self.rng.random() < 0.5:
             self.platform.pass_time(self.rng.choice([0.2, 1, 2]))
         self.platform.work(self.rng.randint(0, 2))
-        self._check()
+        self.check()
 
     def _choose(self, *, meanwhile: bool = False) -> Action:
         table = [
@@ -160,17 +164,21 @@ class Schedule:
         self.platform.note("faults stop")
         calm = self.clock.now
         self.platform.calm_down()
-        for number, seconds in enumerate(ROUNDS):
+        self.platform.work(0)
+        self.platform.run("provisioner.instances")
+        left: list[Found] = []
+        for seconds in ROUNDS:
             self.platform.pass_time(seconds)
             if release_brakes():
                 calm = self.clock.now  # what it held has its time from here
             self.platform.round()
-            self._check()
+            self.check()
             if self.clock.now - calm >= truth.ORPHAN:
                 self._report(truth.orphans(self._tables, self.platform.clusters))
-            if number and not self._unsettled():
+            left = self._unsettled()
+            if not left:
                 break
-        self._report(self._unsettled())
+        self._report(left)
         self._last_look()
 
     def _unsettled(self) -> list[Found]:
@@ -201,12 +209,14 @@ class Schedule:
 
     # --- checking -------------------------------------------------------------------------------
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Everything that must hold now; raises Broken."""
         self._report(self.platform.violations)
         slack = LATEST if self.platform.manner.watch else timedelta(0)
         if self.platform.sandbox.was_written():
-            self._tables = invariants.look()
+            before, self._tables = self._tables, invariants.look()
             self._report(self._tables.broken)
+            self._report(_jumped(before, self._tables))
             self._report(self._forgotten())
         self._report(truth.broken(self._tables, self.platform.clusters, slack=slack))
         complaints, self._complaints.seen = self._complaints.seen, []
@@ -232,6 +242,23 @@ class Schedule:
     def _violated(self, name: str, what: str) -> None:
         if self._watched in ("", name):
             self.outcome.violations.append(f"VIOLATION {name}: {what}")
+
+
+def _jumped(before: Tables, after: Tables) -> list[Found]:
+    """Those who left the queue for cards while somebody before them asked for the same."""
+    served = [
+        key
+        for key in before.queued
+        if key not in after.queued and after.rentals.get(key) in ("provisioning", *COMING_UP)
+    ]
+    return [
+        ("the queue is served in its order", f"{place} before {other}")
+        for key in served
+        for (what, place) in [before.queued[key]]
+        for waiting in before.queued.keys() & after.queued.keys()
+        for (wish, other) in [before.queued[waiting]]
+        if wish == what and other < place and after.queued[waiting][1] == other
+    ]
 
 
 # Error lines that say what the world did, not that the product is wrong.

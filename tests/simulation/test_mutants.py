@@ -1,46 +1,33 @@
 """Every invariant is seen to fail: a net whose holes nobody looked for catches nothing.
 
-Up to sixty schedules each, so MUTANTS=all in the environment asks for them; a run of the tests only
-sees that each invariant over tables has one.
+A run of the tests draws some of the mutants by its seed and names it; `make mutants` runs all.
 """
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
+from tests.servers import Servers
 from tests.simulation.invariants import ALWAYS, QUIET
-from tests.simulation.mutants import MUTANTS, damaged
-from tests.simulation.runner import Runner
+from tests.simulation.mutants import MUTANTS
+from tests.simulation.mutation import MOST, drawn, hunt, said
+from tests.simulation.test_seeds import SEED
 
-# The damage shows within this many schedules, most often in the first.
-MOST = 60
-
-
-wanted = pytest.mark.skipif(os.environ.get("MUTANTS") != "all", reason="MUTANTS=all runs them")
+# Together with their databases less than a minute.
+DRAWN = 6
 
 
-@wanted
-@pytest.mark.parametrize("name", sorted(MUTANTS))
-def test_the_invariant_notices(runner: Runner, name: str) -> None:
-    one = MUTANTS[name]
-    for number in range(MOST):
-        with damaged(one):
-            done = runner.run(f"mutant:{number}", watched=one.invariant, sql=one.sql, **one.manner)
-        if done.violations:
-            assert one.invariant in done.violations[0]
-            return
-    pytest.fail(f"{name}: {MOST} schedules, and nobody noticed")
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_drawn_mutants_are_noticed(servers: Servers) -> None:
+    names = drawn(sorted(MUTANTS), SEED, DRAWN)
+    rows = hunt(servers.database_url, names, seed=SEED, processes=2)
+    assert {row["name"] for row in rows} == set(names), "a worker broke"
+    survived = [said(row) for row in rows if not row["after"]]
+    again = [f"make mutants SEED={SEED} ONLY={row['name']}" for row in rows if not row["after"]]
+    assert not survived, f"of {MOST} schedules each: {survived}; again: {again}"
 
 
 def test_every_invariant_over_tables_has_its_mutant() -> None:
     proven = {one.invariant for one in MUTANTS.values()}
     assert set(ALWAYS) | set(QUIET) <= proven
-
-
-@wanted
-def test_without_damage_the_same_schedules_hold(runner: Runner) -> None:
-    for number in range(10):
-        done = runner.run(f"mutant:{number}")
-        assert not done.violations, "\n".join(done.trace)

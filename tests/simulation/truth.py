@@ -25,6 +25,7 @@ def broken(tables: Tables, clusters: Iterable[SimCluster], *, slack: timedelta) 
     return [
         *_pods_without_cards(simulated, tables),
         *_two_pods(simulated),
+        *_taken_away(simulated, tables),
         *_mixed_namespaces(simulated),
         *_charged_untruly(simulated, tables, slack),
     ]
@@ -96,6 +97,16 @@ def _two_pods(clusters: list[SimCluster]) -> list[Found]:
         if not pod.deleting and not pod.late and not _over(cluster, pod)
     )
     return [("I8 never two pods for one rental", name) for name, n in alive.items() if n > 1]
+
+
+def _taken_away(clusters: list[SimCluster], tables: Tables) -> list[Found]:
+    """Pods that are there although their instances were given up because they were not: a list
+    that lacks a pod may be wrong, so one alone ends nothing."""
+    return [
+        ("only what is absent is given up as absent", pod.name)
+        for pod in _ours(clusters)
+        if pod.uid in tables.absent
+    ]
 
 
 def _over(cluster: SimCluster, pod: SimPod) -> bool:
