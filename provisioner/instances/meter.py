@@ -18,12 +18,13 @@ from django.db.models.functions import Greatest, Least
 
 from kernel.clock import ceil_second, floor_second, hour_of
 from kernel.wake import wake_on_commit
-from provisioner.contracts import Chargeable, Evidence, ReadyView
-from provisioner.models import Cluster, Instance, Observation, ReadyInterval
+from provisioner.contracts import Chargeable, Evidence, InstanceState, ReadyView
+from provisioner.models import Instance, Observation, ReadyInterval
 
 # An end request closes an interval before the cluster has shown that the pod was well until then;
 # the answer to the deletion does, normally within a second. After this long nobody waits for it.
 FINAL_AFTER = timedelta(seconds=60)
+PROVEN_BY = ("cluster", "instance__share__node")
 
 
 @dataclass(frozen=True)
@@ -35,22 +36,36 @@ class Closing:
     final: bool = True
 
 
-def proven_until(interval: ReadyInterval, last_positive: datetime | None) -> datetime:
-    """How far an open interval is proven."""
-    if last_positive is None:
+def proven_until(interval: ReadyInterval) -> datetime:
+    """How far an open interval is proven. With its cluster and its instance's node (PROVEN_BY)."""
+    until = interval.cluster.last_positive_at
+    if until is None:
         return interval.opened_at
-    return max(interval.opened_at, last_positive)
+    instance = interval.instance
+    if instance.state == InstanceState.DEGRADED:
+        # A pod whose program is down looks the same when its node falls silent: what proves it is
+        # the news that it is down, and then each look at the nodes.
+        looked = instance.share.node.ready_at
+        known = instance.state_since if looked is None else max(instance.state_since, looked)
+        until = min(until, known)
+    return max(interval.opened_at, until)
+
+
+def open_of(instance_id: UUID) -> ReadyInterval | None:
+    """The open interval of an instance as it is now, with what proves it."""
+    rows = ReadyInterval.objects.select_related(*PROVEN_BY)
+    return rows.filter(instance_id=instance_id, closed_at__isnull=True).first()
 
 
 def ready_intervals(*, rental_ref: UUID) -> list[ReadyView]:
     """A rental's proven stretches, oldest first."""
-    rows = ReadyInterval.objects.filter(rental_ref=rental_ref).select_related("cluster")
+    rows = ReadyInterval.objects.filter(rental_ref=rental_ref).select_related(*PROVEN_BY)
     return [
         ReadyView(
             instance_id=row.instance_id,
             from_at=row.opened_at,
             to_at=row.closed_at,
-            proven_to=row.good_until or proven_until(row, row.cluster.last_positive_at),
+            proven_to=row.good_until or proven_until(row),
         )
         for row in rows.order_by("opened_at", "id")
     ]
@@ -85,14 +100,8 @@ def close_interval(instance: Instance, *, closing: Closing, reason: str) -> None
 
 def closing_at_last_proof(instance: Instance) -> Closing:
     """Close where the last full list still saw it well: we were blind after that."""
-    last = (
-        Cluster.objects.filter(pk=instance.cluster_id)
-        .values_list("last_positive_at", flat=True)
-        .get()
-    )
-    open_one = ReadyInterval.objects.filter(instance=instance, closed_at__isnull=True).first()
-    opened = open_one.opened_at if open_one is not None else instance.state_since
-    good = opened if last is None else max(opened, last)
+    interval = open_of(instance.pk)
+    good = instance.state_since if interval is None else proven_until(interval)
     return Closing(at=good, good_until=good)
 
 
@@ -128,8 +137,11 @@ def give_up_waiting(now: datetime) -> int:
 _DUE = """
 SELECT r.id, r.instance_id, r.rental_ref, r.charged_to, r.final,
        CASE WHEN r.final THEN r.good_until
-            ELSE greatest(r.opened_at, c.last_positive_at) END AS good, r.gpus
+            ELSE greatest(r.opened_at, least(c.last_positive_at, CASE WHEN i.state = 'degraded'
+              THEN greatest(i.state_since, n.ready_at) END)) END AS good, r.gpus
 FROM provisioner_readyinterval r JOIN provisioner_cluster c ON c.id = r.cluster_id
+JOIN provisioner_instance i ON i.id = r.instance_id
+JOIN provisioner_nodeshare s ON s.id = i.share_id JOIN provisioner_node n ON n.id = s.node_id
 WHERE NOT r.settled AND (
   r.final OR (
     r.closed_at IS NULL AND r.charged_to < date_trunc('hour', app_now(), 'UTC')

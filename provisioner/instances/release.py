@@ -16,11 +16,11 @@ from kernel import clock
 from kernel.ids import new_id
 from kernel.wake import wake_on_commit
 from provisioner.contracts import Fault, InstanceState
-from provisioner.instances.meter import Closing, confirm, proven_until
+from provisioner.instances.meter import Closing, confirm, open_of, proven_until
 from provisioner.instances.move import move
 from provisioner.instances.state import TERMINAL
 from provisioner.instances.succeed import succeed
-from provisioner.models import Cluster, Hold, Instance, ReadyInterval, Slot
+from provisioner.models import Hold, Instance, Slot
 from provisioner.volumes.attach import detach
 
 # The kubelet reports a pod gone a moment before the driver has let go of its devices.
@@ -116,11 +116,10 @@ def end(
 
 
 def _closing(row: Instance, at: datetime, *, renters_wish: bool) -> Closing:
-    interval = ReadyInterval.objects.filter(instance=row, closed_at__isnull=True).first()
+    interval = open_of(row.pk)
     if interval is None:
         return Closing(at=at, good_until=at)
-    last = Cluster.objects.values_list("last_positive_at", flat=True).get(pk=row.cluster_id)
-    good = min(at, proven_until(interval, last))
+    good = min(at, proven_until(interval))
     # A wish closes at its own time and waits for the deletion's answer; a failure that we found
     # closes where we still saw it well.
     if renters_wish:

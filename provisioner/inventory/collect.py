@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from provisioner.clusters.reaper import Beat
 from provisioner.inventory import parse
@@ -24,11 +25,12 @@ class Collected:
     version: str
     namespaces: tuple[str, ...]
     nodes: tuple[NodeFacts, ...]
+    asked_at: datetime  # the nodes were like this then or later
     reaper: Beat | None = None
     storage: StorageFacts = NO_CLASSES
 
 
-def collect(api: ClusterApi, *, known: Sequence[str]) -> Collected:
+def collect(api: ClusterApi, *, known: Sequence[str], asked_at: datetime) -> Collected:
     """Raises the errors of kube/errors.py. ``known`` namespaces are taken as they are: only the
     numbers after them are asked for, so a pool that grew is noticed by one question."""
     version = api.server_version()
@@ -39,7 +41,7 @@ def collect(api: ClusterApi, *, known: Sequence[str]) -> Collected:
             break
         namespaces.append(name)
     nodes = tuple(parse.nodes(api.list_nodes()))
-    return Collected(version, tuple(namespaces), nodes, heartbeat(api), _storage(api))
+    return Collected(version, tuple(namespaces), nodes, asked_at, heartbeat(api), _storage(api))
 
 
 def heartbeat(api: ClusterApi) -> Beat | None:

@@ -52,6 +52,8 @@ def store(cluster: Cluster, found: Collected, *, at: datetime) -> None:
         Node.objects.filter(cluster=cluster, name__in=[f.name for f in found.nodes]).update(
             listed_at=at
         )
+        ready = [facts.name for facts in found.nodes if facts.ready]
+        Node.objects.filter(cluster=cluster, name__in=ready).update(ready_at=found.asked_at)
 
 
 @dataclass

@@ -22,6 +22,7 @@ class Node(models.Model):
     name = models.CharField(max_length=253)
     uid = models.CharField(max_length=64)
     ready = models.BooleanField(default=False)
+    ready_at = models.DateTimeField(null=True)  # the last look that showed it ready began then
     ready_since = models.DateTimeField(null=True)  # the cluster's own clock: evidence only
     schedulable = models.BooleanField(default=True)
     sellable = models.BooleanField(default=False)

@@ -46,13 +46,13 @@ def run(connect: Connect = connect) -> int:
 
 def _begin(job: LoopClaim, calls: Calls[LoopClaim, Collected], connect: Connect) -> None:
     names = Namespace.objects.filter(cluster=job.cluster).order_by("name")
-    known = list(names.values_list("name", flat=True))
+    known, asked_at = list(names.values_list("name", flat=True)), clock.now()
     try:
         api = connect(job.cluster)
     except PermanentError as error:
         _finish(job, error)
         return
-    calls.submit(job, job.cluster.pk, lambda: collect(api, known=known))
+    calls.submit(job, job.cluster.pk, lambda: collect(api, known=known, asked_at=asked_at))
 
 
 def _finish(job: LoopClaim, result: Collected | VendorError) -> None:

@@ -219,11 +219,13 @@ def _lose(cluster: Cluster, *, at: datetime) -> None:
     ).order_by("pk")
     intervals = {
         row.instance_id: row
-        for row in ReadyInterval.objects.filter(cluster=cluster, closed_at__isnull=True)
+        for row in ReadyInterval.objects.filter(
+            cluster=cluster, closed_at__isnull=True
+        ).select_related(*meter.PROVEN_BY)
     }
     for row in rows:
         interval = intervals.get(row.pk)
-        good = at if interval is None else meter.proven_until(interval, cluster.last_positive_at)
+        good = at if interval is None else meter.proven_until(interval)
         move(
             row,
             to=InstanceState.UNREACHABLE,

@@ -15,7 +15,7 @@ from marketplace.rentals import notice as noticing
 from marketplace.rentals import place as placing
 from provisioner.instances.release import recycle
 from provisioner.inventory.summary import refresh
-from provisioner.models import Cluster, ClusterLoop
+from provisioner.models import Cluster, ClusterLoop, Node
 from provisioner.reconcile import instance_loop, leases, observe, volume_loop
 from tests.flows.cluster import FakeCluster
 from tests.market import Renter, Supply, order
@@ -48,6 +48,7 @@ class Platform:
 
     def turn(self) -> None:
         """Every loop once, as beat would run them."""
+        self.look_at_nodes()
         leasing.push()
         volume_loop.run(connect=self.connect)
         instance_loop.run(connect=self.connect)
@@ -61,6 +62,11 @@ class Platform:
         recycle()
         refresh()
         placing.place()
+
+    def look_at_nodes(self) -> None:
+        """As the inventory does for nodes that answer: their rows are the market's own."""
+        up = [key for key, cluster in self.clusters.items() if not cluster.down]
+        Node.objects.filter(cluster_id__in=up, ready=True).update(ready_at=self.moment)
 
     def until(self, moment: datetime) -> None:
         """Turn the loops every twenty seconds up to ``moment``."""

@@ -12,7 +12,7 @@ import pytest
 from billing import facade as billing
 from kernel.ids import parse
 from marketplace.models import Offer, Rental, RentalEvent
-from provisioner.models import Cluster, Hold, Instance, Slot
+from provisioner.models import Cluster, Hold, Instance, Node, Slot
 from tests.flows.stage import NOON, act, rent, show
 from tests.market import USD, add_node, make_renter, make_supply, order
 
@@ -310,6 +310,25 @@ def test_ending_ones_program_does_not_end_the_meter(platform, renter, supply):
     platform.until(NOON + 17 * MINUTE)
     assert show(renter, rental)["state"] == "terminated"
     assert max(end for _, end in charged(rental)) >= 14 * 60
+
+
+def test_a_program_that_is_down_on_a_silent_node_costs_nothing_beyond_the_last_look_at_it(
+    platform, renter, supply, monkeypatch
+):
+    rental = up(platform, renter, supply)
+    platform.until(NOON + 5 * MINUTE)
+    platform.cluster.crash()
+    platform.until(NOON + 8 * MINUTE)
+    # Its pod looks the same from now on, and nobody has looked at the node yet.
+    monkeypatch.setattr(platform, "look_at_nodes", lambda: None)
+    platform.until(NOON + 9 * MINUTE)
+    assert show(renter, rental)["state"] == "degraded"
+    Node.objects.filter(shares__group=supply.group).update(ready=False)
+    platform.until(NOON + 11 * MINUTE)
+    assert show(renter, rental)["reason"] == "node_not_ready"
+    renter.call("DELETE", f"/rentals/{rental}")
+    platform.until(NOON + 13 * MINUTE)
+    assert max(end for _, end in charged(rental)) == 8 * 60
 
 
 def test_while_we_see_no_cluster_at_all_nobody_is_given_up(platform, renter, supply):
