@@ -90,6 +90,14 @@ def _is_over(event: EventView) -> bool:
     return event.state == InstanceState.GONE or lapsed
 
 
+def _waits_for_charge(rental: Rental, event: EventView) -> bool:
+    """Whether the rental ends with this and its seconds are not all charged. An earlier machine's
+    end shows nothing, and while the present one runs there are always seconds left."""
+    if event.instance_id != rental.instance_ref or not _is_over(event):
+        return False
+    return not provisioner.is_settled(rental_ref=rental.id)
+
+
 def _follow_one(instance_id: UUID, rental_ref: UUID) -> int:
     """One instance's new events in one transaction; how many were applied."""
     with transaction.atomic(durable=True):
@@ -100,7 +108,7 @@ def _follow_one(instance_id: UUID, rental_ref: UUID) -> int:
             return 0
         applied = seen = 0
         for event in provisioner.take_events(instance_id=instance_id):
-            if _is_over(event) and not provisioner.is_settled(rental_ref=rental_ref):
+            if _waits_for_charge(rental, event):
                 break  # gone since the last charging run: the next pass charges, then shows it
             _apply(rental, event)
             applied, seen = applied + 1, event.seq

@@ -8,10 +8,13 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.db.models import F
 
 from billing import facade as billing
 from kernel.ids import parse
 from marketplace.models import Offer, Rental, RentalEvent
+from marketplace.rentals.follow import follow
+from provisioner import facade as provisioner
 from provisioner.models import Cluster, Hold, Instance, Node, Slot
 from tests.flows.stage import NOON, act, rent, show
 from tests.market import USD, add_node, make_renter, make_supply, order
@@ -122,6 +125,23 @@ def test_a_restart_keeps_its_very_cards_while_others_wait_for_them(platform, ren
     assert show(owner, others)["state"] == "running"
     states = list(RentalEvent.objects.filter(rental_id=parse("rental", rental)).order_by("seq"))
     assert [event.state for event in states][-2:] == ["starting", "running"]
+
+
+def test_the_end_of_the_machine_before_a_restart_may_be_read_late(platform, renter, supply):
+    """The machine after it has seconds that are not charged for as long as it runs."""
+    rental = up(platform, renter, supply)
+    platform.until(NOON + 5 * MINUTE)
+    act(renter, rental, "restart")
+    platform.until(platform.moment + MINUTE)
+    for pod in platform.cluster.pods.values():
+        platform.cluster.run_pod(pod, platform.moment, cards=2)
+    platform.until(NOON + 8 * MINUTE)
+    assert show(renter, rental)["state"] == "running"
+    ended = Instance.objects.filter(rental_ref=parse("rental", rental), state="gone")
+    assert ended.update(followed_seq=F("event_seq") - 1) == 1
+    follow()
+    assert provisioner.behind(limit=10) == []
+    assert show(renter, rental)["state"] == "running"
 
 
 def test_ended_while_restarting_leaves_nothing(platform, renter, supply):
