@@ -37,6 +37,9 @@ SUITES = (
     *("races", "faults", "simulation", "live", "browser"),
 )
 
+# Suites whose tests wait for the database half of the time; each worker has a database of its own.
+WORKERS = {"area": 2}
+
 # pytest's fixtures stop whole stacks after Ctrl-C; then its guard kills what is left.
 STOP_GRACE_S = 30
 
@@ -137,7 +140,10 @@ def run_suite(supervisor: Supervisor, suite: str, addresses: dict[str, str]) -> 
     began = time.monotonic()
     child = supervisor.start(
         f"pytest-{suite}",
-        [sys.executable, "-m", "pytest", "-q", "--durations=3", str(TESTS / suite)],
+        [
+            *(sys.executable, "-m", "pytest", "-q", "--durations=3", str(TESTS / suite)),
+            *("--numprocesses", str(WORKERS.get(suite, 0)), "--dist", "loadfile"),
+        ],
         env=addresses,
         cwd=ROOT,
         grace_s=STOP_GRACE_S,
