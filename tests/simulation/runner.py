@@ -56,7 +56,7 @@ class Runner:
         seeds = Seeds(seed)
         Chance.begin(seeds)
         self._complaints.seen.clear()
-        # With the first quiet round still within a minute of the world's last full list: no gap yet.
+        # The first quiet round is still within a minute of the world's last full list: no gap yet.
         offset = seeds.stream("start").randrange(15_000)
         self._clock.set(self._world.built_at + timedelta(milliseconds=offset))
         drawn = Manner(seeds.stream("manner"))

@@ -1,8 +1,9 @@
 """Fresh schedules in each run of the tests, and the same seed giving the same trace.
 
 600 take four to five minutes on two cores. 2,000 would take a quarter of an hour, more than a run
-of all suites can spare; `make simulate N=2000` draws as many as one likes. The seed is the run's own, printed with the result: `make simulate SEED=... ONLY=...` repeats a
-schedule. SIMULATION_SEED and SIMULATION_N choose others.
+of all suites can spare; `make simulate N=2000` draws as many as one likes. The seed is the run's
+own, printed with the result: `make simulate SEED=... ONLY=...` repeats a schedule. SIMULATION_SEED
+and SIMULATION_N choose others.
 """
 
 from __future__ import annotations
