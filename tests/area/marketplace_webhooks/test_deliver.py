@@ -137,7 +137,9 @@ def test_only_what_is_wanted_is_kept_and_only_for_its_organization(renter: Rente
     make_hook(other, "https://93.184.215.14/c")
     for type in ("topup.succeeded", "topup.failed", "balance.low", "invoice.paid"):
         tell(renter, type)
-    kept = WebhookDelivery.objects.order_by("event_id", "endpoint__url").values_list("endpoint__url", "event__type")
+    kept = WebhookDelivery.objects.order_by("event_id", "endpoint__url").values_list(
+        "endpoint__url", "event__type"
+    )
     assert [(url[-1], type) for url, type in kept] == [
         ("a", "topup.succeeded"), ("a", "topup.failed"), ("b", "topup.failed"),
         ("b", "balance.low"),
