@@ -65,7 +65,7 @@ WHERE id IN (
     WHERE e.state = 'enabled' AND e.deleted_at IS NULL AND e.slow = %(slow)s
       AND (e.rest_until IS NULL OR e.rest_until <= %(now)s) AND due.place <= %(share)s
   ) ranked ON ranked.id = d.id
-  -- Asked again of the row that gets locked: a claim that was committed meanwhile is seen here only.
+  -- Asked again of the row that is locked: a claim committed meanwhile is seen here only.
   WHERE ranked.of_organization <= %(per_organization)s AND d.state = 'pending'
     AND d.next_at <= %(now)s AND (d.claim_until IS NULL OR d.claim_until < %(now)s)
   ORDER BY ranked.place, ranked.next_at LIMIT %(limit)s
