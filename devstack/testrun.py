@@ -38,7 +38,7 @@ SUITES = (
 )
 
 # Suites whose tests wait for the database half of the time; each worker has a database of its own.
-WORKERS = {"area": 2}
+WORKERS = {"area": 2, "flows": 2}
 
 # pytest's fixtures stop whole stacks after Ctrl-C; then its guard kills what is left.
 STOP_GRACE_S = 30

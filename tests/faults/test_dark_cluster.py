@@ -6,6 +6,7 @@ bound here is what a hang costs when it does reach others: half of a call's whol
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,13 @@ from tests.faults.storm.launches import compare
 from tests.market import USD, make_renter
 from tests.sites import Site, on_sale
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(1200)]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.timeout(1200),
+    pytest.mark.skipif(
+        "ROUNDS" not in os.environ, reason="part of make torture: a minute of launches"
+    ),
+]
 
 NAMES = ("near", "partner")
 FLEET: list[dict[str, Any]] = [

@@ -1,6 +1,6 @@
 """Fresh schedules in each run of the tests, and the same seed giving the same trace.
 
-600 take four to five minutes on two cores. 2,000 would take a quarter of an hour, more than a run
+500 take four minutes on two cores. 2,000 would take a quarter of an hour, more than a run
 of all suites can spare; `make simulate N=2000` draws as many as one likes. The seed is the run's
 own, printed with the result: `make simulate SEED=... ONLY=...` repeats a schedule. SIMULATION_SEED
 and SIMULATION_N choose others.
@@ -15,7 +15,7 @@ import pytest
 from tests.servers import Servers
 from tests.simulation.campaign import Report, campaign, show
 
-SCHEDULES = int(os.environ.get("SIMULATION_N") or 600)
+SCHEDULES = int(os.environ.get("SIMULATION_N") or 500)
 SEED = os.environ.get("SIMULATION_SEED") or os.urandom(4).hex()
 
 
