@@ -144,7 +144,7 @@ def run_suite(supervisor: Supervisor, suite: str, addresses: dict[str, str]) -> 
             *(sys.executable, "-m", "pytest", "-q", "--durations=3", str(TESTS / suite)),
             *("--numprocesses", str(WORKERS.get(suite, 0)), "--dist", "loadfile"),
         ],
-        env=addresses,
+        env={**addresses, "PYTHONHASHSEED": "0"},  # workers must collect in the same order
         cwd=ROOT,
         grace_s=STOP_GRACE_S,
         stop_signal=signal.SIGINT,
