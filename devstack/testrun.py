@@ -13,7 +13,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,14 +44,21 @@ WORKERS = {"area": 2, "flows": 2}
 # pytest's fixtures stop whole stacks after Ctrl-C; then its guard kills what is left.
 STOP_GRACE_S = 30
 
+# Of what a failed test said: its first and its last lines. A trace of a schedule has hundreds.
+HEAD, TAIL = 12, 25
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one suite ended: pytest's exit status, None when there was nothing to run; seconds."""
+    """How one suite ended: pytest's exit status, None when there was nothing to run; seconds.
+
+    ``failures``: name of each test that failed, with the message of its error.
+    """
 
     suite: str
     status: int | None
     seconds: float
+    failures: tuple[tuple[str, str], ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -78,7 +86,8 @@ def main() -> int:
             addresses["GPUYARD_TEST_TEMPLATE"] = migrated(postgres.url)
             say("a database is migrated for all suites")
             for suite in suites:
-                outcomes.append(run_suite(supervisor, suite, addresses))
+                results = state.path / f"{suite}.xml"
+                outcomes.append(run_suite(supervisor, suite, addresses, results))
     except KeyboardInterrupt:
         say("interrupted; everything is stopped")
         return 130
@@ -132,8 +141,13 @@ def migrated(url: str) -> str:
     return name
 
 
-def run_suite(supervisor: Supervisor, suite: str, addresses: dict[str, str]) -> Outcome:
-    """One pytest, its output shown. Ctrl-C is passed on to it once, so that it can clean up."""
+def run_suite(
+    supervisor: Supervisor, suite: str, addresses: dict[str, str], results: Path
+) -> Outcome:
+    """One pytest, its output shown. Ctrl-C is passed on to it once, so that it can clean up.
+
+    ``results``: where it writes what each test did, in JUnit's format.
+    """
     if not list((TESTS / suite).glob("**/test_*.py")):
         return Outcome(suite, None, 0.0)
     say(f"suite {suite}")
@@ -143,6 +157,7 @@ def run_suite(supervisor: Supervisor, suite: str, addresses: dict[str, str]) -> 
         [
             *(sys.executable, "-m", "pytest", "-q", "--durations=3", str(TESTS / suite)),
             *("--numprocesses", str(WORKERS.get(suite, 0)), "--dist", "loadfile"),
+            *("--junitxml", str(results)),
         ],
         env={**addresses, "PYTHONHASHSEED": "0"},  # workers must collect in the same order
         cwd=ROOT,
@@ -152,7 +167,19 @@ def run_suite(supervisor: Supervisor, suite: str, addresses: dict[str, str]) -> 
     )
     status = _wait(child)
     supervisor.discard(child)
-    return Outcome(suite, status, time.monotonic() - began)
+    return Outcome(suite, status, time.monotonic() - began, tuple(failures(results)))
+
+
+def failures(results: Path) -> Iterator[tuple[str, str]]:
+    """Name and message of each failed test in a JUnit file; none when pytest wrote none."""
+    if not results.exists():
+        return
+    for case in ET.parse(results).iter("testcase"):
+        for failed in (*case.findall("failure"), *case.findall("error")):
+            name = f"{case.get('classname')}::{case.get('name')}"
+            report = (failed.text or "").splitlines()  # the attribute ``message`` is cut short
+            said = [line for line in report if line.startswith("E  ")]
+            yield name, "\n".join(said or report)
 
 
 def _wait(child: Child) -> int:
@@ -165,7 +192,17 @@ def _wait(child: Child) -> int:
 
 
 def report(outcomes: list[Outcome], total_s: float) -> None:
-    """One line per suite and one for all, on standard output."""
+    """What each failed test said, one line per suite and one for all, on standard output.
+
+    Last, because whoever keeps only the end of a long output still sees why it failed.
+    """
+    for done in outcomes:
+        for name, message in done.failures:
+            print(f"FAILED {name}")
+            lines = message.splitlines()
+            if len(lines) > HEAD + TAIL:
+                lines[HEAD:-TAIL] = [f"[{len(lines) - HEAD - TAIL} lines more]"]
+            print("\n".join(line[:400] for line in lines))
     for done in outcomes:
         print(f"{done.suite:10} {done.seconds:7.1f} s  {done.verdict}")
     print(f"{'all':10} {total_s:7.1f} s")

@@ -112,7 +112,14 @@ def test_the_same_key_sixty_four_times_is_one_rental_and_the_same_bytes():
         def call(body: dict[str, Any] = body, key: str = key) -> Any:
             return renter.raw("POST", "/rentals", body, key=key)
 
-        answers = at_once([call] * CONTENDERS)
+        def until_told(call: Any = call) -> Any:
+            # A duplicate waits five seconds for the first; a busy machine takes longer for 64.
+            answer = call()
+            while b"/problems/in_progress" in answer[1]:
+                answer = call()
+            return answer
+
+        answers = at_once([until_told] * CONTENDERS)
         assert set(answers) == {answers[0]}
         assert answers[0][0] == 202
         assert Rental.objects.count() == before + 1

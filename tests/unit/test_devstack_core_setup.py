@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -174,3 +177,31 @@ def test_suites_run_in_order_and_none_is_forgotten(tmp_path: Path) -> None:
 
 def test_every_suite_of_this_repository_is_run() -> None:
     assert testrun.chosen([]) == list(testrun.SUITES)
+
+
+def test_a_run_ends_with_what_its_failed_tests_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "test_it.py").write_text(
+        "import pytest\n"
+        "def test_fine(): pass\n"
+        "def test_short(): assert not ['a'], 'a sentence'\n"
+        "def test_long(): assert False, '\\n'.join(map(str, range(100)))\n"
+        "@pytest.fixture\n"
+        "def broken(): raise OSError('no disk')\n"
+        "def test_broken(broken): pass\n"
+    )
+    results = tmp_path / "results.xml"
+    run = [sys.executable, "-m", "pytest", "-q", "-p", "no:django", "-c", os.devnull]
+    subprocess.run([*run, "--junitxml", results, tmp_path], check=False, capture_output=True)
+    found = tuple(testrun.failures(results))
+    testrun.report([testrun.Outcome("unit", 1, 2.0, found)], 3.0)
+    said = capsys.readouterr().out
+    assert "fine" not in said
+    assert "FAILED test_it::test_short\nE   AssertionError: a sentence\n" in said
+    assert "FAILED test_it::test_broken\n" in said
+    assert "no disk" in said
+    assert " 99\n" in said
+    assert " 50\n" not in said
+    assert said.endswith("FAILED (status 1)\nall            3.0 s\n")
+    assert not list(testrun.failures(tmp_path / "none.xml"))
