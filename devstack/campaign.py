@@ -1,7 +1,7 @@
 """Long campaigns as commands of their own: `make bench`, `torture`, `simulate`, `mutants`.
 
 bench     every benchmark of bench/ against a fresh, migrated PostgreSQL with durable writes; each
-          ends with a line of JSON that names figure, floor and ratio
+          ends with a line of JSON that names figure, floor and ratio; ONLY= runs one
 torture   the races and the fault tests with many rounds, workers that sleep a real minute and a
           broker that forgets everything every ten seconds: N=50 by default
 simulate  N=1000 seeded schedules of the whole product in one process (docs/simulation.md); SEED=
@@ -50,7 +50,7 @@ def main(name: str) -> int:
 def _bench(env: dict[str, str]) -> int:
     _run([sys.executable, "manage.py", "migrate", "--verbosity", "0"], env)
     worst = 0
-    for script in sorted((ROOT / "bench").glob("*.py")):
+    for script in sorted((ROOT / "bench").glob(f"{env.get('ONLY') or '*'}.py")):
         say(f"bench {script.stem}")
         worst = max(worst, _run([sys.executable, str(script)], env))
     return worst

@@ -7,30 +7,24 @@ bidirectional overrides (they can make a name read as another one), and length.
 from __future__ import annotations
 
 import re
-import unicodedata
 from datetime import UTC, datetime
 from typing import overload
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-_])")
 _BIDI = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F])
 # Controls but the tab, lone surrogates, line and paragraph separators: one C-speed pass, because
-# logs come by the megabyte.
+# logs and lists of pods come by the megabyte.
 _CONTROLS = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
 def clean(value: object, *, limit: int = 500, lines: bool = False) -> str:
     """``value`` as plain text of at most ``limit`` characters; line feeds only if ``lines``."""
-    text = _ANSI.sub("", str(value)).translate(_BIDI)
-    kept = []
-    for letter in text:
-        if letter == "\n" and lines:
-            kept.append(letter)
-        elif unicodedata.category(letter) in {"Cc", "Cs", "Zl", "Zp"}:
-            kept.append(" ")
-        else:
-            kept.append(letter)
-    joined = "".join(kept)
-    joined = joined.strip() if lines else " ".join(joined.split())
+    text = str(value)
+    if not (text.isascii() and text.isprintable()):  # most of what clusters say is, by the million
+        text = _ANSI.sub("", text).translate(_BIDI).replace("\t", " ")
+        kept = text.split("\n") if lines else [text]
+        text = "\n".join(_CONTROLS.sub(" ", part) for part in kept)
+    joined = text.strip() if lines else " ".join(text.split())
     return joined if len(joined) <= limit else joined[: limit - 1] + "…"
 
 

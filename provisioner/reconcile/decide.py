@@ -37,6 +37,8 @@ DEADLINES: dict[InstanceState, tuple[timedelta, str]] = {
 CRASH_LOOP = timedelta(minutes=30)
 # A program that ran this long before it ended again is not in a loop.
 CALM = timedelta(minutes=10)
+# Phases that a pod does not leave.
+_OVER = ("Failed", "Succeeded")
 # What a kubelet reports for containers that it lost sight of, as after a reboot of its host.
 _NOBODY_KNOWS = frozenset({"ContainerStatusUnknown", "Unknown"})
 
@@ -147,7 +149,7 @@ def present(known: Known, pod: PodFacts, at: datetime) -> Decision:
     """What a pod's present condition means for its instance."""
     if pod.deleting:
         return End("host_lost", text="The machine is being removed from its host.")
-    if pod.phase in ("Failed", "Succeeded"):
+    if pod.phase in _OVER:
         return _ended(known, pod)
     if known.state in DEADLINES:
         return _coming_up(known, pod, at)
@@ -170,6 +172,14 @@ def is_older(known_seen: dict[str, Any], pod: PodFacts) -> bool:
 def unchanged(known_seen: dict[str, Any], pod: PodFacts) -> bool:
     """Whether a gap can be bridged: same container, restarts and Ready transition, and ready."""
     return pod.ready and all(known_seen.get(k) == v for k, v in pod.identity().items())
+
+
+def settled(known_seen: dict[str, Any], pod: PodFacts) -> bool:
+    """Whether a ready instance with all its cards is just as it was when it was decided on last:
+    then `present` would let it stay. Most of any list is."""
+    same = pod.version is not None and pod.version == known_seen.get("version")
+    well = pod.main.running and not pod.deleting and pod.phase not in _OVER
+    return same and well and unchanged(known_seen, pod)
 
 
 def _ended(known: Known, pod: PodFacts) -> Decision:

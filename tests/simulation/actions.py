@@ -42,6 +42,7 @@ def linger(sim: Schedule) -> str:
 @action(1)
 def dwell(sim: Schedule) -> str:
     """Minutes pass in which everything of ours runs: patience ends, other hosts are tried."""
+    sim.platform.run("provisioner.observe")
     rounds = sim.rng.choice([1, 2, 2, 3, 3, 7])
     for _ in range(rounds):
         sim.platform.pass_time(50)
@@ -74,13 +75,18 @@ def storm(sim: Schedule) -> str:
 
 @action(7, fault=True, meanwhile=True)
 def partition(sim: Schedule) -> str:
-    """A cluster cannot be reached, or can again; its streams break."""
+    """A cluster cannot be reached, or can again; its streams break, or go on where they stood."""
     number = sim.some_cluster()
-    weather = sim.platform.weathers[number]
+    weather, watch = sim.platform.weathers[number], sim.platform.watches[number]
     weather.partition = not weather.partition
-    if not weather.partition:
-        sim.platform.watches[number].cut()
-    return f"partition {number}: {weather.partition}"
+    if weather.partition:
+        watch.stand_still()
+        return f"partition {number}"
+    if sim.rng.random() < 0.5:
+        watch.go_on()
+        return f"partition {number} over, its stream goes on"
+    watch.cut()
+    return f"partition {number} over"
 
 
 @action(3, fault=True)

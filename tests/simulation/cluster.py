@@ -52,6 +52,7 @@ class SimCluster:
         self.now = start
         self.skew = timedelta(0)
         self.trouble = 0.0
+        self._mended = False
         self.rng = Random(0)
         self.on_event: OnEvent = lambda kind, shown: None
         self.on_created: Callable[[SimPod], None] = lambda pod: None
@@ -222,7 +223,8 @@ class SimCluster:
         self._set_ready(pod, ready=False)
 
     def mend(self) -> None:
-        """Whatever is broken is whole again, and slow pulls come to their end."""
+        """Whatever is broken is whole again, and no pull is slow any more."""
+        self._mended = True
         self.skew = timedelta(0)
         if not self.reaper.up:
             self.reaper.toggle()
@@ -265,7 +267,8 @@ class SimCluster:
         pod.bound, pod.unschedulable = True, ""
         pod.check = dict(_PULLING)
         self._changed(pod)
-        self._kubelet(pod, pod.fate.pull, self._pulled)
+        pull = HEALTHY.pull if self._mended else pod.fate.pull
+        self._kubelet(pod, pull, self._pulled)
 
     def _kubelet(self, pod: SimPod, delay: timedelta, act: Callable[[SimPod], None]) -> None:
         """``act`` after ``delay``, or once its node answers again; never on a pod that ends."""

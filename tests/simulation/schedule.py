@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection
@@ -19,11 +19,11 @@ from marketplace.rentals.state import COMING_UP, ENDING
 from tests.market import Renter
 from tests.simulation import invariants, truth
 from tests.simulation.actions import ACTIONS, Action, Asked, end, release_brakes
+from tests.simulation.cluster import SimCluster
 from tests.simulation.invariants import Found, Tables
 from tests.simulation.platform import Platform
 from tests.simulation.pods import SimPod
 from tests.simulation.seeding import Complaints
-from tests.simulation.watch import LATEST
 
 # Most are short: what can go wrong needs few steps, and many beginnings find more than few ends.
 STEPS = ((2, 4), (5, 9), (10, 40))
@@ -209,16 +209,20 @@ class Schedule:
 
     # --- checking -------------------------------------------------------------------------------
 
+    def _slack(self, cluster: SimCluster, end: datetime) -> timedelta:
+        """How much later than the truth a charge may end; by lists alone, nothing."""
+        watch = self.platform.watches[cluster.number]
+        return watch.slack(end) if self.platform.manner.watch else timedelta(0)
+
     def check(self) -> None:
         """Everything that must hold now; raises Broken."""
         self._report(self.platform.violations)
-        slack = LATEST if self.platform.manner.watch else timedelta(0)
         if self.platform.sandbox.was_written():
             before, self._tables = self._tables, invariants.look()
             self._report(self._tables.broken)
             self._report(_jumped(before, self._tables))
             self._report(self._forgotten())
-        self._report(truth.broken(self._tables, self.platform.clusters, slack=slack))
+        self._report(truth.broken(self._tables, self.platform.clusters, slack=self._slack))
         complaints, self._complaints.seen = self._complaints.seen, []
         serious = [text for text in complaints if not text.startswith(EXPECTED)]
         self._report([("the product complains of itself", text) for text in serious])

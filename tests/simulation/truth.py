@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -18,9 +18,12 @@ from tests.simulation.pods import SimPod
 # I7: no pod without a live rental for longer than this.
 ORPHAN = timedelta(seconds=120)
 
+# How much later than the truth, given, a watch of this cluster may tell of an end.
+Slack = Callable[[SimCluster, datetime], timedelta]
 
-def broken(tables: Tables, clusters: Iterable[SimCluster], *, slack: timedelta) -> list[Found]:
-    """After every step. ``slack``: how much later than the truth a watch may tell of an end."""
+
+def broken(tables: Tables, clusters: Iterable[SimCluster], *, slack: Slack) -> list[Found]:
+    """After every step."""
     simulated = list(clusters)
     return [
         *_pods_without_cards(simulated, tables),
@@ -131,7 +134,7 @@ def _of_rental(clusters: Iterable[SimCluster], rental: object) -> Iterator[SimPo
                 yield pod
 
 
-def _charged_untruly(clusters: list[SimCluster], tables: Tables, slack: timedelta) -> list[Found]:
+def _charged_untruly(clusters: list[SimCluster], tables: Tables, slack: Slack) -> list[Found]:
     """Charged seconds in which no pod of the rental was truly ready."""
     found = []
     spans: dict[object, list[tuple[datetime, datetime]]] = {}
@@ -146,12 +149,12 @@ def _charged_untruly(clusters: list[SimCluster], tables: Tables, slack: timedelt
 
 
 def _merged(
-    clusters: list[SimCluster], rental: object, slack: timedelta
+    clusters: list[SimCluster], rental: object, slack: Slack
 ) -> list[tuple[datetime, datetime]]:
-    """The truly ready stretches, each longer by ``slack``; those that touch are one."""
+    """The truly ready stretches, each with its slack; those that touch are one."""
     merged: list[tuple[datetime, datetime]] = []
     found = [
-        (start, (end or cluster.now) + slack)
+        (start, (end or cluster.now) + slack(cluster, end or cluster.now))
         for cluster in clusters
         for pod in cluster.history
         if not pod.stranger and parse("rental", pod.rental) == rental

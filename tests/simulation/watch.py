@@ -1,9 +1,8 @@
 """What the watcher process would see of one cluster, with everything that happens to streams.
 
-Events arrive late, twice and in another order. When a stream is cut (a partition cuts it too) the
-events under way are lost and the next thing seen is a list, blindly, as kube/watch.py does it.
-
-Limit: a stream that only stalls and goes on where it stood, minutes later, does not happen here.
+Events arrive late, twice and in another order. When a stream is cut the events under way are lost
+and the next thing seen is a list, blindly, as kube/watch.py does it. A partition cuts it or lets it
+stand still and go on: then its events are as old as the silence was long.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from random import Random
 from uuid import UUID
 
 from provisioner.kube.watch import Seen
-from provisioner.streams.watcher import apply_seen
+from provisioner.streams.watcher import OPEN_WAY, apply_seen
 from tests.simulation.cluster import SimCluster
 from tests.simulation.pods import Json
 
@@ -33,6 +32,8 @@ class Watch:
         self._order = 0
         self.on = False
         self.calm = False  # deliver in order and at once
+        self._stalls: list[tuple[datetime, datetime]] = []
+        self._still_since: datetime | None = None
         cluster.on_event = self._happened
 
     def start(self) -> None:
@@ -46,9 +47,26 @@ class Watch:
 
     def cut(self) -> None:
         """The stream breaks: what was under way is lost, and a list follows."""
+        self._still_since = None
         self._under_way.clear()
         if self.on:
             self._relist()
+
+    def stand_still(self) -> None:
+        """Nothing arrives from here, until `cut` or `go_on`."""
+        self._still_since = self._cluster.now
+
+    def go_on(self) -> None:
+        """What happened meanwhile arrives now, as if the stream had never stood still."""
+        if self._still_since is not None:
+            self._stalls.append((self._still_since, self._cluster.now))
+        self._still_since = None
+
+    def slack(self, end: datetime) -> timedelta:
+        """How much later than the truth, ``end``, a charge may end: nobody can tell a stream that
+        stands still from one with nothing to say before the lists stay away."""
+        slow = any(start - LATEST <= end <= over for start, over in self._stalls)
+        return LATEST + OPEN_WAY if slow else LATEST
 
     def arrivals(self) -> list[datetime]:
         return [when for when, _, _ in self._under_way]

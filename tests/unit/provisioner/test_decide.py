@@ -356,3 +356,28 @@ def test_every_decision_is_a_legal_move(state, sight, short, seconds) -> None:
     if isinstance(decision, Go) and decision.to == S.READY:
         assert sight.ready
         assert not short or state in COMING_UP
+
+
+@given(conditions.map(lambda one: (one, one)) | st.tuples(conditions, conditions))
+def test_what_is_settled_would_stay(sights) -> None:
+    """So a list may skip it. Nothing is hidden by another pod under the same version."""
+    before, sight = sights
+    seen = decide.remembered(before)
+    decision = decide.present(known(S.READY, seen=seen), sight, T0 + timedelta(hours=9))
+    if decide.settled(seen, sight):
+        assert decision == Stay(None)
+
+
+def test_what_is_settled() -> None:
+    usual = running_pod()
+    seen = decide.remembered(usual)
+    assert decide.settled(seen, usual)
+    for other in (
+        running_pod(version=usual.version + 1),
+        running_pod(ready=False),
+        running_pod(restarts=1),
+        running_pod(deleting=True),
+        running_pod(phase="Failed"),
+        replace(usual, version=None),
+    ):
+        assert not decide.settled(seen, other)
