@@ -373,7 +373,7 @@ def test_what_is_settled() -> None:
     seen = decide.remembered(usual)
     assert decide.settled(seen, usual)
     for other in (
-        running_pod(version=usual.version + 1),
+        running_pod(version=11),
         running_pod(ready=False),
         running_pod(restarts=1),
         running_pod(deleting=True),
