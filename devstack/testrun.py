@@ -41,6 +41,11 @@ SUITES = (
 # Suites whose tests wait for the database half of the time; each worker has a database of its own.
 WORKERS = {"area": 2, "flows": 2}
 
+# Much computing that depends on no real time: it runs from the beginning, behind everything else, with
+# a database server as humble as itself, and takes what the others leave of the cores.
+BESIDE = ("simulation",)
+HUMBLE = ("nice", "-n", "15")
+
 # pytest's fixtures stop whole stacks after Ctrl-C; then its guard kills what is left.
 STOP_GRACE_S = 30
 
@@ -50,20 +55,18 @@ HEAD, TAIL = 12, 25
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one suite ended: pytest's exit status, None when there was nothing to run; seconds.
+    """How one suite ended: pytest's exit status, seconds from its beginning.
 
     ``failures``: name of each test that failed, with the message of its error.
     """
 
     suite: str
-    status: int | None
+    status: int
     seconds: float
     failures: tuple[tuple[str, str], ...] = ()
 
     @property
     def verdict(self) -> str:
-        if self.status is None:
-            return "has no tests yet"
         return f"FAILED (status {self.status})" if self.status else "passed"
 
 
@@ -85,9 +88,11 @@ def main() -> int:
             addresses = {"DATABASE_URL": postgres.url, "BROKER_URL": broker.url}
             addresses["GPUYARD_TEST_TEMPLATE"] = migrated(postgres.url)
             say("a database is migrated for all suites")
+            beside = [Run(supervisor, suite) for suite in suites if suite in BESIDE]
             for suite in suites:
-                results = state.path / f"{suite}.xml"
-                outcomes.append(run_suite(supervisor, suite, addresses, results))
+                if suite not in BESIDE:
+                    outcomes.append(Run(supervisor, suite, addresses).outcome())
+            outcomes += [run.outcome() for run in beside]
     except KeyboardInterrupt:
         say("interrupted; everything is stopped")
         return 130
@@ -141,33 +146,48 @@ def migrated(url: str) -> str:
     return name
 
 
-def run_suite(
-    supervisor: Supervisor, suite: str, addresses: dict[str, str], results: Path
-) -> Outcome:
-    """One pytest, its output shown. Ctrl-C is passed on to it once, so that it can clean up.
+class Run:
+    """One pytest. Ctrl-C is passed on to it once, so that it can clean up.
 
-    ``results``: where it writes what each test did, in JUnit's format.
+    ``addresses``: of the servers it shares; one without has its own, and its output is kept until
+    it has ended.
     """
-    if not list((TESTS / suite).glob("**/test_*.py")):
-        return Outcome(suite, None, 0.0)
-    say(f"suite {suite}")
-    began = time.monotonic()
-    child = supervisor.start(
-        f"pytest-{suite}",
-        [
-            *(sys.executable, "-m", "pytest", "-q", "--durations=3", str(TESTS / suite)),
-            *("--numprocesses", str(WORKERS.get(suite, 0)), "--dist", "loadfile"),
-            *("--junitxml", str(results)),
-        ],
-        env={**addresses, "PYTHONHASHSEED": "0"},  # workers must collect in the same order
-        cwd=ROOT,
-        grace_s=STOP_GRACE_S,
-        stop_signal=signal.SIGINT,
-        shown=True,
-    )
-    status = _wait(child)
-    supervisor.discard(child)
-    return Outcome(suite, status, time.monotonic() - began, tuple(failures(results)))
+
+    def __init__(
+        self, supervisor: Supervisor, suite: str, addresses: dict[str, str] | None = None
+    ) -> None:
+        self._supervisor = supervisor
+        self._suite = suite
+        self._beside = addresses is None
+        self._results = supervisor.state.path / f"{suite}.xml"
+        self._began = time.monotonic()
+        say(f"suite {suite}" + (" begins, behind the others" if self._beside else ""))
+        self._child = supervisor.start(
+            f"pytest-{suite}",
+            [
+                *(HUMBLE if self._beside else ()),
+                *(sys.executable, "-m", "pytest", "-q", "--durations=3", str(TESTS / suite)),
+                *("--numprocesses", str(WORKERS.get(suite, 0)), "--dist", "loadfile"),
+                *("--junitxml", str(self._results)),
+            ],
+            # Workers must collect in the same order.
+            env={**(addresses or {}), "PYTHONHASHSEED": "0"},
+            cwd=ROOT,
+            grace_s=STOP_GRACE_S,
+            stop_signal=signal.SIGINT,
+            shown=not self._beside,
+        )
+
+    def outcome(self) -> Outcome:
+        """How it ended, once it has."""
+        if self._beside:
+            say(f"suite {self._suite}: waiting for its end")
+        status = _wait(self._child)
+        seconds = time.monotonic() - self._began
+        if self._beside:
+            print(self._child.log.read_text(errors="replace"), flush=True)
+        self._supervisor.discard(self._child)
+        return Outcome(self._suite, status, seconds, tuple(failures(self._results)))
 
 
 def failures(results: Path) -> Iterator[tuple[str, str]]:

@@ -11,14 +11,14 @@ from tests.servers import Servers
 from tests.simulation.invariants import ALWAYS, QUIET
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.mutation import MOST, drawn, hunt, said
-from tests.simulation.test_seeds import SEED
+from tests.simulation.test_seeds import PATIENCE_S, SEED
 
 # Together with their databases less than a minute.
 DRAWN = 6
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(PATIENCE_S)
 def test_drawn_mutants_are_noticed(servers: Servers) -> None:
     names = drawn(sorted(MUTANTS), SEED, DRAWN)
     rows = hunt(servers.database_url, names, seed=SEED, processes=2)
