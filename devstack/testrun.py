@@ -41,8 +41,8 @@ SUITES = (
 # Suites whose tests wait for the database half of the time; each worker has a database of its own.
 WORKERS = {"area": 2, "flows": 2}
 
-# Much computing that depends on no real time: it runs from the beginning, behind everything else, with
-# a database server as humble as itself, and takes what the others leave of the cores.
+# Much computing that depends on no real time: it runs from the beginning, behind everything else,
+# with a database server as humble as itself, and takes what the others leave of the cores.
 BESIDE = ("simulation",)
 HUMBLE = ("nice", "-n", "15")
 
