@@ -13,6 +13,8 @@ input is the lifeline: the starter holds the other end, which closes on purpose 
 It sits in a session of its own, so Ctrl-C and a kill of the starter's group pass it by. Started by
 devstack.bootstrap, PID_FD is -1, there is no lifeline, and Ctrl-C is what asks for the stop.
 
+With GPUYARD_BEHIND in the environment, the guard and all below it run behind everything else.
+
 What a guard cannot survive is being killed itself; then the kernel signals the command alone.
 """
 
@@ -35,6 +37,26 @@ PARENT_CHECK_S = 2.0
 # The most a command gets when its starter was killed. Its neighbours are being stopped in the same
 # moment, so what it still wants to tidy up fails anyway; a database needs a second or two.
 ORPHAN_GRACE_S = 5.0
+
+
+# With a weight of a thirtieth one leaves the processors to others, and is not starved for minutes.
+BEHIND = 15
+
+
+def step_back() -> None:
+    """Run behind everything else. Where the kernel groups processes by session, priorities count
+    within a group alone, so the group of this session steps back as well."""
+    os.setpriority(os.PRIO_PROCESS, 0, BEHIND)
+    while True:
+        try:
+            with open("/proc/self/autogroup", "w") as group:
+                group.write(str(BEHIND))
+        except FileNotFoundError:
+            return  # a kernel without such groups
+        except BlockingIOError:
+            time.sleep(0.05)  # one may ask ten times a second, all users together
+        else:
+            return
 
 
 def prctl(option: int, value: int) -> None:
@@ -125,6 +147,8 @@ def main(arguments: list[str]) -> int:
     """Run until the command ended or its starter did; its exit status, 128+n for signal n."""
     pid_fd, stop_signal, grace, uid = (int(text) for text in arguments[:4])
     starter = os.getppid()
+    if os.environ.get("GPUYARD_BEHIND"):
+        step_back()
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
     signal.set_wakeup_fd(wake_write)

@@ -42,9 +42,8 @@ SUITES = (
 WORKERS = {"area": 2, "flows": 2}
 
 # Much computing that depends on no real time: it runs from the beginning, behind everything else,
-# with a database server as humble as itself, and takes what the others leave of the cores.
+# with servers of its own that are behind as well, and takes what the others leave of the cores.
 BESIDE = ("simulation",)
-HUMBLE = ("nice", "-n", "15")
 
 # pytest's fixtures stop whole stacks after Ctrl-C; then its guard kills what is left.
 STOP_GRACE_S = 30
@@ -165,13 +164,12 @@ class Run:
         self._child = supervisor.start(
             f"pytest-{suite}",
             [
-                *(HUMBLE if self._beside else ()),
                 *(sys.executable, "-m", "pytest", "-q", "--durations=3", str(TESTS / suite)),
                 *("--numprocesses", str(WORKERS.get(suite, 0)), "--dist", "loadfile"),
                 *("--junitxml", str(self._results)),
             ],
             # Workers must collect in the same order.
-            env={**(addresses or {}), "PYTHONHASHSEED": "0"},
+            env={**(addresses or {"GPUYARD_BEHIND": "1"}), "PYTHONHASHSEED": "0"},
             cwd=ROOT,
             grace_s=STOP_GRACE_S,
             stop_signal=signal.SIGINT,

@@ -260,3 +260,17 @@ def test_ports_are_given_out_once_even_before_anyone_listens() -> None:
         other.stdout.close() if other.stdout else None
         release(given)
     assert not answers_on(given)()
+
+
+def test_a_command_behind_everything_else_is_last_among_all_sessions(state: State) -> None:
+    tell = "import os, pathlib; group = pathlib.Path('/proc/self/autogroup');"
+    tell += (
+        "print(os.nice(0), group.read_text().strip() if group.exists() else 'nice 15', flush=True)"
+    )
+    with Supervisor(state) as supervisor:
+        behind = supervisor.start("behind", [*PYTHON, tell], env={"GPUYARD_BEHIND": "1"})
+        usual = supervisor.start("usual", [*PYTHON, tell])
+        assert behind.wait(10) == usual.wait(10) == 0
+    assert behind.tail(1).startswith(f"{guard.BEHIND} ")
+    assert behind.tail(1).endswith(f"nice {guard.BEHIND}")
+    assert usual.tail(1).startswith(f"{os.nice(0)} ")
