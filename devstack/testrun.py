@@ -42,7 +42,8 @@ SUITES = (
 WORKERS = {"area": 2, "flows": 2}
 
 # Much computing that depends on no real time: it runs from the beginning, behind everything else,
-# with servers of its own that are behind as well, and takes what the others leave of the cores.
+# with servers of its own that are behind as well, and takes what the others leave of the cores. At
+# its place in the order its end is waited for: what comes later holds real time against goals.
 BESIDE = ("simulation",)
 
 # pytest's fixtures stop whole stacks after Ctrl-C; then its guard kills what is left.
@@ -87,11 +88,10 @@ def main() -> int:
             addresses = {"DATABASE_URL": postgres.url, "BROKER_URL": broker.url}
             addresses["GPUYARD_TEST_TEMPLATE"] = migrated(postgres.url)
             say("a database is migrated for all suites")
-            beside = [Run(supervisor, suite) for suite in suites if suite in BESIDE]
+            beside = {suite: Run(supervisor, suite) for suite in suites if suite in BESIDE}
             for suite in suites:
-                if suite not in BESIDE:
-                    outcomes.append(Run(supervisor, suite, addresses).outcome())
-            outcomes += [run.outcome() for run in beside]
+                run = beside.get(suite) or Run(supervisor, suite, addresses)
+                outcomes.append(run.outcome())
     except KeyboardInterrupt:
         say("interrupted; everything is stopped")
         return 130

@@ -59,7 +59,13 @@ def pod_name(request, tenant, sim):
 
 
 def create(tenant: Api, body: Json) -> Json:
-    return tenant.post(pods_path(SPACE), body)
+    """An API server that counts a quota for several clients at once refuses some; they ask again."""
+    while True:
+        try:
+            return tenant.post(pods_path(SPACE), body)
+        except ApiError as error:
+            if error.reason != "Conflict" or "resourcequotas" not in str(error):
+                raise
 
 
 def holders(sim) -> dict[str, str]:
