@@ -59,7 +59,7 @@ def pod_name(request, tenant, sim):
 
 
 def create(tenant: Api, body: Json) -> Json:
-    """An API server that counts a quota for several clients at once refuses some; they ask again."""
+    """A server that counts a quota for several clients at once refuses some; they ask again."""
     while True:
         try:
             return tenant.post(pods_path(SPACE), body)

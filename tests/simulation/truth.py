@@ -56,14 +56,19 @@ def unbilled(clusters: Iterable[SimCluster], allowed: timedelta) -> list[Found]:
             " WHERE r.state = 'terminated'"
         )
         ended = {row[0]: row[1:] for row in cursor.fetchall()}
+        # A machine that its renter stops or restarts costs nothing from the request on, however
+        # long we take to end it.
+        cursor.execute(
+            "SELECT id, end_requested_at FROM provisioner_instance"
+            " WHERE end_reason IN ('stopped_by_user', 'restarted_by_user')"
+        )
+        asked = dict(cursor.fetchall())
     found = []
-    for rental, (stop, charged) in ended.items():
-        spans = [
-            (start, min(end or stop, stop))
-            for pod in _of_rental(clusters, rental)
-            for start, end in pod.proven
-            if start < stop
-        ]
+    for rental, (over, charged) in ended.items():
+        spans = []
+        for pod in _of_rental(clusters, rental):
+            stop = min(over, asked.get(_key(pod), over))
+            spans += [(start, min(end or stop, stop)) for start, end in pod.proven if start < stop]
         true = sum(((end - start) for start, end in spans), timedelta(0))
         if true - timedelta(seconds=int(charged)) > allowed * len(spans):
             found.append(("I3 ready seconds are charged", f"{charged} s of {true}"))
