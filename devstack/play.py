@@ -234,8 +234,7 @@ def _check_usage(pod: Sighting, usage: list[Json], gpus: int) -> None:
     assert end
     start_gap = (usage[0]["from_ts"] - pod.ready_at).total_seconds()
     end_gap = (end - usage[-1]["to_ts"]).total_seconds()
-    # The interval is within a second of the watch's (_check_interval), and rounding takes up to another, in
-    # the renter's favour. What the watch needs to tell the witness is all that may be beyond it.
+    # _check_interval allows a second, and rounding takes up to another, in the renter's favour.
     check(
         -0.2 <= start_gap <= 2 and -0.2 <= end_gap <= 2,
         f"charged from {start_gap:+.2f} s after ready to {end_gap:.2f} s before the end that an "
