@@ -7,6 +7,8 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from kernel.arrays import Array
+
 
 class PaymentState(StrEnum):
     PENDING = "pending"  # intent stored, Stripe not answered yet
@@ -67,13 +69,14 @@ class HoldView:
 
 
 @dataclass(frozen=True)
-class UsageWindow:
-    """A proven-ready window to charge, unbroken, whole seconds, inside one UTC hour."""
+class UsageWindows:
+    """Proven-ready windows to charge, each unbroken, whole seconds, inside one UTC hour. Columns of
+    equal length."""
 
-    rental_ref: UUID
-    source_ref: UUID  # the ready interval: evidence
-    from_at: datetime
-    to_at: datetime
+    rental_refs: Array
+    source_refs: Array  # the ready intervals: evidence
+    from_at: Array
+    to_at: Array
 
 
 @dataclass(frozen=True)

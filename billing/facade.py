@@ -26,7 +26,7 @@ from billing.contracts import (
     TopUpView,
     TransactionView,
     UnknownObjectView,
-    UsageWindow,
+    UsageWindows,
 )
 from billing.invoicing import close_period as _close
 from billing.invoicing import reads as _invoices
@@ -101,7 +101,7 @@ def end_rental(*, rental_ref: UUID) -> None:
     _hold.end_rental(rental_ref=rental_ref)
 
 
-def post_usage(*, windows: Sequence[UsageWindow]) -> int:
+def post_usage(*, windows: UsageWindows) -> int:
     """In a transaction: charge what is new in ``windows`` and refill holds; the lines written.
 
     Windows charged before are cut or skipped, so a repetition costs nothing. ValueError for a

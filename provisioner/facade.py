@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
+from kernel.arrays import Array
 from kernel.vitals import Vital
 from provisioner.clusters import addresses, register, views
 from provisioner.contracts import (
@@ -328,15 +329,15 @@ def ack_events(*, instance_id: UUID, seq: int) -> None:
     events.ack_events(instance_id=instance_id, seq=seq)
 
 
-def chargeable(*, limit: int) -> list[Chargeable]:
+def chargeable(*, limit: int) -> Chargeable:
     """In a transaction, which keeps the intervals locked. One window per interval at a time,
-    inside one clock hour (UTC); call again after acknowledging until it returns nothing."""
+    inside one clock hour (UTC); call again after acknowledging until it counts none."""
     return meter.chargeable(limit=limit)
 
 
-def ack_charged(*, charged: Sequence[tuple[UUID, datetime]]) -> None:
-    """In the transaction that charged them: (interval_id, charged up to)."""
-    meter.ack_charged(charged=charged)
+def ack_charged(*, interval_ids: Array, to_at: Array) -> None:
+    """In the transaction that charged them: up to when each interval is charged."""
+    meter.ack_charged(interval_ids=interval_ids, to_at=to_at)
 
 
 def is_settled(*, rental_ref: UUID) -> bool:

@@ -8,8 +8,7 @@ from uuid import UUID
 from django.db import transaction
 
 from billing.ledger.accounts import lock_purses
-from billing.ledger.post import post
-from billing.metering.usage import Funds, refill, save_meters
+from billing.metering.settle import settle
 from billing.models import RentalMeter
 from kernel.clock import AppNow, now
 
@@ -29,15 +28,8 @@ def exhausted(*, limit: int) -> list[UUID]:
         )
         if not due:
             return []
-        funds = Funds(lock_purses({meter.org_ref for meter in due}))
-        present = now()
-        post(refill(due, funds, at=present))
-        save_meters(due)
-    return [
-        meter.rental_ref
-        for meter in due
-        if meter.paid_until is not None and meter.paid_until <= present
-    ]
+        present, ends = _refilled(due)
+    return [key for key in ends if ends[key] <= present]
 
 
 def running_out(*, within: timedelta, limit: int) -> dict[UUID, datetime]:
@@ -54,12 +46,14 @@ def running_out(*, within: timedelta, limit: int) -> dict[UUID, datetime]:
         )
         if not due:
             return {}
-        funds = Funds(lock_purses({meter.org_ref for meter in due}))
-        present = now()
-        post(refill(due, funds, at=present))
-        save_meters(due)
-    return {
-        meter.rental_ref: meter.paid_until
-        for meter in due
-        if meter.paid_until is not None and meter.paid_until <= present + within
-    }
+        present, ends = _refilled(due)
+    return {key: end for key, end in ends.items() if end <= present + within}
+
+
+def _refilled(due: list[RentalMeter]) -> tuple[datetime, dict[UUID, datetime]]:
+    """Refill locked meters, soonest first; the present and until when each is paid after it."""
+    lock_purses({meter.org_ref for meter in due})
+    present = now()
+    found = settle(meters=[meter.rental_ref for meter in due], at=present)
+    after = {one.rental_ref: one.paid_until for one in found.meters}
+    return present, {m.rental_ref: end for m in due if (end := after[m.rental_ref]) is not None}

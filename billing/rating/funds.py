@@ -6,32 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from billing.rating.rounding import HOUR, hold_for, seconds_covered
+from billing.rating.rounding import HOUR, seconds_covered
 
 FIRST_HOLD = 3600
 # A tick settles full hours; a quarter more carries the rental over a tick that comes late.
 REFILL = 4500
-
-
-@dataclass(frozen=True)
-class Paid:
-    """A charge split by its payers; what nobody could pay is the platform's."""
-
-    from_hold: int
-    from_tenant: int
-    overrun: int
-
-
-def pay(amount: int, *, held: int, available: int) -> Paid:
-    """First the hold, then the tenant down to its floor, and never a micro-unit beyond it."""
-    from_hold = min(amount, held)
-    from_tenant = min(amount - from_hold, max(available, 0))
-    return Paid(from_hold, from_tenant, amount - from_hold - from_tenant)
-
-
-def missing(rate_micro_h: int, *, held: int, seconds: int) -> int:
-    """What a hold lacks to pay ``seconds``."""
-    return max(0, hold_for(rate_micro_h, seconds) - held)
 
 
 def paid_until(

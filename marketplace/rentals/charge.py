@@ -1,30 +1,28 @@
 """Proven seconds become usage lines, exactly once; ended rentals give their hold back.
 
-A batch is one transaction: windows that are proven and uncharged are cut at the clock hours (UTC),
-posted to billing, and marked charged at their interval. Whatever a crash interrupts is simply
+A batch is one transaction: windows that are proven and uncharged, each inside a clock hour (UTC),
+are posted to billing and marked charged at their interval. Whatever a crash interrupts is simply
 still uncharged. One charger works at a time, so "nothing left" is a fact when it is seen.
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
 from django.db import connection, transaction
 
 from billing import facade as billing
-from billing.contracts import UsageWindow
-from kernel.clock import AppNow, hour_of
+from billing.contracts import UsageWindows
+from kernel.clock import AppNow
 from marketplace.accounts import switches
 from marketplace.models import Rental
 from marketplace.rentals.state import FAILED, LEGAL, QUEUED, STOPPED, TERMINATED
 from marketplace.rentals.stop import halt_for
 from provisioner import facade as provisioner
-from provisioner.contracts import Chargeable
 
 # Windows per transaction: the accounts of a batch stay locked until it commits.
-_BATCH: Final = 500
+_BATCH: Final = 5000
 # A machine is not running and none is on its way: what was held for it is not needed.
 _AT_REST: Final = (FAILED, QUEUED, STOPPED, TERMINATED)
 _LOCK: Final = 0x636861726765  # "charge": an advisory lock's name, any constant unused elsewhere
@@ -42,29 +40,22 @@ def charge(batch: int = _BATCH) -> int:
         with transaction.atomic(durable=True):
             _alone()
             found = provisioner.chargeable(limit=batch)
-            windows = [window for item in found for window in split(item)]
-            if windows:
+            if found.count:
+                windows = UsageWindows(
+                    rental_refs=found.rental_refs,
+                    source_refs=found.interval_ids,
+                    from_at=found.from_at,
+                    to_at=found.to_at,
+                )
                 posted += billing.post_usage(windows=windows)
-            if found:
-                done = [(item.interval_id, item.to_at) for item in found]
-                provisioner.ack_charged(charged=done)
-        if not found:  # an interval shows one hour at a time: a short batch is no end
+                provisioner.ack_charged(interval_ids=found.interval_ids, to_at=found.to_at)
+        if not found.count:  # an interval shows one hour at a time: a short batch is no end
             return posted
 
 
 def _alone() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
-
-
-def split(item: Chargeable) -> list[UsageWindow]:
-    """The window cut at clock hours (UTC), in order; empty for an empty window. Pure."""
-    windows, start = [], item.from_at
-    while start < item.to_at:
-        end = min(item.to_at, hour_of(start) + timedelta(hours=1))
-        windows.append(UsageWindow(item.rental_ref, item.interval_id, start, end))
-        start = end
-    return windows
 
 
 def settle(limit: int = _BATCH) -> int:

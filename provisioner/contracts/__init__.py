@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from kernel.arrays import Array
 from provisioner.contracts.records import (
     LOGS_FOLLOW,
     LOGS_TAIL,
@@ -367,15 +368,14 @@ class EventView:
 
 @dataclass(frozen=True)
 class Chargeable:
-    """A proven-ready window that is not charged yet: [from_at, to_at), whole seconds."""
+    """Proven-ready windows that are not charged yet: [from_at, to_at), whole seconds, inside one
+    clock hour (UTC). Columns of equal length, one row per interval."""
 
-    interval_id: UUID
-    instance_id: UUID
-    rental_ref: UUID
-    from_at: datetime
-    to_at: datetime
-    gpus: int
-    closed: bool  # True: the interval will not grow any more
+    count: int
+    interval_ids: Array
+    rental_refs: Array
+    from_at: Array
+    to_at: Array
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ is one). Closing writes down how far it is good; what was not proven by then is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,7 +15,8 @@ from django.db import connection
 from django.db.models import F
 from django.db.models.functions import Greatest, Least
 
-from kernel.clock import ceil_second, floor_second, hour_of
+from kernel.arrays import Array
+from kernel.clock import ceil_second
 from kernel.wake import wake_on_commit
 from provisioner.contracts import Chargeable, Evidence, InstanceState, ReadyView
 from provisioner.models import Instance, Observation, ReadyInterval
@@ -132,69 +132,54 @@ def give_up_waiting(now: datetime) -> int:
     return done
 
 
-# Final intervals, and open ones that are proven beyond the next full hour. Short of a second there
-# is nothing to charge. Locked rows belong to another reader.
+# Final intervals, and open ones that are proven beyond the next full hour. Locked rows belong to
+# another reader. What has no whole second left to charge is settled and does not appear.
 _DUE = """
-SELECT r.id, r.instance_id, r.rental_ref, r.charged_to, r.final,
-       CASE WHEN r.final THEN r.good_until
-            ELSE greatest(r.opened_at, least(c.last_positive_at, CASE WHEN i.state = 'degraded'
-              THEN greatest(i.state_since, n.ready_at) END)) END AS good, r.gpus
-FROM provisioner_readyinterval r JOIN provisioner_cluster c ON c.id = r.cluster_id
-JOIN provisioner_instance i ON i.id = r.instance_id
-JOIN provisioner_nodeshare s ON s.id = i.share_id JOIN provisioner_node n ON n.id = s.node_id
-WHERE NOT r.settled AND (
-  r.final OR (
-    r.closed_at IS NULL AND r.charged_to < date_trunc('hour', app_now(), 'UTC')
-    AND c.last_positive_at >= date_trunc('hour', r.charged_to, 'UTC') + interval '1 hour'
-  )
+WITH due AS MATERIALIZED (
+  SELECT r.id, r.rental_ref, r.charged_to AS from_at, r.final,
+         least(date_trunc('second', CASE WHEN r.final THEN r.good_until
+           ELSE greatest(r.opened_at, least(c.last_positive_at, CASE WHEN i.state = 'degraded'
+             THEN greatest(i.state_since, n.ready_at) END)) END),
+           date_trunc('hour', r.charged_to, 'UTC') + interval '1 hour') AS to_at
+    FROM provisioner_readyinterval r JOIN provisioner_cluster c ON c.id = r.cluster_id
+    JOIN provisioner_instance i ON i.id = r.instance_id
+    JOIN provisioner_nodeshare s ON s.id = i.share_id JOIN provisioner_node n ON n.id = s.node_id
+   WHERE NOT r.settled AND (
+     r.final OR (
+       r.closed_at IS NULL AND r.charged_to < date_trunc('hour', app_now(), 'UTC')
+       AND c.last_positive_at >= date_trunc('hour', r.charged_to, 'UTC') + interval '1 hour'
+     )
+   )
+   ORDER BY r.charged_to LIMIT %s FOR UPDATE OF r SKIP LOCKED
+), empty AS (
+  UPDATE provisioner_readyinterval r SET settled = true
+    FROM due WHERE r.id = due.id AND due.final AND due.to_at <= due.from_at
 )
-ORDER BY r.charged_to LIMIT %s FOR UPDATE OF r SKIP LOCKED
+SELECT count(*), array_agg(id)::text, array_agg(rental_ref)::text,
+       array_agg(from_at)::text, array_agg(to_at)::text
+  FROM due WHERE to_at > from_at
 """
 
 
-def chargeable(*, limit: int) -> list[Chargeable]:
+def chargeable(*, limit: int) -> Chargeable:
     """Proven windows that are not charged yet, one per interval, inside one clock hour each.
 
-    In a transaction, which keeps the intervals locked; acknowledge in the same one. Intervals
-    without a whole proven second left are settled here and do not appear.
+    In a transaction, which keeps the intervals locked; acknowledge in the same one.
     """
     with connection.cursor() as cursor:
         cursor.execute(_DUE, [limit])
-        rows = cursor.fetchall()
-    windows, empty = [], []
-    for interval, instance, rental, start, final, good, gpus in rows:
-        end = floor_second(good)
-        if end <= start:
-            empty.append(interval)
-            continue
-        boundary = hour_of(start) + timedelta(hours=1)
-        windows.append(
-            Chargeable(
-                interval_id=interval,
-                instance_id=instance,
-                rental_ref=rental,
-                from_at=start,
-                to_at=min(end, boundary),
-                gpus=gpus,
-                closed=final and end <= boundary,
-            )
-        )
-    if empty:
-        ReadyInterval.objects.filter(pk__in=empty, final=True).update(settled=True)
-    return windows
+        return Chargeable(*cursor.fetchone())
 
 
-def ack_charged(*, charged: Sequence[tuple[UUID, datetime]]) -> None:
+def ack_charged(*, interval_ids: Array, to_at: Array) -> None:
     """These intervals are charged up to these times. In the transaction that charged them."""
-    if not charged:
-        return
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE provisioner_readyinterval r SET charged_to = given.until,"
             " settled = r.final AND given.until >= date_trunc('second', r.good_until)"
             " FROM unnest(%s::uuid[], %s::timestamptz[]) AS given(id, until)"
             " WHERE r.id = given.id AND given.until >= r.charged_to",
-            [[item[0] for item in charged], [item[1] for item in charged]],
+            [interval_ids, to_at],
         )
 
 

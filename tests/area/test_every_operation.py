@@ -19,7 +19,6 @@ from django.db import transaction
 from django.test import Client
 
 from billing import facade as billing
-from billing.contracts import UsageWindow
 from kernel.clock import hour_of, now
 from kernel.ids import new_id, parse, public
 from marketplace.accounts.access import SCOPES
@@ -30,6 +29,7 @@ from provisioner.models import Instance, ReadyInterval, Volume
 from provisioner.volumes.receipt import Absence, finish
 from tests.area.marketplace_accounts import people
 from tests.area.marketplace_accounts.people import Api
+from tests.columns import Window, columns
 from tests.market import SSH_KEY, Renter, make_renter, make_supply, order
 
 pytestmark = pytest.mark.django_db
@@ -196,10 +196,10 @@ class Owned:
             opened_at=start,
             charged_to=start,
         )
-        window = UsageWindow(rental_ref, proven.id, start, start + timedelta(seconds=60))
+        window = Window(rental_ref, proven.id, start, start + timedelta(seconds=60))
         with transaction.atomic():
             billing.meter_started(rental_ref=rental_ref, at=start)
-            assert billing.post_usage(windows=[window]) == 1
+            assert billing.post_usage(windows=columns([window])) == 1
         return public("charge", billing.charges(rental_ref=rental_ref)[0].id)
 
     def deleted_volume(self) -> str:

@@ -38,6 +38,7 @@ from tests.area.billing.stripe import (  # noqa: F401  (fixtures)
     stripe_simulator,
     topup,
 )
+from tests.columns import columns
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -95,7 +96,7 @@ def test_three_workers_charge_the_same_windows_and_two_of_them_crash():
         mine = windows[number * 21 :] + windows[: number * 21]
         for first in range(0, len(mine), 10):
             with transaction.atomic():
-                facade.post_usage(windows=mine[first : first + 15])
+                facade.post_usage(windows=columns(mine[first : first + 15]))
                 if number and first == 20:
                     raise RuntimeError("killed before the commit")
         return "done"

@@ -7,11 +7,10 @@ from datetime import timedelta
 from typing import Any
 
 from billing import facade as billing
-from billing.metering import usage
-from billing.rating import rate
+from billing.metering import settle, usage
 from kernel import clock
 from kernel.ids import new_id
-from marketplace.rentals import charge, follow, place, stop
+from marketplace.rentals import follow, place, stop
 from provisioner import facade as provisioner
 from provisioner.contracts import InstanceState
 from provisioner.instances import lease, meter, release, reserve
@@ -145,15 +144,18 @@ def unknown_pods_are_deleted(stack: Break) -> None:
     "ALTER TABLE billing_usageline DROP CONSTRAINT billing_usage_no_overlap",
 )
 def a_window_is_charged_twice(stack: Break) -> None:
-    plain = charge.split
-    stack.put(charge, "split", lambda item: plain(item) * 2)
-    stack.put(rate, "_uncovered", lambda span, taken: [span])
+    stack.text(
+        meter,
+        "_DUE",
+        "FROM due WHERE to_at",
+        "FROM (TABLE due UNION ALL TABLE due) due WHERE to_at",
+    )
+    stack.text(settle, "_SETTLE", "- coalesce(g.before, '{}')", "")
 
 
 @mutant("I3 charged seconds lie in a proven interval", trouble=0.0)
 def a_second_more_is_charged(stack: Break) -> None:
-    plain = stack.plain(meter, "floor_second")
-    stack.put(meter, "floor_second", lambda moment: plain(moment) + timedelta(seconds=1))
+    _prove(stack, "interval '1 second'")
 
 
 @mutant("I3 charged seconds are truly ready ones", watch=False, trouble=0.0)
@@ -164,8 +166,7 @@ def failures_close_when_they_are_found(stack: Break) -> None:
 
 @mutant("I3 every proven second of what ended is charged", trouble=0.0)
 def a_second_less_is_charged(stack: Break) -> None:
-    plain = stack.plain(meter, "floor_second")
-    stack.put(meter, "floor_second", lambda moment: plain(moment) - timedelta(seconds=1))
+    _prove(stack, "interval '-1 second'")
 
 
 @mutant("I3 ready seconds are charged", calm=True, trouble=0.0, hints_lost=0.0)
@@ -184,9 +185,12 @@ def the_meter_runs_on_after_the_request(stack: Break) -> None:
 
 @mutant("I19 use ends after it starts and not in the future", trouble=0.0)
 def the_future_is_charged(stack: Break) -> None:
-    plain = stack.plain(meter, "floor_second")
-    stack.put(meter, "floor_second", lambda moment: plain(moment) + timedelta(minutes=20))
-    stack.put(usage, "now", lambda: clock.now() + timedelta(hours=2))
+    _prove(stack, "interval '20 minutes'")
+    stack.text(usage, "_WRONG", "OR to_at > present", "")
+
+
+def _prove(stack: Break, more: str) -> None:
+    stack.text(meter, "_DUE", "date_trunc('second', CASE", f"{more} + date_trunc('second', CASE")
 
 
 @mutant("an open meter is a ready instance", trouble=0.0)

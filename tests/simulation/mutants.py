@@ -10,9 +10,8 @@ from django.db import transaction
 from billing import facade as billing
 from billing.ledger import post as posting
 from billing.ledger.accounts import Purse
-from billing.metering import hold, usage
+from billing.metering import hold, settle
 from billing.payments import converge
-from billing.rating import rate
 from marketplace.accounts import audit, idempotency
 from marketplace.models import RentalEvent
 from marketplace.rentals import charge, follow, start, timeline
@@ -31,7 +30,8 @@ __all__ = ["MUTANTS", "Mutant", "broken_machines", "damaged"]
 
 @mutant("I4 money is the floor of price times seconds", trouble=0.0)
 def charges_are_rounded_up(stack: Break) -> None:
-    stack.put(rate, "charged", lambda price, seconds: -(-price * seconds // 3600))
+    exact = "m.price_micro_h * (m.billable_seconds + c.upto)"
+    stack.text(settle, "_SETTLE", f"{exact} / 3600", f"({exact} + 3599) / 3600")
 
 
 _UNGUARDED = "ALTER TABLE billing_posting DISABLE TRIGGER billing_posting_balance"
@@ -82,20 +82,13 @@ def a_payment_does_not_know_its_posting(stack: Break) -> None:
 
 @mutant("I10 no use without its line", trouble=0.0)
 def lines_are_not_written(stack: Break) -> None:
-    stack.nothing(usage, "_insert")
+    stack.text(settle, "_SETTLE", "FROM line\n)\nUPDATE", "FROM line WHERE false\n)\nUPDATE")
 
 
 @mutant("I12 price is share plus fee", trouble=0.0)
 def the_share_goes_elsewhere(stack: Break) -> None:
-    plain = usage._entry
-
-    def entry(line: Any, purse: Any, accounts: Any) -> Any:
-        made = plain(line, purse, accounts)
-        (provider, share), (revenue, fee) = made.legs[3:]
-        legs = (*made.legs[:3], (provider, share - 1), (revenue, fee + 1))
-        return made.__class__(**{**made.__dict__, "legs": legs})
-
-    stack.put(usage, "_entry", entry)
+    stack.text(settle, "_SETTLE", "provider_id, share)", "provider_id, share - 1)")
+    stack.text(settle, "_SETTLE", "::uuid, amount - share)", "::uuid, amount - share + 1)")
 
 
 # --- requests, events, progress -------------------------------------------------------------------

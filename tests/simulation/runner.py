@@ -11,7 +11,7 @@ from uuid import UUID
 
 from django.db import connection
 
-from billing.metering import hold, usage
+from billing.metering import hold, settle
 from config.celery import app
 from provisioner.reconcile import brake, instance_loop
 from tests.simulation import invariants
@@ -84,7 +84,7 @@ class Runner:
             stack.enter_context(mock.patch.object(brake, "FEW", platform.manner.brake_at))
             if platform.manner.short_holds:
                 stack.enter_context(mock.patch.object(hold, "FIRST_HOLD", SHORT_HOLD))
-                stack.enter_context(mock.patch.object(usage, "REFILL", SHORT_REFILL))
+                stack.enter_context(mock.patch.object(settle, "REFILL", SHORT_REFILL))
             yield
 
 

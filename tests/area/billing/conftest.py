@@ -10,11 +10,12 @@ import pytest
 from django.db import connection, transaction
 
 from billing import facade
-from billing.contracts import PaymentState, PriceTerms, UsageWindow
+from billing.contracts import PaymentState, PriceTerms
 from billing.models import TopUp
 from billing.payments.converge import topup_payment
 from billing.payments.facts import PaymentFact
 from kernel.ids import new_id
+from tests.columns import Window, columns
 
 DAY = datetime(2026, 3, 1, tzinfo=UTC)
 USD = 1_000_000
@@ -96,8 +97,8 @@ def end(rental: UUID) -> None:
         facade.end_rental(rental_ref=rental)
 
 
-def window(rental: UUID, begin: datetime, seconds: int) -> UsageWindow:
-    return UsageWindow(
+def window(rental: UUID, begin: datetime, seconds: int) -> Window:
+    return Window(
         rental_ref=rental,
         source_ref=UUID(int=7),
         from_at=begin,
@@ -105,9 +106,9 @@ def window(rental: UUID, begin: datetime, seconds: int) -> UsageWindow:
     )
 
 
-def use(*windows: UsageWindow) -> int:
+def use(*windows: Window) -> int:
     with transaction.atomic():
-        return facade.post_usage(windows=windows)
+        return facade.post_usage(windows=columns(windows))
 
 
 def corrupt(table: str, statement: str) -> None:

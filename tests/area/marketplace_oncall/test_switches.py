@@ -15,11 +15,13 @@ from django.core.management import CommandError, call_command
 from django.db import IntegrityError, connection, transaction
 from django.test import Client
 
+from kernel.arrays import array
 from kernel.ids import new_id, public
 from marketplace.accounts import switches
 from marketplace.models import AuditEntry, Project, Quote, Rental, Switch
 from marketplace.rentals import charge as charging
 from marketplace.rentals import place as placing
+from provisioner.contracts import Chargeable
 from provisioner.models import Hold
 from tests.area.marketplace_accounts import people
 from tests.area.marketplace_accounts.people import Api
@@ -215,7 +217,11 @@ def test_charging_and_funds_do_nothing_and_say_so(monkeypatch: pytest.MonkeyPatc
     def ask(name: str) -> Any:
         return lambda **_: asked.append(name) or []  # type: ignore[func-returns-value]
 
-    monkeypatch.setattr("provisioner.facade.chargeable", ask("c"))
+    def chargeable(*, limit: int) -> Chargeable:
+        asked.append("c")
+        return Chargeable(0, *[array(())] * 4)
+
+    monkeypatch.setattr("provisioner.facade.chargeable", chargeable)
     monkeypatch.setattr("billing.facade.exhausted", ask("f"))
     turn("stop_charging")
     before = held("charge")

@@ -38,6 +38,7 @@ from provisioner.models import Instance, NodeShare, ReadyInterval
 from provisioner.reconcile import apply, decide, observe
 from provisioner.reconcile.observe import Listing
 from tests.area.provisioner.yard import at_time, conserved, make_yard, rent
+from tests.columns import ack
 from tests.unit.provisioner.pods import checked, pod, report
 
 START = datetime(2026, 11, 1, 10, 0, tzinfo=UTC)
@@ -176,8 +177,8 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def charged(self) -> None:
-        while found := facade.chargeable(limit=10):
-            facade.ack_charged(charged=[(item.interval_id, item.to_at) for item in found])
+        while (found := facade.chargeable(limit=10)).count:
+            ack(found)
 
     # --- what must hold -------------------------------------------------------------------------
 

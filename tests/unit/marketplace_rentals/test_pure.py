@@ -1,10 +1,9 @@
-"""The pure parts: queries, prices, needs, states, splitting at hours."""
+"""The pure parts: queries, prices, needs, states."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
-from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -22,8 +21,6 @@ from marketplace.catalog.query import (
 )
 from marketplace.models import Rental
 from marketplace.rentals import reasons, state
-from marketplace.rentals.charge import split
-from provisioner.contracts import Chargeable
 
 WORDS = Vocabulary({"nvidia-l4", "ascend-910b"}, {"nvidia", "huawei"}, {"nvlink"})
 
@@ -122,22 +119,6 @@ def test_unknown_cuda_meets_no_need():
 
 
 MIDNIGHT = datetime(2026, 3, 1, tzinfo=UTC)
-
-
-@given(start=st.integers(0, 100_000), length=st.integers(0, 50_000))
-def test_splitting_at_hours_keeps_every_second_once(start, length):
-    begin = MIDNIGHT + timedelta(seconds=start)
-    item = Chargeable(
-        UUID(int=1), UUID(int=2), UUID(int=3), begin, begin + timedelta(seconds=length), 1, True
-    )
-    windows = split(item)
-    at = begin
-    for window in windows:
-        assert window.from_at == at < window.to_at
-        assert window.from_at.hour == (window.to_at - timedelta(seconds=1)).hour
-        assert (window.rental_ref, window.source_ref) == (UUID(int=3), UUID(int=1))
-        at = window.to_at
-    assert at == item.to_at
 
 
 def test_the_state_table_is_whole():
