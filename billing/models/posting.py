@@ -23,10 +23,28 @@ class TransactionKind(models.TextChoices):
     HOLD_REFILL = "hold_refill"
     HOLD_RELEASE = "hold_release"
     USAGE = "usage"
+    DISK_USAGE = "disk_usage"
     OUTAGE_CREDIT = "outage_credit"
+    PROVIDER_GAP = "provider_gap"
     INVOICE = "invoice"
     INVOICE_PAYMENT = "invoice_payment"
     INVOICE_VOID = "invoice_void"
+    CREDIT_NOTE = "credit_note"
+    BAD_DEBT = "bad_debt"
+    REFUND = "refund"
+    REFUND_RETURNED = "refund_returned"
+    DISPUTE = "dispute"
+    DISPUTE_FEE = "dispute_fee"
+    DISPUTE_WON = "dispute_won"
+    DISPUTE_LOST = "dispute_lost"
+    PROMO_GRANT = "promo_grant"
+    PROMO_EXPIRED = "promo_expired"
+    ADJUSTMENT = "adjustment"
+    MATURITY = "maturity"
+    CLAWBACK = "clawback"
+    PAYOUT = "payout"
+    PAYOUT_SENT = "payout_sent"
+    PAYOUT_RETURNED = "payout_returned"
 
 
 class CauseType(models.TextChoices):
@@ -35,7 +53,16 @@ class CauseType(models.TextChoices):
     PAYMENT = "payment"
     RENTAL = "rental"
     USAGE = "usage"
+    DISK_USAGE = "disk_usage"
+    OUTAGE = "outage"
     INVOICE = "invoice"
+    CREDIT_NOTE = "credit_note"
+    REFUND = "refund"
+    DISPUTE = "dispute"
+    PROMO = "promo"
+    ADJUSTMENT = "adjustment"
+    MATURITY = "maturity"
+    PAYOUT = "payout"
 
 
 class Transaction(models.Model):
@@ -43,7 +70,7 @@ class Transaction(models.Model):
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     kind = models.CharField(max_length=20, choices=TransactionKind.choices)
-    cause_type = models.CharField(max_length=10, choices=CauseType.choices)
+    cause_type = models.CharField(max_length=20, choices=CauseType.choices)
     cause_id = models.UUIDField()
     # A rental that was stopped and starts again holds and releases anew: the how-manieth time.
     round = models.PositiveIntegerField(db_default=1)

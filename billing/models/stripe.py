@@ -24,6 +24,14 @@ class CallKind(models.TextChoices):
     INVOICE_PAY = "invoice_pay"
     METER = "meter"
     METER_EVENT = "meter_event"
+    REFUND = "refund"
+    CREDIT_NOTE = "credit_note"
+    DISPUTE_EVIDENCE = "dispute_evidence"
+    PORTAL_SESSION = "portal_session"
+    ACCOUNT = "account"
+    ACCOUNT_LINK = "account_link"
+    TRANSFER = "transfer"
+    TRANSFER_REVERSAL = "transfer_reversal"
 
 
 class CallState(models.TextChoices):
