@@ -74,6 +74,7 @@ class TransactionAdmin(ReadOnly):
 class RentalMeterAdmin(ReadOnly):
     list_display = (
         "rental_ref",
+        "kind",
         "org_ref",
         "billable_seconds",
         "charged_micro",

@@ -46,9 +46,10 @@ FROM marketplace_auditseal s
 JOIN marketplace_auditentry e ON e.id = s.entry_id;
 
 CREATE OR REPLACE VIEW facts.usage AS
-SELECT id AS usage_id, rental_ref AS rental_id, from_at AS from_ts, to_at AS to_ts, gpus,
-       price_micro_h, amount_micro, provider_micro, fee_micro, txn_id
-  FROM billing_usageline;
+SELECT u.id AS usage_id, u.rental_ref AS rental_id, u.from_at AS from_ts, u.to_at AS to_ts, u.gpus,
+       u.price_micro_h, u.amount_micro, u.provider_micro, u.fee_micro, u.txn_id
+  FROM billing_usageline u JOIN billing_rentalmeter m USING (rental_ref)
+ WHERE m.kind = 'gpu';
 
 CREATE OR REPLACE VIEW facts.entry AS
 SELECT p.id AS entry_id, p.txn_id, p.account_id, p.amount_micro, p.currency, t.at AS ts
@@ -72,11 +73,12 @@ CREATE OR REPLACE VIEW facts.stripe_event AS
 SELECT id AS event_id, type, received_at AS received_ts, applied_at AS applied_ts, outcome
   FROM billing_stripeevent;
 
--- Disks are included in the GPU price until volumes are sold: no line of their own exists yet.
+-- rental_id names what has one price: a volume at one size. A disk belongs to no rental.
 CREATE OR REPLACE VIEW facts.disk_usage AS
-SELECT usage_id, rental_id, from_ts, to_ts, 0 AS disk_gib, price_micro_h, amount_micro,
-       provider_micro, fee_micro, txn_id
-FROM facts.usage WHERE false;
+SELECT u.id AS usage_id, u.rental_ref AS rental_id, u.from_at AS from_ts, u.to_at AS to_ts,
+       u.gpus AS disk_gib, u.price_micro_h, u.amount_micro, u.provider_micro, u.fee_micro, u.txn_id
+  FROM billing_usageline u JOIN billing_rentalmeter m USING (rental_ref)
+ WHERE m.kind = 'disk';
 
 DO $$
 BEGIN

@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from billing.contracts.meters import MeterKind
 from kernel.arrays import Array
 
 
@@ -28,18 +29,19 @@ class InvoiceState(StrEnum):
 
 @dataclass(frozen=True)
 class PriceTerms:
-    """The price snapshot of a rental, fixed when it is rented.
+    """The price snapshot of a rental, fixed when it is rented, or of a disk at one size.
 
-    price_micro_h: for all GPUs of the rental, per hour. provider_micro_h: the owner's share of it.
+    price_micro_h: for all GPUs, or the whole disk, per hour. provider_micro_h: the owner's share.
     """
 
     currency: str
-    gpus: int
+    gpus: int  # a disk's GiB
     price_micro_h: int
     provider_micro_h: int
     provider_ref: UUID
-    accelerator: str  # slug: the mirror at Stripe aggregates by card type
+    accelerator: str  # slug: the mirror at Stripe aggregates by card type; a disk: what a GiB costs
     description: str  # "2 x NVIDIA H100 80GB SXM, fra-1": the line on an invoice
+    kind: MeterKind = MeterKind.GPU
 
 
 @dataclass(frozen=True)

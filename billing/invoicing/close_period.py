@@ -18,6 +18,7 @@ from django.db import connection
 from django.db.models import F
 
 from billing.contracts import InvoiceView
+from billing.contracts.meters import MeterKind
 from billing.invoicing.reads import view
 from billing.ledger.accounts import lock_purse
 from billing.models import CallKind, Invoice, InvoiceLine, InvoiceSpan, RentalMeter
@@ -33,9 +34,10 @@ SMALLEST_MINOR = 50
 
 
 class _Use(NamedTuple):
-    """Use of one rental that is on no invoice yet: its lines first..last."""
+    """Use of one meter that is on no invoice yet: its lines first..last."""
 
     rental_ref: UUID
+    kind: str
     accelerator: str
     gpus: int
     price_micro_h: int
@@ -46,13 +48,17 @@ class _Use(NamedTuple):
     from_at: datetime
 
     @property
-    def group(self) -> tuple[str, Fraction]:
-        """Card type and price of one GPU for an hour: what makes a line."""
-        return self.accelerator, Fraction(self.price_micro_h, self.gpus)
+    def group(self) -> tuple[str, str, Fraction]:
+        """Card type and price of one GPU for an hour: what makes a line. What a disk costs is said
+        by the GiB and month, of which its hourly prices are roundings."""
+        if self.kind == MeterKind.DISK:
+            return self.kind, self.accelerator, Fraction(0)
+        return self.kind, self.accelerator, Fraction(self.price_micro_h, self.gpus)
 
 
 @dataclass(frozen=True)
 class _Line:
+    kind: str
     accelerator: str
     unit: Fraction
     uses: tuple[_Use, ...]
@@ -67,6 +73,8 @@ class _Line:
 
     @property
     def text(self) -> str:
+        if self.kind == MeterKind.DISK:
+            return f"{self.accelerator}: {hours_text(self.gpu_seconds)} GiB-hours"
         about = "" if self.unit.denominator == 1 else "about "
         price = f"{about}{format_micro(round(self.unit))} {CURRENCY}"
         return f"{self.accelerator}: {hours_text(self.gpu_seconds)} GPU-hours at {price}"
@@ -123,8 +131,9 @@ def _uses(meters: Sequence[RentalMeter], up_to: datetime) -> list[_Use]:
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            SELECT m.rental_ref, m.accelerator, m.gpus, m.price_micro_h, min(u.seq), max(u.seq),
-                   sum(u.seconds)::bigint, sum(u.amount_micro - u.overrun_micro)::bigint,
+            SELECT m.rental_ref, m.kind, m.accelerator, m.gpus, m.price_micro_h,
+                   min(u.seq), max(u.seq), sum(u.seconds)::bigint,
+                   sum(u.amount_micro - u.overrun_micro)::bigint,
                    min(u.from_at)
               FROM billing_rentalmeter m
               JOIN billing_usageline u ON u.rental_ref = m.rental_ref AND u.seq > m.invoiced_seq
@@ -143,8 +152,8 @@ def _uses(meters: Sequence[RentalMeter], up_to: datetime) -> list[_Use]:
 def _lines(uses: Iterable[_Use]) -> list[_Line]:
     ordered = sorted(uses, key=lambda use: (use.group, use.rental_ref))
     return [
-        _Line(accelerator, unit, tuple(group))
-        for (accelerator, unit), group in groupby(ordered, key=lambda use: use.group)
+        _Line(kind, accelerator, unit, tuple(group))
+        for (kind, accelerator, unit), group in groupby(ordered, key=lambda use: use.group)
     ]
 
 

@@ -15,6 +15,8 @@ from kernel.errors import NotFound
 # Moves between available and held are no news: they change nothing of what the tenant has.
 _INNER = (TransactionKind.HOLD, TransactionKind.HOLD_REFILL, TransactionKind.HOLD_RELEASE)
 
+_LINES = (CauseType.USAGE, CauseType.DISK_USAGE)
+
 _TEXTS = {
     TransactionKind.TOPUP: "Credit added",
     TransactionKind.INVOICE: "Moved to an invoice",
@@ -64,7 +66,7 @@ def _text(kind: TransactionKind, use: str | None) -> str:
 
 
 def _uses(rows: Iterable[Transaction]) -> dict[UUID, str]:
-    ids = [row.cause_id for row in rows if row.cause_type == CauseType.USAGE]
+    ids = [row.cause_id for row in rows if row.cause_type in _LINES]
     lines = UsageLine.objects.filter(id__in=ids).select_related("meter")
     return {
         line.id: f"{line.meter.description}: {line.seconds} s to {line.to_at:%Y-%m-%d %H:%M} UTC"

@@ -36,6 +36,7 @@ def hold(*, org_ref: UUID, rental_ref: UUID, terms: PriceTerms) -> HoldView:
     needed = hold_for(terms.price_micro_h, FIRST_HOLD)
     meter = RentalMeter.objects.create(
         rental_ref=rental_ref,
+        kind=terms.kind,
         org_ref=org_ref,
         provider_ref=terms.provider_ref,
         currency=terms.currency,

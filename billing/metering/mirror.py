@@ -1,7 +1,8 @@
 """Mirror settled usage to Stripe's meters: decide here what one event covers, send it elsewhere.
 
-Every settled line goes into exactly one batch; a batch is one event per customer and card type of
-what was settled since the last. The mirror is compared with the ledger and never charged from.
+Every settled line of a rental goes into exactly one batch; a batch is one event per customer and
+card type of what was settled since the last. The mirror is compared with the ledger and never
+charged from.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from uuid import UUID
 from django.db import connection, transaction
 from django.db.models import F, Max
 
+from billing.contracts.meters import MeterKind
 from billing.models import CallKind, MeterBatch, MeterSpan, RentalMeter, StripeMeter
 from billing.payments.intents import intend
 from kernel.clock import AppNow
@@ -53,7 +55,7 @@ def _collect_once() -> tuple[int, bool]:
     with transaction.atomic():
         meters = list(
             RentalMeter.objects.select_for_update(skip_locked=True)
-            .filter(mirrored_seq__lt=F("next_seq") - 1)
+            .filter(kind=MeterKind.GPU, mirrored_seq__lt=F("next_seq") - 1)
             .order_by("rental_ref")[:AT_ONCE]
         )
         groups: dict[tuple[UUID, str], list[_Span]] = defaultdict(list)

@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
+from django.db.models import Q
+
 from billing.contracts import LastingView
+from billing.contracts.meters import MeterKind
 from billing.models import Account, AccountKind, RentalMeter
 from billing.rating.funds import Burning, lasts_until
 from kernel.clock import now
@@ -18,10 +21,14 @@ from kernel.money import CURRENCY
 def lasting(*, rental_refs: Sequence[UUID]) -> dict[UUID, LastingView]:
     """By organization: when holds and balance are used up if exactly these rentals run.
 
-    Those that do not run yet burn as well: their first second may come at any time.
+    Those that do not run yet burn as well: their first second may come at any time. So do disks.
     """
     burning: dict[UUID, list[Burning]] = {}
-    meters = RentalMeter.objects.filter(rental_ref__in=rental_refs, ended_at__isnull=True)
+    wanted = RentalMeter.objects.filter(rental_ref__in=rental_refs, ended_at__isnull=True)
+    disks = Q(
+        kind=MeterKind.DISK, running_since__isnull=False, org_ref__in=wanted.values("org_ref")
+    )
+    meters = RentalMeter.objects.filter(Q(pk__in=wanted.values("pk")) | disks)
     for org, price, held, running_since, charged_until in meters.values_list(
         "org_ref", "price_micro_h", "held_micro", "running_since", "charged_until"
     ):

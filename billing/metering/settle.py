@@ -60,7 +60,8 @@ WITH given AS (
          row_number() OVER one - 1 AS place
     FROM fresh g WINDOW one AS (PARTITION BY g.rental_ref ORDER BY g.from_at)
 ), rated AS (
-  SELECT c.*, m.org_ref, m.gpus, m.price_micro_h, m.held_micro, m.funds,
+  SELECT c.*, CASE m.kind WHEN 'disk' THEN 'disk_usage' ELSE 'usage' END AS kind,
+         m.org_ref, m.gpus, m.price_micro_h, m.held_micro, m.funds,
          m.tenant_id, m.hold_id, m.provider_id, m.next_seq + c.place AS seq,
          m.price_micro_h * (m.billable_seconds + c.upto) / 3600
            - m.price_micro_h * (m.billable_seconds + c.upto - c.seconds) / 3600 AS amount,
@@ -109,7 +110,7 @@ WITH given AS (
    ORDER BY rental_ref
 ), txn AS (
   INSERT INTO billing_transaction (id, kind, cause_type, cause_id)
-  SELECT txn_id, 'usage', 'usage', line_id FROM line
+  SELECT txn_id, kind, kind, line_id FROM line
   UNION ALL
   SELECT refill_id, 'hold_refill', 'rental', rental_ref FROM granted WHERE granted > 0
 ), posting AS (
@@ -145,7 +146,9 @@ WITH given AS (
                 + make_interval(secs => (g.held_left + g.granted) * 3600 / g.price_micro_h) END
     FROM granted g
    WHERE m.rental_ref = g.rental_ref
-  RETURNING m.rental_ref, m.paid_until, g.overrun, m.ended_at IS NOT NULL AND g.lines > 0 AS ended
+  RETURNING m.rental_ref, m.paid_until,
+            CASE m.kind WHEN 'disk' THEN 0 ELSE g.overrun END AS overrun,
+            m.ended_at IS NOT NULL AND g.lines > 0 AS ended
 )
 SELECT (SELECT count(*) FROM line), s.rental_ref, s.paid_until, s.overrun, s.ended
   FROM (VALUES (1)) AS once
@@ -155,8 +158,9 @@ SELECT (SELECT count(*) FROM line), s.rental_ref, s.paid_until, s.overrun, s.end
 
 @dataclass(frozen=True)
 class Settled:
-    """A meter after the statement. ``overrun_micro``: what nobody could pay this time; ``ended``:
-    it was charged although its hold had been returned, which nobody may commit."""
+    """A meter after the statement. ``overrun_micro``: what nobody could pay this time, which for a
+    disk is no accident and not told; ``ended``: it was charged although its hold had been returned,
+    which nobody may commit."""
 
     rental_ref: UUID
     paid_until: datetime | None

@@ -1,4 +1,8 @@
-"""Find running rentals whose paid time is over; a tenant with money gets its holds refilled."""
+"""Find running rentals whose paid time is over; a tenant with money gets its holds refilled.
+
+Rentals only: a disk that nobody can pay is neither stopped nor reported, and its next settlement
+refills it.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,15 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Q
 
+from billing.contracts.meters import MeterKind
 from billing.ledger.accounts import lock_purses
 from billing.metering.settle import settle
 from billing.models import RentalMeter
 from kernel.clock import AppNow, now
+
+_RENTALS = Q(kind=MeterKind.GPU, running_since__isnull=False)
 
 
 def exhausted(*, limit: int) -> list[UUID]:
@@ -23,7 +31,7 @@ def exhausted(*, limit: int) -> list[UUID]:
     with transaction.atomic():
         due = list(
             RentalMeter.objects.select_for_update(skip_locked=True)
-            .filter(running_since__isnull=False, paid_until__lte=AppNow())
+            .filter(_RENTALS, paid_until__lte=AppNow())
             .order_by("paid_until")[:limit]
         )
         if not due:
@@ -41,7 +49,7 @@ def running_out(*, within: timedelta, limit: int) -> dict[UUID, datetime]:
     with transaction.atomic():
         due = list(
             RentalMeter.objects.select_for_update()
-            .filter(running_since__isnull=False, paid_until__lte=AppNow() + within)
+            .filter(_RENTALS, paid_until__lte=AppNow() + within)
             .order_by("rental_ref")[:limit]
         )
         if not due:

@@ -66,7 +66,8 @@ class Invoice(models.Model):
 
 
 class InvoiceLine(models.Model):
-    """One card type at one price. quantity: GPU-hours as text, exact to the second."""
+    """One card type, or disks, at one price. quantity: GPU-hours, or GiB-hours, as text, exact to
+    the second."""
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     invoice = models.ForeignKey(Invoice, on_delete=models.PROTECT, related_name="lines")

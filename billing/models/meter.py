@@ -1,7 +1,8 @@
-"""The meter of a rental and its usage lines.
+"""The meter of a rental, or of a disk at one size, and its usage lines.
 
 A :class:`RentalMeter` is billing's one row about a rental: the price it was rented at, how much of
 it is charged, what is held. It is the lock that orders everything that happens to the rental here.
+A disk has one for each size it ever had, because a meter has one price; its GiB stand in ``gpus``.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from django.db import models
 from django.db.models import F, Func, Q, Value
 from django.db.models.functions import Extract
 
+from billing.contracts.meters import MeterKind
 from billing.models.posting import Transaction
 from kernel.clock import AppNow
 from kernel.ids import new_id
+
+_GPU = MeterKind.GPU.value
 
 
 class RentalMeter(models.Model):
@@ -27,6 +31,7 @@ class RentalMeter(models.Model):
     """
 
     rental_ref = models.UUIDField(primary_key=True)
+    kind = models.CharField(max_length=4, default=_GPU, db_default=_GPU)
     org_ref = models.UUIDField(db_index=True)
     provider_ref = models.UUIDField(db_index=True)
     currency = models.CharField(max_length=3)
@@ -66,7 +71,7 @@ class RentalMeter(models.Model):
             ),
             models.Index(
                 fields=["org_ref", "accelerator"],
-                condition=Q(mirrored_seq__lt=F("next_seq") - 1),
+                condition=Q(kind=_GPU, mirrored_seq__lt=F("next_seq") - 1),
                 name="billing_meter_unmirrored",
             ),
             models.Index(
@@ -76,6 +81,9 @@ class RentalMeter(models.Model):
             ),
         ]
         constraints = [
+            models.CheckConstraint(
+                condition=Q(kind__in=[str(kind) for kind in MeterKind]), name="billing_meter_kind"
+            ),
             models.CheckConstraint(
                 condition=Q(
                     gpus__gte=1,

@@ -28,6 +28,7 @@ class Rental:
     paid_until: datetime | None = None
     seconds: int = 0
     overrun: int = 0
+    disk: bool = False  # of one that no sweep refills
     earned: int = 0
     lines: list[tuple[datetime, datetime, int, int, int]] = field(default_factory=list)
 

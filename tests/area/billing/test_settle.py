@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 
 from billing import facade
+from billing.contracts.meters import MeterKind
 from billing.models import RentalMeter, UsageLine
 from kernel.ids import new_id
 from tests.area.billing.conftest import DAY, USD, credit, limit, open_org, rent, start, use, window
@@ -41,7 +42,7 @@ def test_it_is_the_count_one_by_one(at: At, seed: int) -> None:
         due = {
             key
             for key, one in truth.rentals.items()
-            if one.paid_until is not None and one.paid_until <= present
+            if not one.disk and one.paid_until is not None and one.paid_until <= present
         }
         truth.refill(due, present)
         ends = {key: truth.rentals[key].paid_until for key in due}
@@ -97,9 +98,13 @@ def _world(rng: random.Random, at: At) -> tuple[Recount, dict[UUID, UUID]]:
             price = 2 * USD if number == 0 else price // 2
             share = rng.choice([0, price, price * 85 // 100])
             owner = rng.choice(owners)
-            key = rent(org, price_micro_h=price, provider_micro_h=share, provider_ref=owner)
+            kind = MeterKind.DISK if number and rng.random() < 0.3 else MeterKind.GPU
+            price_of = {"price_micro_h": price, "provider_micro_h": share, "provider_ref": owner}
+            key = rent(org, kind=kind, **price_of)
             meter = RentalMeter.objects.get(pk=key)
-            truth.rentals[key] = Rental(key, org, price, share, meter.held_micro, meter.created_at)
+            held, rented = meter.held_micro, meter.created_at
+            disk = kind == MeterKind.DISK
+            truth.rentals[key] = Rental(key, org, price, share, held, rented, disk=disk)
             truth.funds[org] -= meter.held_micro
             providers[key] = owner
     return truth, providers
