@@ -19,6 +19,7 @@ In a test:
         where = sim.control.pay_page(session.url)            # the customer's browser
         sim.control.fail("cut_after", method="POST", path="/v1/payment_intents")
         sim.control.advance(3 * 24 * 3600)                   # Stripe's clock
+        sim.control.order("refund", refund=id, status="failed")   # what the bank does
         sim.control.flush()                                  # all due webhooks were tried
         assert sim.control.state()["problems"] == []         # money is conserved
 
@@ -34,7 +35,7 @@ To extend it: add functions with `@operation(METHOD, PATH, takes=...)` in `resou
 objects with `answers.blank`, store them with `sim.save`, tell with `sim.emit`. Money moves only
 through `charges.post`.
 
-Known limits: US dollars, cards, one account; no refunds, disputes, Connect, tax, coupons,
+Known limits: US dollars, cards, one account; no disputes, Connect, tax, coupons,
 products, subscriptions or thin events; webhooks go to loopback addresses only; a shuffled
 webhook that waits for others is forgotten at a restart.
 """

@@ -28,6 +28,9 @@ _ABSENT: dict[str, frozenset[str]] = {
     "charge": frozenset(
         ["refunds", "level3", "presentment_details", "authorization_code", "transfer"]
     ),
+    "refund": frozenset(
+        ["description", "instructions_email", "next_action", "presentment_details"]
+    ),
     "invoice": frozenset(["deleted", "payments", "confirmation_secret", "amount_paid_off_stripe"]),
     "invoiceitem": frozenset({"deleted"}),
     "checkout.session": frozenset(

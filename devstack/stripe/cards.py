@@ -11,6 +11,10 @@ from typing import Literal
 # card was set up with a challenge. on_session: set up already, only off-session passes without.
 Challenge = Literal["never", "always", "until_set_up", "on_session"]
 
+# at_once: succeeds. slow: pending at first, succeeds later. fails: succeeds at first, fails later.
+Refund = Literal["at_once", "slow", "fails"]
+Dispute = Literal["fraudulent", "product_not_received", "inquiry"]
+
 
 @dataclass(frozen=True)
 class Decline:
@@ -57,6 +61,8 @@ class Card:
     attaches: bool = True  # False: attaching or setting up is declined as well
     challenge: Challenge = "never"
     at_once: bool = False  # funds are available at once instead of in two days
+    refund: Refund = "at_once"
+    dispute: Dispute | None = None  # what the bank does after each payment
 
     @property
     def last4(self) -> str:
@@ -74,6 +80,19 @@ CARDS: tuple[Card, ...] = (
     Card("378282246310005", ("pm_card_amex", "tok_amex"), "amex"),
     Card("6011111111111117", ("pm_card_discover", "tok_discover"), "discover"),
     Card("4000000000000077", ("pm_card_bypassPending", "tok_bypassPending"), at_once=True),
+    Card("4000000000007726", ("pm_card_pendingRefund", "tok_pendingRefund"), refund="slow"),
+    Card("4000000000005126", ("pm_card_refundFail", "tok_refundFail"), refund="fails"),
+    Card("4000000000000259", ("pm_card_createDispute", "tok_createDispute"), dispute="fraudulent"),
+    Card(
+        "4000000000002685",
+        ("pm_card_createDisputeProductNotReceived", "tok_createDisputeProductNotReceived"),
+        dispute="product_not_received",
+    ),
+    Card(
+        "4000000000001976",
+        ("pm_card_createDisputeInquiry", "tok_createDisputeInquiry"),
+        dispute="inquiry",
+    ),
     _bad(
         "4000000000000002",
         _GENERIC,

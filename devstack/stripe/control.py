@@ -5,7 +5,8 @@ the server answers none. They never go through the API's own checks or faults.
 
 Routes: GET state, faults, requests, webhooks, clock, objects/{kind}; POST faults {kind, ...},
 faults/clear, release, down {mode}, clock {advance}, reset, webhooks/flush {timeout},
-webhooks/redeliver {event}, webhooks/endpoint {url, secret, events}, sweep.
+webhooks/redeliver {event}, webhooks/endpoint {url, secret, events}, sweep, and orders/{name}: what
+a bank, a card network or the account's owner does outside the API (see registry.order).
 """
 
 import json
@@ -17,6 +18,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
+from devstack.stripe import soundness
+from devstack.stripe.registry import ORDERS
 from devstack.stripe.resources import charges, events
 
 if TYPE_CHECKING:
@@ -40,6 +43,8 @@ def handle(account: "Account", method: str, target: str, body: bytes) -> Any:
     if route.startswith("GET objects/"):
         with account.sim.store.lock:
             return account.sim.store.rows(path.removeprefix("objects/"))
+    if route.startswith("POST orders/"):
+        return _order(account, path.removeprefix("orders/"), given)
     routes: dict[str, Callable[[], Any]] = {
         "GET state": lambda: state(account),
         "GET faults": account.faults.seen,
@@ -63,6 +68,16 @@ def handle(account: "Account", method: str, target: str, body: bytes) -> Any:
         return routes[route]()
     except (TypeError, ValueError) as error:
         raise ControlError(f"{route}: {error}") from error
+
+
+def _order(account: "Account", name: str, given: dict[str, Any]) -> Any:
+    if name not in ORDERS:
+        raise ControlError(f"there is no order {name}")
+    try:
+        with account.sim.store.transaction():
+            return ORDERS[name](account.sim, **given)
+    except (TypeError, ValueError) as error:
+        raise ControlError(f"{name}: {error}") from error
 
 
 def _arm(account: "Account", given: dict[str, Any]) -> dict[str, int]:
@@ -100,38 +115,10 @@ def state(account: "Account") -> dict[str, Any]:
         return {
             "objects": account.sim.store.tables(),
             "balance": charges.totals(account.sim),
-            "problems": problems(account),
+            "problems": soundness.problems(account.sim),
             "webhooks": account.webhooks.counts(),
             "now": account.sim.clock.now(),
         }
-
-
-def problems(account: "Account") -> list[str]:
-    """Money that appeared or vanished: each line names one object that does not add up."""
-    sim = account.sim
-    found: list[str] = []
-    by_source: dict[str, list[dict[str, Any]]] = {}
-    for entry in sim.store.rows("balance_transaction"):
-        by_source.setdefault(entry["source"], []).append(entry)
-        if entry["net"] != entry["amount"] - entry["fee"]:
-            found.append(f"{entry['id']}: net is not amount less fee")
-    paid: dict[str, int] = {}
-    for charge in sim.store.rows("charge"):
-        entries = by_source.pop(charge["id"], [])
-        expected = [charge["amount"]] if charge["status"] == "succeeded" else []
-        if [e["amount"] for e in entries if e["type"] == "charge"] != expected:
-            found.append(f"{charge['id']}: its balance transactions do not match its amount")
-        if charge["status"] == "succeeded":
-            intent = charge["payment_intent"]
-            paid[intent] = paid.get(intent, 0) + charge["amount"]
-    found += [f"{source}: a balance transaction without a source" for source in by_source]
-    for intent in sim.store.rows("payment_intent"):
-        if paid.get(intent["id"], 0) != intent["amount_received"]:
-            found.append(f"{intent['id']}: amount_received is not what its charges took")
-    for invoice in sim.store.rows("invoice"):
-        if invoice["status"] == "paid" and invoice["amount_paid"] != invoice["amount_due"]:
-            found.append(f"{invoice['id']}: paid, but not in full")
-    return found
 
 
 class Control:
@@ -157,6 +144,10 @@ class Control:
     def fail(self, kind: str, **match: Any) -> int:
         """Arm a fault (see devstack.stripe.faults); returns its id."""
         return int(self.call("POST", "faults", kind=kind, **match)["id"])
+
+    def order(self, name: str, **what: Any) -> Any:
+        """Order what happens outside the API, e.g. order("dispute", charge=id)."""
+        return self.call("POST", f"orders/{name}", **what)
 
     def clear(self) -> None:
         """Disarm every fault and bring the service up."""

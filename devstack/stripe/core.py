@@ -13,12 +13,13 @@ from typing import Any
 from devstack.stripe import answers, sdk_source
 from devstack.stripe.clock import VirtualClock
 from devstack.stripe.errors import invalid_request, no_such, not_simulated
-from devstack.stripe.registry import INCLUDED, Params
+from devstack.stripe.registry import DUE, INCLUDED, Params
 from devstack.stripe.store import Row, Store, copied
 
 _ALPHABET = string.ascii_letters + string.digits
 # Stripe expands four levels deep at most.
 MAX_EXPAND = 4
+LATER = "later"
 
 PREFIXES = {
     "cus": "customer",
@@ -26,6 +27,8 @@ PREFIXES = {
     "pi": "payment_intent",
     "seti": "setup_intent",
     "ch": "charge",
+    "re": "refund",
+    "du": "dispute",
     "txn": "balance_transaction",
     "in": "invoice",
     "ii": "invoiceitem",
@@ -103,6 +106,21 @@ class Simulator:
         self.save(event)
         self.on_event(event)
         return event
+
+    # -- what time brings ---------------------------------------------------------------------
+
+    def later(self, seconds: float, what: str, identifier: str) -> None:
+        """Run DUE[what](self, identifier) once the clock has moved on by `seconds`."""
+        row = {"at": self.clock.now() + seconds, "what": what, "id": identifier}
+        self.store.put(LATER, self.new_id("later"), row)
+
+    def run_due(self) -> None:
+        """Do what is due, earliest first. The caller is inside a transaction."""
+        now = self.clock.now()
+        ready = [(row["at"], key, row) for key, row in self.store.items(LATER) if row["at"] <= now]
+        for _, key, row in sorted(ready, key=lambda r: float(r[0])):
+            self.store.remove(LATER, key)
+            DUE[row["what"]](self, row["id"])
 
     # -- lists and expansion ------------------------------------------------------------------
 

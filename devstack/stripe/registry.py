@@ -26,6 +26,9 @@ class Handler:
 
 
 HANDLERS: dict[tuple[str, str], Handler] = {}
+# What a test may order over the control interface, and what time brings, each by its name.
+ORDERS: dict[str, Callable[..., Any]] = {}
+DUE: dict[str, Callable[["Simulator", str], None]] = {}
 INCLUDED: dict[tuple[str, str], Callable[["Simulator", Answer], Any]] = {}
 
 
@@ -53,6 +56,26 @@ def included(object_name: str, member: str) -> Callable[[Callable[..., Any]], Ca
 
     def register(run: Callable[..., Any]) -> Callable[..., Any]:
         INCLUDED[object_name, member] = run
+        return run
+
+    return register
+
+
+def order(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register what the bank, the card network or the account's owner does outside the API."""
+
+    def register(run: Callable[..., Any]) -> Callable[..., Any]:
+        ORDERS[name] = run
+        return run
+
+    return register
+
+
+def due(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register what `Simulator.later(name, ...)` runs when its time has come."""
+
+    def register(run: Callable[..., None]) -> Callable[..., None]:
+        DUE[name] = run
         return run
 
     return register

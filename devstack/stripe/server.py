@@ -45,9 +45,10 @@ class Account:
         self.webhooks = Webhooks(self.sim, self.faults, self.sweep)
 
     def sweep(self) -> None:
-        """Do what time brings: expire checkout sessions."""
+        """Do what time brings: expire checkout sessions, settle refunds, close disputes."""
         with self.store.transaction():
             checkout.expire_due(self.sim)
+            self.sim.run_due()
 
     def reset(self) -> None:
         """Forget everything but the webhook endpoints."""

@@ -143,7 +143,7 @@ def test_an_unknown_id_is_resource_missing(target: Target) -> None:
 @pytest.mark.parametrize(
     "call",
     [
-        lambda v1: v1.refunds.create({"charge": "ch_1"}),
+        lambda v1: v1.topups.create({"amount": 5, "currency": "usd"}),
         lambda v1: v1.subscriptions.list(),
         lambda v1: v1.transfers.create({"amount": 5, "currency": "usd", "destination": "acct_1"}),
     ],

@@ -11,5 +11,6 @@ from devstack.stripe.resources import (  # noqa: F401
     meters,
     payment_intents,
     payment_methods,
+    refunds,
     setup_intents,
 )

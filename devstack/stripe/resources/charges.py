@@ -70,7 +70,7 @@ def record(
         fee=fee_of(charge["amount"]),
         source=charge["id"],
         description=charge["description"],
-        at_once=card.at_once,
+        waits_s=0 if card.at_once else PAYS_OUT_AFTER_S,
     )
     charge["balance_transaction"] = entry["id"]
     charge["receipt_url"] = f"{sim.base_url}/_hosted/receipts/{charge['id']}"
@@ -87,9 +87,13 @@ def post(
     fee: int,
     source: str,
     description: str | None,
-    at_once: bool,
+    waits_s: int = 0,
+    category: str | None = None,
 ) -> Answer:
-    """One balance transaction: the only way money enters or leaves the balance."""
+    """One balance transaction: the only way money enters or leaves the balance.
+
+    `amount` and `fee` are cents; the money is pending for `waits_s` seconds.
+    """
     details: list[dict[str, Any]] = []
     if fee:
         details.append(
@@ -105,7 +109,7 @@ def post(
         "balance_transaction",
         id=sim.new_id("txn"),
         amount=amount,
-        available_on=sim.now() if at_once else sim.now() + PAYS_OUT_AFTER_S,
+        available_on=sim.now() + waits_s,
         balance_type="payments",
         created=sim.now(),
         currency="usd",
@@ -113,12 +117,18 @@ def post(
         fee=fee,
         fee_details=details,
         net=amount - fee,
-        reporting_category=kind,
+        reporting_category=category or kind,
         source=source,
-        status="available" if at_once else "pending",
+        status="pending" if waits_s else "available",
         type=kind,
     )
     return sim.save(entry)
+
+
+def pending_s(sim: Simulator, charge: Answer) -> int:
+    """For how many seconds the money of a succeeded charge is still pending."""
+    entry = sim.fetch("balance_transaction", charge["balance_transaction"], param="charge")
+    return max(0, int(entry["available_on"]) - sim.now())
 
 
 def _outcome(decline: Decline | None) -> dict[str, Any]:

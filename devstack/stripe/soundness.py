@@ -1,0 +1,75 @@
+"""What must add up whatever a test did: every cent of the balance has an object that explains it.
+
+Each function answers lines that name one object which does not add up; an empty list is sound.
+"""
+
+from collections import defaultdict
+from typing import Any
+
+from devstack.stripe.core import Simulator
+
+Entries = dict[str, list[tuple[str, int, int]]]  # source -> [(type, amount, fee)] in cents
+
+
+def problems(sim: Simulator) -> list[str]:
+    """Money that appeared or vanished, and objects that disagree about it."""
+    found: list[str] = []
+    entries: Entries = defaultdict(list)
+    for entry in sim.store.rows("balance_transaction"):
+        entries[entry["source"]].append((entry["type"], entry["amount"], entry["fee"]))
+        if entry["net"] != entry["amount"] - entry["fee"]:
+            found.append(f"{entry['id']}: net is not amount less fee")
+    for kind, expected in EXPECTED.items():
+        for row in sim.store.rows(kind):
+            if [(t, a) for t, a, _ in entries.pop(row["id"], [])] != expected(row):
+                found.append(f"{row['id']}: its balance transactions are not what it says")
+    found += [f"{source}: a balance transaction without a source" for source in entries]
+    return [*found, *_payments(sim), *_refunded(sim), *_invoices(sim)]
+
+
+def _charge(row: dict[str, Any]) -> list[tuple[str, int]]:
+    return [("charge", row["amount"])] if row["status"] == "succeeded" else []
+
+
+def _refund(row: dict[str, Any]) -> list[tuple[str, int]]:
+    back = [("refund_failure", row["amount"])] if row["failure_balance_transaction"] else []
+    if bool(back) != (row["status"] in {"failed", "canceled"}):
+        return [("a failed refund returns its money", 0)]
+    return [("refund", -row["amount"]), *back]
+
+
+# Kind -> the (type, amount) of the balance transactions that an object must have, in order.
+EXPECTED = {"charge": _charge, "refund": _refund}
+
+
+def _payments(sim: Simulator) -> list[str]:
+    paid: dict[str, int] = defaultdict(int)
+    for charge in sim.store.rows("charge"):
+        if charge["status"] == "succeeded":
+            paid[charge["payment_intent"]] += charge["amount"]
+    return [
+        f"{intent['id']}: amount_received is not what its charges took"
+        for intent in sim.store.rows("payment_intent")
+        if paid[intent["id"]] != intent["amount_received"]
+    ]
+
+
+def _refunded(sim: Simulator) -> list[str]:
+    given: dict[str, int] = defaultdict(int)
+    for refund in sim.store.rows("refund"):
+        if refund["status"] not in {"failed", "canceled"}:
+            given[refund["charge"]] += refund["amount"]
+    return [
+        f"{charge['id']}: amount_refunded is not what its refunds gave back"
+        for charge in sim.store.rows("charge")
+        if not given[charge["id"]] == charge["amount_refunded"] <= charge["amount"]
+        or charge["refunded"] != (charge["amount_refunded"] == charge["amount"])
+    ]
+
+
+def _invoices(sim: Simulator) -> list[str]:
+    return [
+        f"{invoice['id']}: paid, but not in full"
+        for invoice in sim.store.rows("invoice")
+        if invoice["status"] == "paid" and invoice["amount_paid"] != invoice["amount_due"]
+    ]
