@@ -35,7 +35,7 @@ To extend it: add functions with `@operation(METHOD, PATH, takes=...)` in `resou
 objects with `answers.blank`, store them with `sim.save`, tell with `sim.emit`. Money moves only
 through `charges.post`.
 
-Known limits: US dollars, cards, one account; no disputes, Connect, tax, coupons,
+Known limits: US dollars, cards, one account; no Connect, tax, coupons,
 products, subscriptions or thin events; webhooks go to loopback addresses only; a shuffled
 webhook that waits for others is forgotten at a restart.
 """

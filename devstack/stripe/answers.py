@@ -106,6 +106,17 @@ def blank(object_name: str, **fields: Any) -> dict[str, Any]:
     return {**first, **always, **nulls, **fields}
 
 
+def nulls(object_name: str, member: str) -> dict[str, Any]:
+    """Null for each nullable field of an object's member, e.g. the evidence of a dispute."""
+    inner = shape(object_name).fields[member]
+    if isinstance(inner, Nullable):
+        inner = inner.inner
+    resolved = inner.resolve() if isinstance(inner, annotations.Later) else inner
+    if not isinstance(resolved, Record):
+        raise LookupError(f"{member} of {object_name} is no object")
+    return {name: None for name, kind in resolved.fields.items() if isinstance(kind, Nullable)}
+
+
 def check(answer: dict[str, Any]) -> None:
     """AnswerError unless the object is one that the SDK's classes describe."""
     name = answer.get("object")

@@ -38,8 +38,13 @@ def _refund(row: dict[str, Any]) -> list[tuple[str, int]]:
     return [("refund", -row["amount"]), *back]
 
 
+def _dispute(row: dict[str, Any]) -> list[tuple[str, int]]:
+    taken = [] if row["status"].startswith("warning") else [("adjustment", -row["amount"])]
+    return [*taken, ("adjustment", row["amount"])] if row["status"] == "won" else taken
+
+
 # Kind -> the (type, amount) of the balance transactions that an object must have, in order.
-EXPECTED = {"charge": _charge, "refund": _refund}
+EXPECTED = {"charge": _charge, "refund": _refund, "dispute": _dispute}
 
 
 def _payments(sim: Simulator) -> list[str]:

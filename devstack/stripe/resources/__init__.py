@@ -4,6 +4,7 @@ from devstack.stripe.resources import (  # noqa: F401
     charges,
     checkout,
     customers,
+    disputes,
     events,
     invoice_items,
     invoice_payments,

@@ -5,6 +5,8 @@ gives up, brings the money back with a balance transaction of its own. The balan
 zero, as that of an account which Stripe may debit; so a refund never waits for funds.
 """
 
+from collections.abc import Callable
+
 from devstack.stripe import answers
 from devstack.stripe.core import Simulator, matches_time, merged_metadata
 from devstack.stripe.errors import invalid_request
@@ -21,6 +23,8 @@ from devstack.stripe.resources import charges, payment_methods
 
 KIND = "refund"
 SETTLES_AFTER_S = 60  # "some time later" of Stripe's test cards for asynchronous refunds
+# Called with the charge after a refund of it.
+AFTER_REFUND: list[Callable[[Simulator, Answer], None]] = []
 CHARGED_BACK = frozenset({"needs_response", "under_review", "lost"})
 
 
@@ -102,6 +106,8 @@ def give(
     sim.emit("refund.created", refund)
     _refunded(sim, charge, amount)
     sim.emit("charge.refunded", charge)
+    for hook in AFTER_REFUND:
+        hook(sim, charge)
     if card.refund != "at_once":
         sim.later(SETTLES_AFTER_S, "refund", refund["id"])
     return refund
