@@ -117,10 +117,29 @@ def nulls(object_name: str, member: str) -> dict[str, Any]:
     return {name: None for name, kind in resolved.fields.items() if isinstance(kind, Nullable)}
 
 
+@cache
+def _thin_shape(event_type: str) -> Record:
+    """Shape of a thin event: what all have, and the data and related object of its own class."""
+    path = sdk_source.module_path("stripe.events._event_classes")
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Dict):
+            for key, value in zip(node.keys, node.values, strict=True):
+                if isinstance(key, ast.Constant) and key.value == event_type:
+                    module, name = (str(n) for n in ast.literal_eval(value))
+                    if name.endswith("Event"):
+                        own = annotations.answer_shape(module, name)
+                        return Record(
+                            name,
+                            shape("v2.core.event").fields | own.fields,
+                            shape("v2.core.event").required | own.required,
+                        )
+    raise AnswerError(f"{event_type!r} is no thin event of the API")
+
+
 def check(answer: dict[str, Any]) -> None:
     """AnswerError unless the object is one that the SDK's classes describe."""
     name = answer.get("object")
-    if name == "list":
+    if name == "list" or (name is None and "next_page_url" in answer):
         for item in answer["data"]:
             check(item)
         return
@@ -130,7 +149,8 @@ def check(answer: dict[str, Any]) -> None:
         return
     if name not in _classes():
         raise AnswerError(f"{name!r} is not an object of the API")
+    described = _thin_shape(answer["type"]) if name == "v2.core.event" else shape(str(name))
     try:
-        shape(str(name)).check(answer, "", "json")
+        described.check(answer, "", "json")
     except ShapeError as error:
         raise AnswerError(f"{name} {answer.get('id')}: {error.message}") from error

@@ -111,6 +111,21 @@ def challenge(amount: int | None) -> str:
     )
 
 
+def onboarding(error: str | None, filled: dict[str, str]) -> str:
+    """The page on which the owner of a connected account signs up for payouts."""
+    alert = f'<div role="alert">{escape(error)}</div>' if error else ""
+    return page(
+        "Get paid",
+        f"<h1>Tell us where your payouts go</h1>{alert}"
+        '<form method="post">'
+        + _field("holder", "Account holder", "name", filled.get("holder", ""), "text")
+        + _field("account_number", "Account number", "off", filled.get("account_number", ""))
+        + '<button name="action" value="complete">Agree and submit</button>'
+        '<button class="plain" name="action" value="later" formnovalidate>Save for later</button>'
+        "</form>",
+    )
+
+
 def notice(title: str, text: str) -> str:
     """A page that only says something."""
     return page(title, f"<h1>{escape(title)}</h1><p>{escape(text)}</p>")

@@ -106,6 +106,7 @@ def _endpoint(account: "Account", given: dict[str, Any]) -> dict[str, Any]:
             str(given.get("url", "")),
             given.get("events", ["*"]),
             secret=given.get("secret"),
+            everything=True,
         )
 
 
@@ -246,6 +247,14 @@ class Control:
         )
         if status == 303 and "/_hosted/authenticate/" in where:
             status, where = self.submit(where, action=challenge)
+        if status != 303:
+            found = re.search(r'role="alert">([^<]*)<', where)
+            raise ControlError(found[1] if found else where)
+        return where
+
+    def onboard_page(self, url: str, bank: str = "000123456789") -> str:
+        """Sign up on the page of an account link; returns the address the browser ends at."""
+        status, where = self.submit(url, holder="Owner", account_number=bank, action="complete")
         if status != 303:
             found = re.search(r'role="alert">([^<]*)<', where)
             raise ControlError(found[1] if found else where)

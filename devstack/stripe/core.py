@@ -8,6 +8,7 @@ import secrets
 import string
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from devstack.stripe import answers, sdk_source
@@ -20,6 +21,8 @@ _ALPHABET = string.ascii_letters + string.digits
 # Stripe expands four levels deep at most.
 MAX_EXPAND = 4
 LATER = "later"
+CONNECTED = "v2.core.account"
+THIN = "v2.core.event"
 
 PREFIXES = {
     "cus": "customer",
@@ -29,6 +32,9 @@ PREFIXES = {
     "ch": "charge",
     "re": "refund",
     "du": "dispute",
+    "tr": "transfer",
+    "trr": "transfer_reversal",
+    "po": "payout",
     "txn": "balance_transaction",
     "in": "invoice",
     "ii": "invoiceitem",
@@ -51,12 +57,29 @@ class Caller:
 class Simulator:
     """One test account: its objects, its clock and its outbox of events."""
 
-    def __init__(self, store: Store, clock: VirtualClock) -> None:
+    def __init__(self, store: Store, clock: VirtualClock, account: str | None = None) -> None:
         self.store = store
         self.clock = clock
+        self.account = account
         self.caller = Caller()
         self.base_url = ""
-        self.on_event: Callable[[Row], None] = lambda event: None
+        self.on_event: Callable[[Simulator, Row], None] = lambda sim, event: None
+
+    def on(self, account: str | None) -> "Simulator":
+        """The objects of a connected account: its balance, payouts and events."""
+        if account is None:
+            return self
+        scoped = Simulator(self.store.scope(account), self.clock, account)
+        scoped.caller, scoped.base_url, scoped.on_event = (
+            self.caller,
+            self.base_url,
+            self.on_event,
+        )
+        return scoped
+
+    def connected(self) -> "list[Simulator]":
+        """Every connected account, oldest first."""
+        return [self.on(str(row["id"])) for row in self.store.rows(CONNECTED)]
 
     def now(self) -> int:
         return int(self.clock.now())
@@ -103,8 +126,41 @@ class Simulator:
             },
             "type": kind,
         }
+        if self.account is not None:
+            event["account"] = self.account
         self.save(event)
-        self.on_event(event)
+        self.on_event(self, event)
+        return event
+
+    def emit_thin(
+        self, kind: str, related: tuple[str, str, str], data: dict[str, Any] | None = None
+    ) -> Row:
+        """Record a thin event about `related` (id, object, url); only its notification is sent."""
+        caused = self.caller.request_id is not None
+        event: Row = {
+            "id": self.new_id("evt_test", 40),
+            "object": THIN,
+            "changes": None,
+            "context": None,
+            "created": iso(self.clock.now()),
+            "livemode": False,
+            "reason": {
+                "type": "request",
+                "request": {
+                    "id": self.caller.request_id,
+                    "idempotency_key": self.caller.idempotency_key or "",
+                },
+            }
+            if caused
+            else None,
+            "related_object": dict(zip(("id", "type", "url"), related, strict=True)),
+            "snapshot_event": None,
+            "type": kind,
+        }
+        if data is not None:
+            event["data"] = data
+        self.save(event)
+        self.on_event(self, event)
         return event
 
     # -- what time brings ---------------------------------------------------------------------
@@ -116,6 +172,8 @@ class Simulator:
 
     def run_due(self) -> None:
         """Do what is due, earliest first. The caller is inside a transaction."""
+        for account in self.connected():
+            account.run_due()
         now = self.clock.now()
         ready = [(row["at"], key, row) for key, row in self.store.items(LATER) if row["at"] <= now]
         for _, key, row in sorted(ready, key=lambda r: float(r[0])):
@@ -209,6 +267,11 @@ class Simulator:
         if found is None:
             raise invalid_request(f"This property cannot be expanded ({path}).", param="expand")
         return found
+
+
+def iso(seconds: float) -> str:
+    """A time as v2 prints it: RFC 3339 in UTC, with milliseconds."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def matches_time(value: int, wanted: Any) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from devstack.stripe import answers, oracle, sdk_source
-from devstack.stripe.core import Caller, Simulator
+from devstack.stripe.core import CONNECTED, Caller, Simulator
 from devstack.stripe.errors import StripeError, invalid_request, not_simulated
 from devstack.stripe.faults import Cut, Fault, Faults
 from devstack.stripe.idempotency import Keys
@@ -72,6 +72,7 @@ class Work:
     params: dict[str, Any]
     raw: dict[str, Any]
     key: str | None
+    account: str | None  # the connected account that the caller acts for
 
 
 @dataclass
@@ -163,9 +164,6 @@ class Engine:
                 f"Invalid Stripe API version: {version}. This account is pinned to "
                 f"{sdk_source.api_version()}, the version of stripe {sdk_source.package_version()}."
             )
-        for header in ("stripe-account", "stripe-context"):
-            if header in request.headers:
-                raise not_simulated(f"acting for another account ({header})")
 
     def _resolve(self, request: Request, request_id: str) -> Work:
         found = oracle.table().match(request.method, request.path)
@@ -177,7 +175,9 @@ class Engine:
             )
         operation, arguments = found
         raw = request.raw_params()
-        params = operation.check(raw)
+        # The SDK follows next_page_url as it is: `page` is no parameter of the call itself.
+        token = raw.pop("page", None) if request.path.startswith("/v2/") else None
+        params = operation.check(raw) | ({} if token is None else {"page": token})
         key = request.headers.get("idempotency-key") if request.method == "POST" else None
         if request.method == "POST" and not key:
             raise invalid_request(
@@ -189,7 +189,23 @@ class Engine:
         if handler is None:
             raise not_simulated(f"{operation.method} {operation.path}")
         only(params, " ".join(handler.takes))
-        return Work(request, request_id, operation, arguments, params, raw, key)
+        account = self._acting_for(request, connected=handler.connected)
+        return Work(request, request_id, operation, arguments, params, raw, key, account)
+
+    def _acting_for(self, request: Request, *, connected: bool) -> str | None:
+        given = request.headers.get("stripe-account") or request.headers.get("stripe-context")
+        if given is None:
+            return None
+        if not connected:
+            raise not_simulated(f"this operation for a connected account ({given})")
+        if self.sim.find(CONNECTED, given) is None:
+            raise StripeError(
+                403,
+                "The provided key does not have access to account "
+                f"'{given}' (or that account does not exist).",
+                code="account_invalid",
+            )
+        return given
 
     def _act(self, work: Work, faults: list[Fault]) -> Answer:
         for fault in faults:
@@ -232,9 +248,10 @@ class Engine:
     def _run(self, work: Work) -> Answer:
         run = HANDLERS[work.operation.method, work.operation.path].run
         params = {k: v for k, v in work.params.items() if k != "expand"}
+        sim = self.sim.on(work.account)
         try:
-            body = run(self.sim, params, **work.arguments)
-            self.sim.expand(body, work.params.get("expand", []))
+            body = run(sim, params, **work.arguments)
+            sim.expand(body, work.params.get("expand", []))
             answers.check(body)
         except StripeError as error:
             if not error.keeps_effects:

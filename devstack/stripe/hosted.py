@@ -14,7 +14,13 @@ from devstack.stripe.cards import BY_NUMBER, Card
 from devstack.stripe.core import Simulator
 from devstack.stripe.errors import StripeError
 from devstack.stripe.registry import Answer
-from devstack.stripe.resources import checkout, invoice_payments, invoices, setup_intents
+from devstack.stripe.resources import (
+    accounts,
+    checkout,
+    invoice_payments,
+    invoices,
+    setup_intents,
+)
 
 
 @dataclass
@@ -40,6 +46,8 @@ def handle(sim: Simulator, method: str, target: str, body: bytes) -> Page:
                 return _invoice(sim, method, invoice, form)
             case ["_hosted", "authenticate", intent]:
                 return _authenticate(sim, method, intent, form)
+            case ["_hosted", "onboarding", link]:
+                return _onboarding(sim, method, link, form)
             case ["_hosted", "receipts", charge]:
                 return _receipt(sim, charge)
     return _missing()
@@ -234,3 +242,22 @@ def _receipt(sim: Simulator, charge: str) -> Page:
     last4 = found["payment_method_details"]["card"]["last4"]
     text = f"{checkout_page.dollars(found['amount'])} paid with the card ending in {last4}."
     return Page(200, checkout_page.notice("Receipt", text))
+
+
+def _onboarding(sim: Simulator, method: str, key: str, form: dict[str, str]) -> Page:
+    """Where the owner of a connected account gives what is missing; a link works once."""
+    link = sim.store.get(accounts.LINKS, key)
+    if link is None:
+        return _missing()
+    if link["used"] or link["until"] <= sim.now():
+        return _go(str(link["refresh_url"]))
+    error: str | None = None
+    bank = re.sub(r"[\s-]", "", form.get("account_number", ""))
+    if method == "POST" and form.get("action") != "later" and bank not in accounts.BANK_ACCOUNTS:
+        error = "Use one of Stripe's test account numbers, such as 000123456789."
+    if method != "POST" or error:
+        return Page(200, checkout_page.onboarding(error, form))
+    sim.store.put(accounts.LINKS, key, link | {"used": True})
+    if form.get("action") != "later":
+        accounts.onboard(sim, account=link["account"], bank=bank)
+    return _go(str(link["return_url"] or link["refresh_url"]))

@@ -31,7 +31,8 @@ class Operation:
 
     @property
     def wire(self) -> Wire:
-        return "json" if self.path.startswith("/v2/") else "form"
+        v2_body = self.path.startswith("/v2/") and self.method == "POST"
+        return "json" if v2_body else "form"
 
     @cached_property
     def shape(self) -> Record:

@@ -23,6 +23,7 @@ PAGING = "limit starting_after ending_before"
 class Handler:
     run: Callable[..., Answer]
     takes: frozenset[str]
+    connected: bool = False  # may be called for a connected account (Stripe-Account)
 
 
 HANDLERS: dict[tuple[str, str], Handler] = {}
@@ -33,7 +34,7 @@ INCLUDED: dict[tuple[str, str], Callable[["Simulator", Answer], Any]] = {}
 
 
 def operation(
-    method: str, path: str, *, takes: str = ""
+    method: str, path: str, *, takes: str = "", connected: bool = False
 ) -> Callable[[Callable[..., Answer]], Callable[..., Answer]]:
     """Register `run(sim, params, **path_arguments)`; LookupError if Stripe has no such call or
     parameter, so a slip in this package shows at import."""
@@ -45,7 +46,7 @@ def operation(
         raise LookupError(f"{method} {path} has no {sorted(names - set(known.shape.fields))}")
 
     def register(run: Callable[..., Answer]) -> Callable[..., Answer]:
-        HANDLERS[method, path] = Handler(run, names | {"expand"})
+        HANDLERS[method, path] = Handler(run, names | {"expand", "page"}, connected)
         return run
 
     return register

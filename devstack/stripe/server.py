@@ -229,6 +229,7 @@ class StripeSim:
                 ["*"],
                 secret=self.webhook_secret,
                 description=CONFIGURED,
+                everything=True,
             )
 
     def start(self) -> None:

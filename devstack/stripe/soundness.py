@@ -7,24 +7,72 @@ from collections import defaultdict
 from typing import Any
 
 from devstack.stripe.core import Simulator
+from devstack.stripe.resources import charges
 
 Entries = dict[str, list[tuple[str, int, int]]]  # source -> [(type, amount, fee)] in cents
 
 
 def problems(sim: Simulator) -> list[str]:
     """Money that appeared or vanished, and objects that disagree about it."""
-    found: list[str] = []
+    found = [problem for account in sim.connected() for problem in _connected(sim, account)]
+    entries = _entries(sim, found)
+    found += _explained(sim, entries)
+    found += [f"{source}: a balance transaction without a source" for source in entries]
+    return [*found, *_payments(sim), *_refunded(sim), *_invoices(sim), *_reversed(sim)]
+
+
+def _entries(sim: Simulator, found: list[str]) -> Entries:
     entries: Entries = defaultdict(list)
     for entry in sim.store.rows("balance_transaction"):
         entries[entry["source"]].append((entry["type"], entry["amount"], entry["fee"]))
         if entry["net"] != entry["amount"] - entry["fee"]:
             found.append(f"{entry['id']}: net is not amount less fee")
+    return entries
+
+
+def _explained(sim: Simulator, entries: Entries) -> list[str]:
+    """Objects whose balance transactions are not those that they must have; takes them out."""
+    found: list[str] = []
     for kind, expected in EXPECTED.items():
         for row in sim.store.rows(kind):
             if [(t, a) for t, a, _ in entries.pop(row["id"], [])] != expected(row):
                 found.append(f"{row['id']}: its balance transactions are not what it says")
+    return found
+
+
+def _connected(sim: Simulator, account: Simulator) -> list[str]:
+    """A connected account has what was transferred, less what was reversed and paid out."""
+    found: list[str] = []
+    entries = _entries(account, found)
+    found += _explained(account, entries)
+    for transfer in sim.store.rows("transfer"):
+        if transfer["destination"] == account.account:
+            moved = [(t, a) for t, a, _ in entries.pop(transfer["destination_payment"], [])]
+            if moved != [("payment", transfer["amount"])]:
+                found.append(f"{transfer['id']}: the money did not arrive")
+            for reversal in _reversals(sim, transfer):
+                key = reversal["destination_payment_refund"]
+                moved = [(t, a) for t, a, _ in entries.pop(key, [])]
+                if moved != [("payment_refund", -reversal["amount"])]:
+                    found.append(f"{reversal['id']}: the money was not taken back")
     found += [f"{source}: a balance transaction without a source" for source in entries]
-    return [*found, *_payments(sim), *_refunded(sim), *_invoices(sim)]
+    if any(total < 0 for total in charges.totals(account).values()):
+        found.append(f"{account.account}: its balance is below zero")
+    return found
+
+
+def _reversals(sim: Simulator, transfer: dict[str, Any]) -> list[dict[str, Any]]:
+    return [r for r in sim.store.rows("transfer_reversal") if r["transfer"] == transfer["id"]]
+
+
+def _reversed(sim: Simulator) -> list[str]:
+    return [
+        f"{transfer['id']}: amount_reversed is not what its reversals took"
+        for transfer in sim.store.rows("transfer")
+        if not sum(r["amount"] for r in _reversals(sim, transfer))
+        == transfer["amount_reversed"]
+        <= transfer["amount"]
+    ]
 
 
 def _charge(row: dict[str, Any]) -> list[tuple[str, int]]:
@@ -43,8 +91,21 @@ def _dispute(row: dict[str, Any]) -> list[tuple[str, int]]:
     return [*taken, ("adjustment", row["amount"])] if row["status"] == "won" else taken
 
 
+def _payout(row: dict[str, Any]) -> list[tuple[str, int]]:
+    back = {"failed": "payout_failure", "canceled": "payout_cancel"}.get(row["status"])
+    returned = [(back, row["amount"])] if back else []
+    return [("payout", -row["amount"]), *returned]
+
+
 # Kind -> the (type, amount) of the balance transactions that an object must have, in order.
-EXPECTED = {"charge": _charge, "refund": _refund, "dispute": _dispute}
+EXPECTED = {
+    "charge": _charge,
+    "refund": _refund,
+    "dispute": _dispute,
+    "transfer": lambda row: [("transfer", -row["amount"])],
+    "transfer_reversal": lambda row: [("transfer_refund", row["amount"])],
+    "payout": _payout,
+}
 
 
 def _payments(sim: Simulator) -> list[str]:

@@ -63,6 +63,10 @@ class Store:
     def tables(self) -> dict[str, int]:
         return {name: len(rows) for name, rows in sorted(self._tables.items()) if rows}
 
+    def scope(self, prefix: str) -> "Store":
+        """The same store with tables of its own, e.g. those of a connected account."""
+        return _Scope(self, f"{prefix}/")
+
     def clear(self) -> None:
         with self.lock:
             self._tables.clear()
@@ -134,3 +138,32 @@ class Store:
                 for key, row in rows.items():
                     file.write(json.dumps([table, key, row]) + "\n")
         fresh.replace(journal)
+
+
+class _Scope(Store):
+    """Reads and writes tables named with a prefix; everything else is the store's."""
+
+    def __init__(self, store: Store, prefix: str) -> None:
+        self.lock = store.lock
+        self._store = store
+        self._prefix = prefix
+
+    def get(self, table: str, key: str) -> Row | None:
+        return self._store.get(self._prefix + table, key)
+
+    def put(self, table: str, key: str, row: Row) -> None:
+        self._store.put(self._prefix + table, key, row)
+
+    def remove(self, table: str, key: str) -> None:
+        self._store.remove(self._prefix + table, key)
+
+    def rows(self, table: str) -> list[Row]:
+        return self._store.rows(self._prefix + table)
+
+    def items(self, table: str) -> list[tuple[str, Row]]:
+        return self._store.items(self._prefix + table)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        with self._store.transaction():
+            yield

@@ -19,7 +19,8 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from devstack.stripe.core import Simulator
+from devstack.stripe.core import THIN, Simulator
+from devstack.stripe.errors import no_such
 from devstack.stripe.faults import Faults
 from devstack.stripe.store import Row
 
@@ -101,16 +102,37 @@ class Webhooks:
 
     # -- queueing: called inside the transaction that made the event ---------------------------
 
-    def queue(self, event: Row) -> None:
-        """Make the deliveries of a new event."""
-        wanted = [e for e in self._sim.store.rows(ENDPOINTS) if _wants(e, event["type"])]
+    def queue(self, home: Simulator, event: Row) -> None:
+        """Make the deliveries of a new event of the platform or of a connected account."""
+        wanted = self._listeners(event)
         if not wanted:
             return
-        event["pending_webhooks"] = len(wanted)
-        self._sim.save(event)
+        if event["object"] == "event":
+            event["pending_webhooks"] = len(wanted)
+            home.save(event)
         for endpoint in wanted:
-            self._deliver(event, endpoint["id"])
+            self._deliver(event, endpoint)
         self.wake()
+
+    def _listeners(self, event: Row) -> list[str]:
+        """Ids of the endpoints that get an event. Endpoints made over the API get the platform's
+        snapshots only; the one of the start and of the control interface stands for all of
+        Stripe's destinations: thin events and events of connected accounts as well."""
+        special = event["object"] == THIN or "account" in event
+        return [
+            e["id"]
+            for e in self._sim.store.rows(ENDPOINTS)
+            if _wants(e, event["type"])
+            and (not special or (self._sim.store.get(SECRETS, e["id"]) or {}).get("all"))
+        ]
+
+    def _event(self, identifier: str) -> tuple[Simulator, Row] | None:
+        """An event and the account that it belongs to."""
+        for home in (self._sim, *self._sim.connected()):
+            found = home.find("event", identifier) or home.find(THIN, identifier)
+            if found is not None:
+                return home, found
+        return None
 
     def _deliver(self, event: Row, endpoint: str) -> None:
         copies, delay = 1, 0.0
@@ -161,10 +183,12 @@ class Webhooks:
     def redeliver(self, event: str) -> int:
         """Send an event again to every endpoint that wants it; returns how many."""
         with self._sim.store.transaction():
-            found = self._sim.fetch("event", event, param="event")
-            wanted = [e for e in self._sim.store.rows(ENDPOINTS) if _wants(e, found["type"])]
+            found = self._event(event)
+            if found is None:
+                raise no_such("event", event, param="event")
+            wanted = self._listeners(found[1])
             for endpoint in wanted:
-                self._add(event, endpoint["id"], due=self._sim.clock.now())
+                self._add(event, endpoint, due=self._sim.clock.now())
         self.wake()
         return len(wanted)
 
@@ -225,13 +249,13 @@ class Webhooks:
 
     def _send(self, row: Row) -> None:
         with self._sim.store.lock:
-            event = self._sim.find("event", row["event"])
+            found = self._event(row["event"])
             endpoint = self._sim.find(ENDPOINTS, row["endpoint"])
             secret = self._sim.store.get(SECRETS, row["endpoint"])
-        if event is None or endpoint is None or secret is None or endpoint["status"] != "enabled":
+        if found is None or endpoint is None or secret is None or endpoint["status"] != "enabled":
             self._note(row, "dropped", None)
             return
-        payload = json.dumps(event, indent=2).encode()
+        payload = json.dumps(_body(found[1]), indent=2).encode()
         headers = {
             "Content-Type": "application/json; charset=utf-8",
             "User-Agent": "Stripe/1.0 (+https://stripe.com/docs/webhooks)",
@@ -255,10 +279,21 @@ class Webhooks:
             else:
                 self._sim.store.remove(TABLE, row["id"])
                 self._sim.store.put(DONE, row["id"], row)
-            event = self._sim.find("event", row["event"])
-            if event is not None and state == "delivered" and event["pending_webhooks"] > 0:
-                event["pending_webhooks"] -= 1
-                self._sim.save(event)
+            if state == "delivered":
+                self._confirm(row["event"])
+
+    def _confirm(self, identifier: str) -> None:
+        home, event = self._event(identifier) or (self._sim, {})
+        if event.get("pending_webhooks", 0) > 0:
+            event["pending_webhooks"] -= 1
+            home.save(event)
+
+
+def _body(event: Row) -> Row:
+    """What is sent: a snapshot event as it is, of a thin one the notification without data."""
+    if event["object"] != THIN:
+        return event
+    return {k: v for k, v in event.items() if k not in {"changes", "data", "snapshot_event"}}
 
 
 def _wants(endpoint: dict[str, Any], kind: str) -> bool:

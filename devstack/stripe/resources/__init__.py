@@ -1,6 +1,7 @@
 """One module per resource; importing this package registers every operation."""
 
 from devstack.stripe.resources import (  # noqa: F401
+    accounts,
     charges,
     checkout,
     customers,
@@ -12,6 +13,9 @@ from devstack.stripe.resources import (  # noqa: F401
     meters,
     payment_intents,
     payment_methods,
+    payouts,
     refunds,
     setup_intents,
+    thin_events,
+    transfers,
 )

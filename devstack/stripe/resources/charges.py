@@ -210,12 +210,17 @@ def entries(sim: Simulator) -> list[Answer]:
     return [_current(sim, e) for e in sim.store.rows("balance_transaction")]
 
 
-@operation("GET", "/v1/balance_transactions/{id}")
+@operation("GET", "/v1/balance_transactions/{id}", connected=True)
 def retrieve_entry(sim: Simulator, params: Params, *, id: str) -> Answer:
     return _current(sim, sim.fetch("balance_transaction", id, param="id", in_path=True))
 
 
-@operation("GET", "/v1/balance_transactions", takes=f"{PAGING} created currency source type")
+@operation(
+    "GET",
+    "/v1/balance_transactions",
+    takes=f"{PAGING} created currency source type",
+    connected=True,
+)
 def list_entries(sim: Simulator, params: Params) -> Answer:
     rows = [
         e
@@ -236,7 +241,7 @@ def totals(sim: Simulator) -> dict[str, int]:
     return result
 
 
-@operation("GET", "/v1/balance")
+@operation("GET", "/v1/balance", connected=True)
 def balance(sim: Simulator, params: Params) -> Answer:
     def line(amount: int) -> list[dict[str, Any]]:
         return [{"amount": amount, "currency": "usd", "source_types": {"card": amount}}]

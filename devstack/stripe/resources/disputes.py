@@ -46,6 +46,7 @@ def begin(
     """A new dispute over `amount` cents of a charge, with its money and its events."""
     charge["disputed"] = True
     sim.save(charge)
+    now = sim.now()
     card = charge["payment_method_details"]["card"]
     code = _REASON_CODES.get(reason, "10.4")
     dispute = answers.blank(
@@ -54,13 +55,13 @@ def begin(
         amount=amount,
         balance_transactions=[],
         charge=charge["id"],
-        created=sim.now(),
+        created=now,
         currency="usd",
         enhanced_eligibility_types=[],
         evidence=answers.nulls(KIND, "evidence")
         | {"enhanced_evidence": {}, "customer_email_address": charge["receipt_email"]},
         evidence_details={
-            "due_by": sim.now() + ANSWER_WITHIN_S,
+            "due_by": now + ANSWER_WITHIN_S,
             "enhanced_eligibility": {},
             "has_evidence": False,
             "past_due": False,

@@ -9,12 +9,14 @@ from devstack.stripe.webhooks import ENDPOINTS, SECRETS, is_loopback
 KEPT_S = 30 * 24 * 3600
 
 
-@operation("GET", "/v1/events/{id}")
+@operation("GET", "/v1/events/{id}", connected=True)
 def retrieve(sim: Simulator, params: Params, *, id: str) -> Answer:
     return sim.fetch("event", id, param="id", in_path=True)
 
 
-@operation("GET", "/v1/events", takes=f"{PAGING} type types created delivery_success")
+@operation(
+    "GET", "/v1/events", takes=f"{PAGING} type types created delivery_success", connected=True
+)
 def listing(sim: Simulator, params: Params) -> Answer:
     if "type" in params and "types" in params:
         raise invalid_request(
@@ -49,8 +51,12 @@ def add_endpoint(
     description: str | None = None,
     metadata: dict[str, str] | None = None,
     api_version: str | None = None,
+    everything: bool = False,
 ) -> Answer:
-    """A stored, enabled endpoint; 400 for an address that is not loopback."""
+    """A stored, enabled endpoint; 400 for an address that is not loopback.
+
+    With `everything` it also gets thin events and the events of connected accounts.
+    """
     if not is_loopback(url):
         raise invalid_request(
             "Invalid URL: the simulator delivers to http(s) loopback addresses only.",
@@ -69,7 +75,8 @@ def add_endpoint(
         api_version=api_version,
     )
     sim.save(endpoint)
-    sim.store.put(SECRETS, endpoint["id"], {"secret": secret or sim.new_id("whsec", 32)})
+    row = {"secret": secret or sim.new_id("whsec", 32), "all": everything}
+    sim.store.put(SECRETS, endpoint["id"], row)
     return endpoint
 
 
