@@ -39,6 +39,8 @@ PREFIXES = {
     "in": "invoice",
     "ii": "invoiceitem",
     "inpay": "invoice_payment",
+    "cn": "credit_note",
+    "cbtxn": "customer_balance_transaction",
     "cs": "checkout.session",
     "evt": "event",
     "we": "webhook_endpoint",

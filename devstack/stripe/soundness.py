@@ -18,7 +18,14 @@ def problems(sim: Simulator) -> list[str]:
     entries = _entries(sim, found)
     found += _explained(sim, entries)
     found += [f"{source}: a balance transaction without a source" for source in entries]
-    return [*found, *_payments(sim), *_refunded(sim), *_invoices(sim), *_reversed(sim)]
+    return [
+        *found,
+        *_payments(sim),
+        *_refunded(sim),
+        *_invoices(sim),
+        *_credited(sim),
+        *_reversed(sim),
+    ]
 
 
 def _entries(sim: Simulator, found: list[str]) -> Entries:
@@ -63,6 +70,36 @@ def _connected(sim: Simulator, account: Simulator) -> list[str]:
 
 def _reversals(sim: Simulator, transfer: dict[str, Any]) -> list[dict[str, Any]]:
     return [r for r in sim.store.rows("transfer_reversal") if r["transfer"] == transfer["id"]]
+
+
+def _credited(sim: Simulator) -> list[str]:
+    """An invoice agrees with its credit notes, and each note with where its money went."""
+    found: list[str] = []
+    sums: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for note in sim.store.rows("credit_note"):
+        if note["status"] != "issued":
+            continue
+        balance = note["customer_balance_transaction"]
+        credited = (
+            0
+            if balance is None
+            else -sim.fetch("customer_balance_transaction", balance, param="credit_note")["amount"]
+        )
+        refunded = sum(r["amount_refunded"] for r in note["refunds"])
+        if refunded + credited + (note["out_of_band_amount"] or 0) != note["post_payment_amount"]:
+            found.append(f"{note['id']}: what went back is not its post payment amount")
+        sums[note["invoice"]][0] += note["pre_payment_amount"]
+        sums[note["invoice"]][1] += note["post_payment_amount"]
+    return found + [
+        f"{invoice['id']}: its credit notes are not what it says"
+        for invoice in sim.store.rows("invoice")
+        if sums[invoice["id"]]
+        != [
+            invoice["pre_payment_credit_notes_amount"],
+            invoice["post_payment_credit_notes_amount"],
+        ]
+        or sum(sums[invoice["id"]]) > max(invoice["total"], 0)
+    ]
 
 
 def _reversed(sim: Simulator) -> list[str]:

@@ -4,6 +4,7 @@ from devstack.stripe.resources import (  # noqa: F401
     accounts,
     charges,
     checkout,
+    credit_notes,
     customers,
     disputes,
     events,

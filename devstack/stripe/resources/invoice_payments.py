@@ -51,7 +51,7 @@ def finalize_draft(sim: Simulator, invoice: Answer) -> Answer:
     if chargeable:
         _request(sim, invoice)
     sim.emit("invoice.finalized", invoice)
-    return invoice if chargeable else _paid(sim, invoice)
+    return invoice if chargeable else mark_paid(sim, invoice)
 
 
 def _request(sim: Simulator, invoice: Answer) -> None:
@@ -178,13 +178,14 @@ def _after_success(sim: Simulator, intent: Answer) -> None:
     }
     sim.save(record)
     sim.emit("invoice_payment.paid", record)
-    _paid(sim, invoice)
+    mark_paid(sim, invoice)
 
 
 payments.AFTER_SUCCESS.append(_after_success)
 
 
-def _paid(sim: Simulator, invoice: Answer) -> Answer:
+def mark_paid(sim: Simulator, invoice: Answer) -> Answer:
+    """The invoice after its last cent was paid, or credited."""
     invoice |= {
         "amount_remaining": invoice["amount_due"] - invoice["amount_paid"],
         "attempted": True,

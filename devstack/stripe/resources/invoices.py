@@ -1,7 +1,7 @@
 """Invoices: draft, finalize, pay, send, void, mark uncollectible.
 
-Only what the caller asks for happens: automatic advancing (auto_advance=true) is a 501. Tax,
-discounts and credit notes are not simulated yet. A total below Stripe's minimum charge goes to
+Only what the caller asks for happens: automatic advancing (auto_advance=true) is a 501, and so
+are discounts. A total below Stripe's minimum charge goes to
 the customer's balance and on the next invoice, as at Stripe.
 """
 
