@@ -57,7 +57,7 @@ def card_form(
     alert = f'<div role="alert">{escape(error)}</div>' if error else ""
     button = f"Pay {dollars(amount)}" if amount is not None else "Save card"
     email_field = (
-        _field("email", "Email", "email", filled.get("email", email), "email")
+        field("email", "Email", "email", filled.get("email", email), "email")
         if ask_email
         else (f"<p>{escape(email)}</p>" if email else "")
     )
@@ -68,22 +68,28 @@ def card_form(
     )
     body = (
         f"<h1>{escape(title)}</h1>{what}<ul>{listed}</ul>{alert}"
-        f'<form method="post">{email_field}'
-        + _field("card_number", "Card number", "cc-number", filled.get("card_number", ""))
-        + '<div class="triple"><div>'
-        + _field("exp_month", "Month", "cc-exp-month", filled.get("exp_month", ""))
-        + "</div><div>"
-        + _field("exp_year", "Year", "cc-exp-year", filled.get("exp_year", ""))
-        + "</div><div>"
-        + _field("cvc", "CVC", "cc-csc", "")
-        + "</div></div>"
-        + _field("name", "Name on card", "cc-name", filled.get("name", ""), "text", required=False)
-        + f'<button name="action" value="pay">{button}</button>{cancel}</form>'
+        f'<form method="post">{email_field}{card_fields(filled)}'
+        f'<button name="action" value="pay">{button}</button>{cancel}</form>'
     )
     return page(title, body)
 
 
-def _field(
+def card_fields(filled: dict[str, str]) -> str:
+    """The inputs that read_card reads."""
+    return (
+        field("card_number", "Card number", "cc-number", filled.get("card_number", ""))
+        + '<div class="triple"><div>'
+        + field("exp_month", "Month", "cc-exp-month", filled.get("exp_month", ""))
+        + "</div><div>"
+        + field("exp_year", "Year", "cc-exp-year", filled.get("exp_year", ""))
+        + "</div><div>"
+        + field("cvc", "CVC", "cc-csc", "")
+        + "</div></div>"
+        + field("name", "Name on card", "cc-name", filled.get("name", ""), "text", required=False)
+    )
+
+
+def field(
     name: str,
     label: str,
     complete: str,
@@ -92,6 +98,7 @@ def _field(
     *,
     required: bool = True,
 ) -> str:
+    """A labelled input; `complete` is its autocomplete token, `mode` its input mode."""
     return (
         f'<label for="{name}">{label}</label><input id="{name}" name="{name}" '
         f'{"required " if required else ""}autocomplete="{complete}" inputmode="{mode}" '
@@ -118,8 +125,8 @@ def onboarding(error: str | None, filled: dict[str, str]) -> str:
         "Get paid",
         f"<h1>Tell us where your payouts go</h1>{alert}"
         '<form method="post">'
-        + _field("holder", "Account holder", "name", filled.get("holder", ""), "text")
-        + _field("account_number", "Account number", "off", filled.get("account_number", ""))
+        + field("holder", "Account holder", "name", filled.get("holder", ""), "text")
+        + field("account_number", "Account number", "off", filled.get("account_number", ""))
         + '<button name="action" value="complete">Agree and submit</button>'
         '<button class="plain" name="action" value="later" formnovalidate>Save for later</button>'
         "</form>",

@@ -40,6 +40,7 @@ PREFIXES = {
     "ii": "invoiceitem",
     "inpay": "invoice_payment",
     "cn": "credit_note",
+    "bpc": "billing_portal.configuration",
     "cbtxn": "customer_balance_transaction",
     "cs": "checkout.session",
     "evt": "event",
@@ -135,7 +136,7 @@ class Simulator:
         return event
 
     def emit_thin(
-        self, kind: str, related: tuple[str, str, str], data: dict[str, Any] | None = None
+        self, kind: str, related: tuple[str, str, str] | None, data: dict[str, Any] | None = None
     ) -> Row:
         """Record a thin event about `related` (id, object, url); only its notification is sent."""
         caused = self.caller.request_id is not None
@@ -155,10 +156,11 @@ class Simulator:
             }
             if caused
             else None,
-            "related_object": dict(zip(("id", "type", "url"), related, strict=True)),
             "snapshot_event": None,
             "type": kind,
         }
+        if related is not None:
+            event["related_object"] = dict(zip(("id", "type", "url"), related, strict=True))
         if data is not None:
             event["data"] = data
         self.save(event)

@@ -4,13 +4,11 @@ A page acts through the same functions as the API; it never writes an object its
 """
 
 import re
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from devstack.stripe import checkout_page, payments
-from devstack.stripe.cards import BY_NUMBER, Card
+from devstack.stripe import checkout_page, payments, portal_page
+from devstack.stripe.card_form import FormError, Page, go, missing, read_card
 from devstack.stripe.core import Simulator
 from devstack.stripe.errors import StripeError
 from devstack.stripe.registry import Answer
@@ -21,17 +19,6 @@ from devstack.stripe.resources import (
     invoices,
     setup_intents,
 )
-
-
-@dataclass
-class Page:
-    status: int
-    html: str = ""
-    headers: dict[str, str] = field(default_factory=dict)
-
-
-class FormError(ValueError):
-    """What the form says is wrong, in words for the customer."""
 
 
 def handle(sim: Simulator, method: str, target: str, body: bytes) -> Page:
@@ -48,51 +35,17 @@ def handle(sim: Simulator, method: str, target: str, body: bytes) -> Page:
                 return _authenticate(sim, method, intent, form)
             case ["_hosted", "onboarding", link]:
                 return _onboarding(sim, method, link, form)
+            case ["p", "session", session]:
+                return portal_page.handle(sim, method, session, form)
             case ["_hosted", "receipts", charge]:
                 return _receipt(sim, charge)
-    return _missing()
-
-
-def _missing() -> Page:
-    return Page(404, checkout_page.notice("Not found", "There is no such page."))
-
-
-def _go(url: str) -> Page:
-    return Page(303, headers={"Location": url})
-
-
-def read_card(sim: Simulator, form: dict[str, str]) -> tuple[Card, tuple[int, int], str]:
-    """Card, (month, year) and name of a submitted form; FormError says what to correct."""
-    number = re.sub(r"[\s-]", "", form.get("card_number", ""))
-    if not number.isdecimal() or not _luhn(number):
-        raise FormError("Your card number is invalid.")
-    card = BY_NUMBER.get(number)
-    if card is None:
-        raise FormError(
-            "Your card was declined. Your request was in test mode, but used a non test card."
-        )
-    month, year = (form.get(name, "").strip() for name in ("exp_month", "exp_year"))
-    if not (month.isdecimal() and 1 <= int(month) <= 12 and re.fullmatch(r"(20)?\d\d", year)):
-        raise FormError("Your card's expiration date is incomplete.")
-    expires = int(month), 2000 + int(year[-2:])
-    now = datetime.fromtimestamp(sim.now(), UTC)
-    if expires[::-1] < (now.year, now.month):
-        raise FormError("Your card's expiration date is in the past.")
-    if not re.fullmatch(r"\d{3,4}", form.get("cvc", "").strip()):
-        raise FormError("Your card's security code is incomplete.")
-    return card, expires, form.get("name", "").strip()
-
-
-def _luhn(number: str) -> bool:
-    digits = [int(d) for d in reversed(number)]
-    total = sum(d if i % 2 == 0 else sum(divmod(d * 2, 10)) for i, d in enumerate(digits))
-    return total % 10 == 0
+    return missing()
 
 
 def _after(intent: Answer, success_url: str) -> Page:
     if intent["status"] == "requires_action":
-        return _go(intent["next_action"]["redirect_to_url"]["url"])
-    return _go(success_url)
+        return go(intent["next_action"]["redirect_to_url"]["url"])
+    return go(success_url)
 
 
 # -- checkout -----------------------------------------------------------------------------------
@@ -101,7 +54,7 @@ def _after(intent: Answer, success_url: str) -> Page:
 def _checkout(sim: Simulator, method: str, identifier: str, form: dict[str, str]) -> Page:
     session = sim.find(checkout.KIND, identifier)
     if session is None:
-        return _missing()
+        return missing()
     if session["status"] != "open":
         text = (
             "You have already paid."
@@ -112,7 +65,7 @@ def _checkout(sim: Simulator, method: str, identifier: str, form: dict[str, str]
     if method != "POST":
         return Page(200, _checkout_form(sim, session, None, {}))
     if form.get("action") == "cancel" and session["cancel_url"]:
-        return _go(session["cancel_url"])
+        return go(session["cancel_url"])
     try:
         card, expires, name = read_card(sim, form)
         intent = checkout.submit(
@@ -151,7 +104,7 @@ def _checkout_form(sim: Simulator, session: Answer, error: str | None, form: dic
 def _invoice(sim: Simulator, method: str, identifier: str, form: dict[str, str]) -> Page:
     invoice = sim.find(invoices.KIND, identifier)
     if invoice is None or invoice["status"] == "draft":
-        return _missing()
+        return missing()
     if invoice["status"] not in {"open", "uncollectible"}:
         return Page(
             200,
@@ -197,7 +150,7 @@ def _authenticate(sim: Simulator, method: str, identifier: str, form: dict[str, 
     kind = "setup_intent" if identifier.startswith("seti_") else "payment_intent"
     intent = sim.find(kind, identifier)
     if intent is None:
-        return _missing()
+        return missing()
     if intent["status"] != "requires_action":
         return Page(200, checkout_page.notice("Nothing to confirm", "There is nothing to do."))
     if method != "POST" or form.get("action") not in {"complete", "fail"}:
@@ -210,7 +163,7 @@ def _authenticate(sim: Simulator, method: str, identifier: str, form: dict[str, 
         if not error.keeps_effects:
             raise
         intent = sim.fetch(kind, identifier, param="intent")
-    return _go(_back(sim, kind, intent, back))
+    return go(_back(sim, kind, intent, back))
 
 
 def _back(sim: Simulator, kind: str, intent: Answer, back: str | None) -> str:
@@ -238,7 +191,7 @@ def _back(sim: Simulator, kind: str, intent: Answer, back: str | None) -> str:
 def _receipt(sim: Simulator, charge: str) -> Page:
     found = sim.find("charge", charge)
     if found is None or found["status"] != "succeeded":
-        return _missing()
+        return missing()
     last4 = found["payment_method_details"]["card"]["last4"]
     text = f"{checkout_page.dollars(found['amount'])} paid with the card ending in {last4}."
     return Page(200, checkout_page.notice("Receipt", text))
@@ -248,9 +201,9 @@ def _onboarding(sim: Simulator, method: str, key: str, form: dict[str, str]) -> 
     """Where the owner of a connected account gives what is missing; a link works once."""
     link = sim.store.get(accounts.LINKS, key)
     if link is None:
-        return _missing()
+        return missing()
     if link["used"] or link["until"] <= sim.now():
-        return _go(str(link["refresh_url"]))
+        return go(str(link["refresh_url"]))
     error: str | None = None
     bank = re.sub(r"[\s-]", "", form.get("account_number", ""))
     if method == "POST" and form.get("action") != "later" and bank not in accounts.BANK_ACCOUNTS:
@@ -260,4 +213,4 @@ def _onboarding(sim: Simulator, method: str, key: str, form: dict[str, str]) -> 
     sim.store.put(accounts.LINKS, key, link | {"used": True})
     if form.get("action") != "later":
         accounts.onboard(sim, account=link["account"], bank=bank)
-    return _go(str(link["return_url"] or link["refresh_url"]))
+    return go(str(link["return_url"] or link["refresh_url"]))

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 import devstack.stripe.resources  # noqa: F401  registers every operation
 from devstack.stripe import checkout_page, control, hosted
+from devstack.stripe.card_form import Page
 from devstack.stripe.clock import VirtualClock
 from devstack.stripe.control import Control
 from devstack.stripe.core import Simulator
@@ -152,7 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             page = hosted.handle(self.server.account.sim, self.command, self.path, body)
         except StripeError as error:
-            page = hosted.Page(error.status, checkout_page.notice("Error", error.message))
+            page = Page(error.status, checkout_page.notice("Error", error.message))
         self._send(
             page.status,
             "text/html; charset=utf-8",

@@ -185,6 +185,8 @@ def test_payouts_of_an_account_arrive_or_fail_and_tell_whose_they_are(
     events = receiver.wait(2)
     assert {(e.type, e.account) for e in events} == {("payout.paid", good), ("payout.failed", bad)}
     [failed] = v1.payouts.list({}, {"stripe_account": bad}).data
+    entries = v1.balance_transactions.list({"payout": failed.id}, {"stripe_account": bad}).data
+    assert [(e.type, e.net) for e in entries] == [("payout", -5_000), ("payment", 5_000)]
     assert (failed.status, failed.failure_code) == ("failed", "account_closed")
     assert (_available(target, good), _available(target, bad)) == (0, 5_000)
     assert [e.type for e in v1.events.list({"type": "payout.*"}, {"stripe_account": bad})] == [

@@ -319,6 +319,15 @@ def test_what_stripe_refuses_later_never_counts(target: Target, unique: str) -> 
         "meter_event_customer_not_found",
         "no_meter",
     ]
+    assert control.order("report_meter_errors") == 3
+    assert control.order("report_meter_errors") == 0
+    v2: Any = target.client.v2
+    [report] = v2.core.events.list({"object_id": meter.id}).data
+    assert report.type == "v1.billing.meter.error_report_triggered"
+    kinds = [(e.code, e.error_count) for e in report.data.reason.error_types]
+    assert kinds == [("meter_event_invalid_value", 1), ("meter_event_customer_not_found", 1)]
+    [lost] = v2.core.events.list({"types": ["v1.billing.meter.no_meter_found"]}).data
+    assert lost.data.reason.error_count == 1
     minute = int(time.time()) // 60 * 60
     [one] = target.v1.billing.meters.event_summaries.list(
         meter.id, {"customer": owner.id, "start_time": minute - 60, "end_time": minute + 120}

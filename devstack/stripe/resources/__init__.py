@@ -15,6 +15,7 @@ from devstack.stripe.resources import (  # noqa: F401
     payment_intents,
     payment_methods,
     payouts,
+    portal,
     refunds,
     setup_intents,
     thin_events,

@@ -14,6 +14,7 @@ from devstack.stripe.registry import PAGING, Answer, Params, operation
 FEE_PER_MILLE = 29
 FEE_FIXED = 30
 PAYS_OUT_AFTER_S = 2 * 24 * 3600
+PAID_OUT = "paid_out"  # automatic payout -> its balance transactions
 
 
 def fee_of(amount: int) -> int:
@@ -218,19 +219,28 @@ def retrieve_entry(sim: Simulator, params: Params, *, id: str) -> Answer:
 @operation(
     "GET",
     "/v1/balance_transactions",
-    takes=f"{PAGING} created currency source type",
+    takes=f"{PAGING} created currency payout source type",
     connected=True,
 )
 def list_entries(sim: Simulator, params: Params) -> Answer:
+    members = sim.store.get(PAID_OUT, params.get("payout", "")) or {"entries": []}
     rows = [
         e
         for e in entries(sim)
         if params.get("source") in (None, e["source"])
+        and ("payout" not in params or e["id"] in members["entries"])
         and params.get("type") in (None, e["type"])
         and params.get("currency") in (None, e["currency"])
         and matches_time(e["created"], params.get("created"))
     ]
     return sim.page(rows, params, "/v1/balance_transactions")
+
+
+def take_out(sim: Simulator, payout: str) -> None:
+    """Note which balance transactions an automatic payout of all that is available pays out."""
+    earlier = {e for row in sim.store.rows(PAID_OUT) for e in row["entries"]}
+    fresh = [e["id"] for e in entries(sim) if e["status"] == "available"]
+    sim.store.put(PAID_OUT, payout, {"entries": [e for e in fresh if e not in earlier]})
 
 
 def totals(sim: Simulator) -> dict[str, int]:

@@ -2,16 +2,16 @@
 
 Meter events are accepted at once and judged later, as at Stripe: an unknown event name, an unknown
 customer or a value that is no whole number is accepted and reported as an error afterwards. The
-error reports are kept in the table `meter_error` (control: objects), since Stripe sends them as
-v2 thin events, which the simulator does not have yet.
+errors are kept in the table `meter_error` (control: objects);
+`control.order("report_meter_errors")` sends Stripe's thin events about those not reported yet.
 """
 
 from typing import Any
 
 from devstack.stripe import answers
-from devstack.stripe.core import Simulator
+from devstack.stripe.core import Simulator, iso
 from devstack.stripe.errors import invalid_request, not_simulated
-from devstack.stripe.registry import PAGING, Answer, Params, operation
+from devstack.stripe.registry import PAGING, Answer, Params, operation, order
 
 KIND = "billing.meter"
 EVENTS = "billing.meter_event"
@@ -156,7 +156,8 @@ def _judge(sim: Simulator, event: Answer) -> str | None:
     """Stripe's later verdict: an error code of the error report, or None when it counts."""
     meter = _meter_of(sim, event["event_name"])
     if meter is None:
-        return "no_meter"
+        named = any(m["event_name"] == event["event_name"] for m in sim.store.rows(KIND))
+        return "archived_meter" if named else "no_meter"
     customer = event["payload"].get(meter["customer_mapping"]["event_payload_key"])
     if customer is None:
         return "meter_event_no_customer_defined"
@@ -166,9 +167,58 @@ def _judge(sim: Simulator, event: Answer) -> str | None:
     if meter["default_aggregation"]["formula"] == "count":
         return None
     value = event["payload"].get(meter["value_settings"]["event_payload_key"])
-    if value is None:
-        return "meter_event_value_not_found"
-    return None if value.removeprefix("-").isdecimal() else "meter_event_invalid_value"
+    whole = value is not None and value.removeprefix("-").isdecimal()
+    return None if whole else "meter_event_invalid_value"
+
+
+@order("report_meter_errors")
+def report_errors(sim: Simulator) -> int:
+    """Tell about the refused events that were not told about yet; returns how many."""
+    waiting = [(k, r) for k, r in sim.store.items(ERRORS) if not r.get("reported")]
+    groups: dict[str | None, list[dict[str, Any]]] = {}
+    for key, row in waiting:
+        sim.store.put(ERRORS, key, row | {"reported": True})
+        groups.setdefault(_reported_on(sim, row["event"]["event_name"]), []).append(row)
+    for meter, rows in groups.items():
+        data = _report(sim, rows)
+        if meter is None:
+            sim.emit_thin("v1.billing.meter.no_meter_found", None, data)
+        else:
+            related = (meter, KIND, f"/v1/billing/meters/{meter}")
+            sim.emit_thin("v1.billing.meter.error_report_triggered", related, data)
+    return len(waiting)
+
+
+def _reported_on(sim: Simulator, event_name: str) -> str | None:
+    named = [m["id"] for m in sim.store.rows(KIND) if m["event_name"] == event_name]
+    return str(named[-1]) if named else None
+
+
+def _report(sim: Simulator, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    codes = list(dict.fromkeys(row["error"] for row in rows))
+    kinds = [[row for row in rows if row["error"] == code] for code in codes]
+    return {
+        "developer_message_summary": f"There are {len(rows)} invalid event(s)",
+        "reason": {
+            "error_count": len(rows),
+            "error_types": [
+                {
+                    "code": same[0]["error"],
+                    "error_count": len(same),
+                    "sample_errors": [
+                        {
+                            "error_message": row["error"],
+                            "request": {"identifier": row["event"]["identifier"]},
+                        }
+                        for row in same[:10]
+                    ],
+                }
+                for same in kinds
+            ],
+        },
+        "validation_end": iso(sim.clock.now()),
+        "validation_start": iso(min(row["event"]["created"] for row in rows)),
+    }
 
 
 @operation("POST", "/v1/billing/meter_event_adjustments", takes="event_name type cancel")

@@ -23,7 +23,8 @@ def pay_out(
     description: str | None = None,
     metadata: dict[str, str] | None = None,
 ) -> Answer:
-    """A payout that is on its way, of cents that are available; 400 beyond them."""
+    """A payout that is on its way, of cents that are available; 400 beyond them. An automatic
+    one is of all that is available."""
     transfers.need_available(
         sim, amount, "You have insufficient funds in your Stripe account for this payout."
     )
@@ -45,6 +46,8 @@ def pay_out(
         type="bank_account",
     )
     payout["balance_transaction"] = _move(sim, payout, -amount, "payout", "STRIPE PAYOUT")
+    if automatic:
+        charges.take_out(sim, payout["id"])
     sim.save(payout)
     sim.emit("payout.created", payout)
     sim.later(ARRIVES_AFTER_S, "payout", payout["id"])
@@ -118,7 +121,7 @@ def order_payout(
     wanted = available if amount is None else amount
     if wanted < 1:
         raise ValueError("there is nothing available to pay out")
-    payout = pay_out(home, wanted, automatic=True)
+    payout = pay_out(home, wanted, automatic=amount is None)
     return (
         payout
         if status == "pending"

@@ -53,7 +53,7 @@ def listing(sim: Simulator, params: Params) -> Answer:
         e
         for e in sim.store.rows(THIN)
         if _seconds(e["created"]) > sim.now() - KEPT_S
-        and wanted.get("object_id") in (None, e["related_object"]["id"])
+        and wanted.get("object_id") in (None, e.get("related_object", {}).get("id"))
         and ("types" not in wanted or e["type"] in wanted["types"])
         and _within(e["created"], wanted.get("created", {}))
     ]
