@@ -35,8 +35,8 @@ To extend it: add functions with `@operation(METHOD, PATH, takes=...)` in `resou
 objects with `answers.blank`, store them with `sim.save`, tell with `sim.emit`. Money moves only
 through `charges.post`.
 
-Known limits: US dollars, cards, one platform account; no tax, coupons, products or
-subscriptions; webhooks go to loopback addresses only (the endpoint of the start also gets thin
-events and those of connected accounts, with one secret); a shuffled webhook that waits for
-others is forgotten at a restart.
+Known limits: US dollars, cards, one platform account; no coupons, products or subscriptions; one
+tax rate for every place; webhooks go to loopback addresses only (the endpoint of the start also
+gets thin events and those of connected accounts, with one secret); a shuffled webhook that waits
+for others is forgotten at a restart.
 """

@@ -28,6 +28,7 @@ _ABSENT: dict[str, frozenset[str]] = {
     "charge": frozenset(
         ["refunds", "level3", "presentment_details", "authorization_code", "transfer"]
     ),
+    "tax_id": frozenset({"deleted"}),
     "refund": frozenset(
         ["description", "instructions_email", "next_action", "presentment_details"]
     ),

@@ -52,6 +52,14 @@ def read_card(sim: Simulator, form: dict[str, str]) -> tuple[Card, tuple[int, in
     return card, expires, form.get("name", "").strip()
 
 
+def read_address(form: dict[str, str]) -> dict[str, str]:
+    """Country and postal code of a submitted form; FormError without a country."""
+    country = form.get("country", "").strip().upper()
+    if not re.fullmatch(r"[A-Z]{2}", country):
+        raise FormError("Your billing country is incomplete.")
+    return {"country": country, "postal_code": form.get("postal_code", "").strip()}
+
+
 def _luhn(number: str) -> bool:
     digits = [int(d) for d in reversed(number)]
     total = sum(d if i % 2 == 0 else sum(divmod(d * 2, 10)) for i, d in enumerate(digits))

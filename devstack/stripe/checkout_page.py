@@ -50,6 +50,7 @@ def card_form(
     error: str | None,
     can_cancel: bool,
     filled: dict[str, str],
+    ask_address: bool = False,
 ) -> str:
     """The page with the card form. `amount` None means that a card is saved, not charged."""
     what = f'<p class="amount">{dollars(amount)}</p>' if amount is not None else ""
@@ -61,6 +62,20 @@ def card_form(
         if ask_email
         else (f"<p>{escape(email)}</p>" if email else "")
     )
+    place = (
+        field("country", "Country (two letters)", "country", filled.get("country", ""), "text")
+        + field(
+            "postal_code",
+            "Postal code",
+            "postal-code",
+            filled.get("postal_code", ""),
+            "text",
+            required=False,
+        )
+        + f'<input type="hidden" name="total" value="{amount}">'
+        if ask_address
+        else ""
+    )
     cancel = (
         '<button class="plain" name="action" value="cancel" formnovalidate>Cancel</button>'
         if can_cancel
@@ -68,7 +83,7 @@ def card_form(
     )
     body = (
         f"<h1>{escape(title)}</h1>{what}<ul>{listed}</ul>{alert}"
-        f'<form method="post">{email_field}{card_fields(filled)}'
+        f'<form method="post">{email_field}{card_fields(filled)}{place}'
         f'<button name="action" value="pay">{button}</button>{cancel}</form>'
     )
     return page(title, body)

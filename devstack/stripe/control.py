@@ -243,6 +243,8 @@ class Control:
             cvc="123",
             name="Test Customer",
             email="customer@example.com",
+            country="US",
+            postal_code="94103",
             action="pay",
         )
         if status == 303 and "/_hosted/authenticate/" in where:

@@ -40,6 +40,7 @@ PREFIXES = {
     "ii": "invoiceitem",
     "inpay": "invoice_payment",
     "cn": "credit_note",
+    "txi": "tax_id",
     "bpc": "billing_portal.configuration",
     "cbtxn": "customer_balance_transaction",
     "cs": "checkout.session",

@@ -8,17 +8,20 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from devstack.stripe import checkout_page, payments, portal_page
-from devstack.stripe.card_form import FormError, Page, go, missing, read_card
+from devstack.stripe.card_form import FormError, Page, go, missing, read_address, read_card
 from devstack.stripe.core import Simulator
 from devstack.stripe.errors import StripeError
 from devstack.stripe.registry import Answer
 from devstack.stripe.resources import (
     accounts,
     checkout,
+    checkout_tax,
     invoice_payments,
     invoices,
     setup_intents,
 )
+
+TAXED = "Tax was added for your address. Please look at the new total."
 
 
 def handle(sim: Simulator, method: str, target: str, body: bytes) -> Page:
@@ -68,8 +71,19 @@ def _checkout(sim: Simulator, method: str, identifier: str, form: dict[str, str]
         return go(session["cancel_url"])
     try:
         card, expires, name = read_card(sim, form)
+        address = read_address(form) if checkout_tax.asks_address(session) else None
+        if address is not None:
+            session = checkout_tax.locate(sim, session, address)
+        if form.get("total", str(session["amount_total"])) != str(session["amount_total"]):
+            return Page(200, _checkout_form(sim, session, TAXED, form))
         intent = checkout.submit(
-            sim, session, card, expires=expires, name=name, email=form.get("email", "").strip()
+            sim,
+            session,
+            card,
+            expires=expires,
+            name=name,
+            email=form.get("email", "").strip(),
+            address=address,
         )
     except (FormError, StripeError) as error:
         if isinstance(error, StripeError) and not error.keeps_effects:
@@ -92,6 +106,7 @@ def _checkout_form(sim: Simulator, session: Answer, error: str | None, form: dic
         ],
         email=email,
         ask_email=not email,
+        ask_address=checkout_tax.asks_address(session),
         error=error,
         can_cancel=bool(session["cancel_url"]),
         filled=form,

@@ -29,8 +29,8 @@ def test_a_customer_keeps_cards_and_details_in_the_portal(target: Target) -> Non
         }
     )
     assert [c.id for c in portal.configurations.list({"active": True}).data] == [made.id]
+    pause = {"features": {"subscription_pause": {"enabled": True}}}
     with pytest.raises(stripe.APIError, match="this simulator does not"):
-        pause = {"features": {"subscription_pause": {"enabled": True}}}
         portal.configurations.update(made.id, pause)
     session = portal.sessions.create({**given, "configuration": made.id})
     url = session.url

@@ -18,6 +18,7 @@ from devstack.stripe.resources import (  # noqa: F401
     portal,
     refunds,
     setup_intents,
+    tax_ids,
     thin_events,
     transfers,
 )

@@ -13,10 +13,9 @@ from devstack.stripe.cards import Card
 from devstack.stripe.core import Simulator, matches_time, merged_metadata, usd_only
 from devstack.stripe.errors import invalid_request, not_simulated
 from devstack.stripe.registry import PAGING, Answer, Params, included, only, operation
-from devstack.stripe.resources import customers, payment_methods, setup_intents
+from devstack.stripe.resources import checkout_tax, customers, payment_methods, setup_intents
 
 KIND = "checkout.session"
-LINES = "checkout_lines"
 LIFETIME_S = 24 * 3600
 SHORTEST_S = 30 * 60
 _INTENT_DATA = "description metadata receipt_email setup_future_usage statement_descriptor_suffix"
@@ -27,7 +26,8 @@ _INTENT_DATA = "description metadata receipt_email setup_future_usage statement_
     "/v1/checkout/sessions",
     takes="mode line_items customer customer_email customer_creation client_reference_id "
     "metadata success_url cancel_url expires_at submit_type ui_mode currency locale "
-    "payment_intent_data setup_intent_data",
+    "payment_intent_data setup_intent_data automatic_tax customer_update "
+    "billing_address_collection",
 )
 def create(sim: Simulator, params: Params) -> Answer:
     mode = params.get("mode", "payment")
@@ -110,18 +110,25 @@ def _start_payment(sim: Simulator, session: Answer, params: Params) -> None:
         raise invalid_request(
             "Missing required param: line_items.", param="line_items", code="parameter_missing"
         )
-    total = sum(line["amount_total"] for line in lines)
-    if total < payments.MIN_AMOUNT:
+    checkout_tax.ask(sim, session, params)
+    subtotal = sum(line["amount_subtotal"] for line in lines)
+    if subtotal < payments.MIN_AMOUNT:
         raise invalid_request(
             "The Checkout Session's total amount must convert to at least 50 cents.",
             code="amount_too_small",
         )
     sim.store.put(
-        LINES, session["id"], {"lines": lines, "intent": params.get("payment_intent_data", {})}
+        checkout_tax.LINES,
+        session["id"],
+        {
+            "lines": lines,
+            "intent": params.get("payment_intent_data", {}),
+            "keep_address": params.get("customer_update", {}).get("address") == "auto",
+        },
     )
     session |= {
-        "amount_subtotal": total,
-        "amount_total": total,
+        "amount_subtotal": subtotal,
+        "amount_total": subtotal,
         "currency": "usd",
         "customer_creation": None
         if session["customer"]
@@ -129,6 +136,8 @@ def _start_payment(sim: Simulator, session: Answer, params: Params) -> None:
         "payment_status": "unpaid",
         "total_details": {"amount_discount": 0, "amount_shipping": 0, "amount_tax": 0},
     }
+    if session["automatic_tax"]["status"] == "complete":
+        checkout_tax.add(sim, session)
 
 
 def _line(sim: Simulator, item: Params, number: int) -> Answer:
@@ -194,6 +203,9 @@ def _start_setup(sim: Simulator, session: Answer, params: Params) -> None:
     for name in ("line_items", "payment_intent_data", "submit_type"):
         if name in params:
             raise invalid_request(f"You can not pass `{name}` in `setup` mode.", param=name)
+    for name in ("automatic_tax", "billing_address_collection", "customer_update"):
+        if name in params:
+            raise not_simulated(f"`{name}` in `setup` mode")
     if session["customer"] is None:
         raise not_simulated("Checkout in mode=setup without a customer")
     data = params.get("setup_intent_data", {})
@@ -223,17 +235,22 @@ def submit(
     expires: tuple[int, int],
     name: str,
     email: str,
+    address: Answer | None = None,
 ) -> Answer:
     """The customer pressed the button; returns the intent or raises the card's 402."""
-    address = session["customer_email"] or email or email_of(sim, session)
-    method = payment_methods.new_card(sim, card, {"name": name, "email": address or ""}, expires)
+    mail = session["customer_email"] or email or email_of(sim, session)
+    billing: Params = {"name": name, "email": mail or ""}
+    if address:
+        billing["address"] = address
+    method = payment_methods.new_card(sim, card, billing, expires)
     if not session["customer"] and session["customer_creation"] == "always":
-        created = customers.create(sim, {"email": address, "name": name})
+        given = {"address": address} if address else {}
+        created = customers.create(sim, {"email": mail, "name": name, **given})
         session["customer"] = created["id"]
     session["customer_details"] = {
         "address": method["billing_details"]["address"],
         "business_name": None,
-        "email": address,
+        "email": mail,
         "individual_name": None,
         "name": name,
         "phone": None,
@@ -258,7 +275,7 @@ def email_of(sim: Simulator, session: Answer) -> str | None:
 def _intent(sim: Simulator, session: Answer) -> Answer:
     if session["payment_intent"]:
         return sim.fetch("payment_intent", session["payment_intent"], param="payment_intent")
-    stored = sim.store.get(LINES, session["id"])
+    stored = sim.store.get(checkout_tax.LINES, session["id"])
     assert stored is not None
     data = stored["intent"]
     intent = payments.new_intent(
@@ -351,7 +368,7 @@ def listing(sim: Simulator, params: Params) -> Answer:
 
 def lines_of(sim: Simulator, session: str) -> list[Answer]:
     """The line items of a session."""
-    stored: dict[str, Any] = sim.store.get(LINES, session) or {"lines": []}
+    stored: dict[str, Any] = sim.store.get(checkout_tax.LINES, session) or {"lines": []}
     return list(stored["lines"])
 
 

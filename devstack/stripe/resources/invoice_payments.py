@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from devstack.stripe import answers, payments
+from devstack.stripe import answers, payments, tax
 from devstack.stripe.cards import Card
 from devstack.stripe.core import Simulator, matches_time
 from devstack.stripe.errors import StripeError, invalid_request, not_simulated
@@ -28,6 +28,8 @@ def finalize(sim: Simulator, params: Params, *, invoice: str) -> Answer:
 def finalize_draft(sim: Simulator, invoice: Answer) -> Answer:
     """Number it, settle it against the customer's balance and open it for payment."""
     invoice = invoices.refresh(sim, invoice)
+    if invoice["automatic_tax"]["status"] == "requires_location_inputs":
+        raise tax.no_place()
     customer = sim.fetch("customer", invoice["customer"], param="customer")
     number = invoice["number"]
     if number is None:

@@ -5,15 +5,16 @@ are discounts. A total below Stripe's minimum charge goes to
 the customer's balance and on the next invoice, as at Stripe.
 """
 
-from devstack.stripe import answers
+from devstack.stripe import answers, tax
 from devstack.stripe.core import Simulator, matches_time, merged_metadata, usd_only
 from devstack.stripe.errors import invalid_request, not_simulated
-from devstack.stripe.registry import PAGING, Answer, Params, operation
-from devstack.stripe.resources import customers, invoice_items
+from devstack.stripe.registry import PAGING, Answer, Params, only, operation
+from devstack.stripe.resources import customers, invoice_items, tax_ids
 
 KIND = "invoice"
 DAY_S = 24 * 3600
-_EDITABLE = "custom_fields description footer metadata default_payment_method number"
+TAXES = "invoice_taxes"  # invoice -> tax of each line; frozen with the draft
+_EDITABLE = "automatic_tax custom_fields description footer metadata default_payment_method number"
 
 
 def fetch(sim: Simulator, invoice: str) -> Answer:
@@ -140,32 +141,78 @@ def _edit(sim: Simulator, invoice: Answer, params: Params) -> None:
                 param="default_payment_method",
             )
     for name in _EDITABLE.split():
-        if name == "metadata":
+        if name == "automatic_tax":
+            _tax_setting(invoice, params)
+        elif name == "metadata":
             invoice[name] = merged_metadata(invoice[name] or {}, params.get(name))
         elif name in params:
             invoice[name] = params[name] or None
 
 
+def _tax_setting(invoice: Answer, params: Params) -> None:
+    if "automatic_tax" in params:
+        only(params["automatic_tax"], "enabled", "automatic_tax")
+        enabled = params["automatic_tax"]["enabled"]
+        invoice["automatic_tax"] |= {
+            "enabled": enabled,
+            "liability": {"account": None, "type": "self"} if enabled else None,
+            "provider": "stripe" if enabled else None,
+            "status": None,
+        }
+
+
 def lines_of(sim: Simulator, invoice: str) -> list[Answer]:
     """Lines of an invoice in the order of its items."""
-    return [invoice_items.line(item) for item in invoice_items.of_invoice(sim, invoice)]
+    taxes = sim.store.get(TAXES, invoice) or {}
+    lines = [invoice_items.line(item) for item in invoice_items.of_invoice(sim, invoice)]
+    return [line | {"taxes": taxes.get(line["id"], [])} for line in lines]
+
+
+def _tax(sim: Simulator, invoice: Answer, owner: Answer) -> int:
+    """Tax the lines of a draft; returns the cents."""
+    enabled = invoice["automatic_tax"]["enabled"]
+    known = tax.located(owner)
+    if enabled:
+        invoice["automatic_tax"]["status"] = "complete" if known else "requires_location_inputs"
+    taxes = {
+        line["id"]: [tax.on(sim, owner["tax_exempt"], line["amount"])]
+        for line in lines_of(sim, invoice["id"])
+        if enabled and known
+    }
+    sim.store.put(TAXES, invoice["id"], taxes)
+    parts = [part for line in taxes.values() for part in line]
+    total = int(sum(part["amount"] for part in parts))
+    taxable = sum(part["taxable_amount"] for part in parts)
+    invoice["total_taxes"] = [
+        {**part, "amount": total, "taxable_amount": taxable} for part in parts[:1]
+    ]
+    return total
 
 
 def refresh(sim: Simulator, invoice: Answer) -> Answer:
     """Recompute lines and totals of a draft, and store it."""
+    owner = sim.find("customer", invoice["customer"]) or {}
+    taxed = _tax(sim, invoice, owner)
     lines = lines_of(sim, invoice["id"])
     total = sum(line["amount"] for line in lines)
-    owner = sim.find("customer", invoice["customer"]) or {}
+    if not owner.get("deleted"):
+        invoice |= {
+            "customer_address": owner["address"],
+            "customer_tax_exempt": owner["tax_exempt"],
+            "customer_tax_ids": [
+                {"type": t["type"], "value": t["value"]} for t in tax_ids.of(sim, owner["id"])
+            ],
+        }
     url = f"/v1/invoices/{invoice['id']}/lines"
     invoice |= {
         "lines": sim.page(lines, {}, url, newest_first=False) | {"total_count": len(lines)},
         "starting_balance": owner.get("balance", 0),
         "subtotal": total,
         "subtotal_excluding_tax": total,
-        "total": total,
+        "total": total + taxed,
         "total_excluding_tax": total,
     }
-    due = max(total + invoice["starting_balance"], 0)
+    due = max(invoice["total"] + invoice["starting_balance"], 0)
     invoice |= {"amount_due": due, "amount_remaining": due}
     return sim.save(invoice)
 
