@@ -20,7 +20,7 @@ from billing.rating.funds import REFILL
 from kernel.arrays import array
 from kernel.money import CURRENCY
 
-# Every division is of what is never negative, so it rounds down; hold_for rounds up. What is written
+# Every division is of what is never negative, so it rounds down; hold_for rounds up. What it writes
 # is sorted by rental: rows that lie together in the indexes are written together, in a fifth of the
 # time that the index of windows takes in another order.
 _SETTLE = """
