@@ -23,6 +23,16 @@ In a test:
         sim.control.flush()                                  # all due webhooks were tried
         assert sim.control.state()["problems"] == []         # money is conserved
 
+What happens outside the API is ordered: control.order(NAME, ...) with
+
+    refund(refund, status)            a bank finishes, returns or drops a refund
+    dispute(charge, amount, reason)   a customer disputes; decide_dispute(dispute, status) ends it
+    onboard(account, bank)            a connected account's owner gives all that is asked for
+    require(account, description)     Stripe asks for more; past due takes the capability away
+    payout(account, status)           Stripe pays an account out; decide_payout(payout, status)
+    report_meter_errors()             thin events about meter events that were refused later
+    save_portal(), tax(percentage)    somebody sets the account up in the Dashboard
+
 Two rules keep it honest. Every request is checked against the installed SDK's own description
 of the API (oracle), and every answer against the SDK's description of the objects (answers). An
 operation or a parameter that Stripe has and the simulator does not is a 501, never a made-up

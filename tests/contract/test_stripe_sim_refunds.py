@@ -75,6 +75,17 @@ def test_the_events_of_a_refund_and_their_snapshots(target: Target, receiver: Re
     assert (first.data.object.amount_refunded, first.data.object.id) == (400, paid.latest_charge)
 
 
+@pytest.mark.parametrize("kind", ["cut_after", "cut_before"])
+def test_a_refund_whose_answer_is_lost_is_made_once(target: Target, kind: str) -> None:
+    paid = _paid(target)
+    target.control.fail(kind, method="POST", path="/v1/refunds")
+    given = {"payment_intent": paid.id, "amount": 400}, {"idempotency_key": "refund:1"}
+    with pytest.raises(stripe.APIConnectionError):
+        target.v1.refunds.create(*given)
+    made = target.v1.refunds.create(*given)
+    assert [r.id for r in target.v1.refunds.list({"payment_intent": paid.id}).data] == [made.id]
+
+
 def test_a_refund_that_fails_later_brings_the_money_back(target: Target) -> None:
     control = target.control
     paid = _paid(target, "pm_card_refundFail")

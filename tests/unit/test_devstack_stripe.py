@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from devstack.stripe.cards import CARDS
 from devstack.stripe.clock import VirtualClock
-from devstack.stripe.core import matches_time, merged_metadata
+from devstack.stripe.core import Simulator, matches_time, merged_metadata
 from devstack.stripe.errors import StripeError
 from devstack.stripe.oracle import decode_form
 from devstack.stripe.resources.charges import fee_of
@@ -29,6 +29,7 @@ from devstack.stripe.shapes import (
     Whole,
     any_of,
 )
+from devstack.stripe.soundness import problems
 from devstack.stripe.store import Store
 from devstack.stripe.webhooks import is_loopback, signature
 
@@ -201,3 +202,72 @@ def test_the_signature_is_the_one_of_the_sdk() -> None:
     payload = b'{"id": "evt_1"}'
     header = signature(payload, "whsec_x", 1_700_000_000)
     assert WebhookSignature.verify_header(payload.decode(), header, "whsec_x")
+
+
+CHARGE = {
+    "id": "ch_1",
+    "status": "succeeded",
+    "amount": 500,
+    "amount_refunded": 0,
+    "refunded": False,
+    "payment_intent": "pi_1",
+}
+ENTRY = {
+    "id": "txn_1",
+    "available_on": 0,
+    "source": "ch_1",
+    "type": "charge",
+    "amount": 500,
+    "fee": 45,
+    "net": 455,
+}
+
+
+@pytest.mark.parametrize(
+    ("rows", "named"),
+    [
+        ({"charge": [CHARGE], "balance_transaction": [ENTRY]}, []),
+        ({"balance_transaction": [ENTRY]}, ["ch_1"]),
+        ({"charge": [CHARGE]}, ["ch_1"]),
+        ({"charge": [CHARGE], "balance_transaction": [ENTRY | {"net": 456}]}, ["txn_1"]),
+        (
+            {
+                "charge": [CHARGE | {"amount_refunded": 600}],
+                "balance_transaction": [ENTRY],
+            },
+            ["ch_1"],
+        ),
+        (
+            {
+                "v2.core.account": [{"id": "acct_1"}],
+                "acct_1/balance_transaction": [ENTRY | {"source": "po_1", "type": "payout"}],
+            },
+            ["po_1"],
+        ),
+        (
+            {
+                "credit_note": [
+                    {
+                        "id": "cn_1",
+                        "status": "issued",
+                        "invoice": "in_1",
+                        "customer_balance_transaction": None,
+                        "refunds": [],
+                        "out_of_band_amount": 3,
+                        "pre_payment_amount": 0,
+                        "post_payment_amount": 4,
+                    }
+                ]
+            },
+            ["cn_1"],
+        ),
+    ],
+)
+def test_money_that_does_not_add_up_is_named(rows: dict[str, Any], named: list[str]) -> None:
+    store = Store()
+    with store.transaction():
+        for table, objects in rows.items():
+            for row in objects:
+                store.put(table, row["id"], row)
+    found = problems(Simulator(store, VirtualClock()))
+    assert [line.split(":")[0] for line in found] == named
