@@ -139,6 +139,13 @@ class MeterBatchAdmin(ReadOnly):
     search_fields = ("org_ref", "identifier")
 
 
+@admin.register(models.Break)
+class BreakAdmin(ReadOnly):
+    list_display = ("rule", "subject", "text", "owner", "first_seen_at", "resolved_at")
+    list_filter = ("rule", "name")
+    search_fields = ("subject", "text")
+
+
 @admin.register(models.UnknownObject)
 class UnknownObjectAdmin(ReadOnly):
     list_display = ("stripe_id", "type", "status", "amount_minor", "currency", "first_seen_at")

@@ -45,3 +45,11 @@ def meter_mirror() -> None:
 def invoices() -> None:
     """Close the month of post-paid organizations."""
     close_due()
+
+
+@shared_task(name="billing.reconcile")
+def reconcile() -> None:
+    """Compare everything with itself and with Stripe, once a night."""
+    from billing.stripe_gateway.reconcile import nightly
+
+    nightly()

@@ -59,6 +59,9 @@ BEAT: dict[str, dict[str, Any]] = {
     "stripe_poll": _every("billing.stripe_poll", 60),
     # Settled usage mirrored to Stripe's meters.
     "meter_mirror": _every("billing.meter_mirror", 60),
+    # Once a night; looking whether it is time costs a query, and what failed is tried again.
+    "reconcile_usage": _every("marketplace.reconcile", 600),
+    "reconcile": _every("billing.reconcile", 600),
     # Month ends and drafts under way.
     "invoices": _every("billing.invoices", 60),
 }

@@ -37,6 +37,7 @@ PREFIXES: dict[str, str] = {
     "node": "nod",
     "slot": "slt",
     "brake": "brk",
+    "break": "bre",
     "charge": "chg",
     "invoice": "inv",
     "topup": "top",

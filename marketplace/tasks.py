@@ -15,6 +15,7 @@ from marketplace.rentals import follow as following
 from marketplace.rentals import lease as leasing
 from marketplace.rentals import notice as noticing
 from marketplace.rentals import place as placing
+from marketplace.rentals import reconcile as reconciling
 from marketplace.webhooks import health
 
 
@@ -36,6 +37,12 @@ def funds() -> None:
     """Stop what the held money does not pay any more; notices of what is about to happen."""
     charging.funds()
     noticing.announce()
+
+
+@shared_task(name="marketplace.reconcile")
+def reconcile() -> None:
+    """What was charged against what was proven, once a night."""
+    reconciling.nightly()
 
 
 @shared_task(name="marketplace.place")

@@ -42,6 +42,7 @@ from provisioner.contracts import (
 from provisioner.instances import brakes as _brakes
 from provisioner.instances import events, history, lease, logs, meter, release
 from provisioner.instances import notice as _notice
+from provisioner.instances import proof as _proof
 from provisioner.instances import vitals as _vitals
 from provisioner.instances.order import mount_problems as _mount_problems
 from provisioner.instances.reserve import reserve as _reserve
@@ -338,6 +339,19 @@ def chargeable(*, limit: int) -> Chargeable:
 def ack_charged(*, interval_ids: Array, to_at: Array) -> None:
     """In the transaction that charged them: up to when each interval is charged."""
     meter.ack_charged(interval_ids=interval_ids, to_at=to_at)
+
+
+def proven(
+    *, rental_refs: Sequence[UUID], until: datetime
+) -> dict[UUID, tuple[tuple[datetime, datetime], ...]]:
+    """Each rental's proven seconds before ``until`` as merged [from, to), oldest first; absent
+    where nothing is proven. One statement, whatever their number."""
+    return _proof.proven(rental_refs, until=until)
+
+
+def proven_refs(*, since: datetime, after: UUID, limit: int) -> list[UUID]:
+    """Rentals with intervals that are open or were closed since then, by key."""
+    return _proof.proven_refs(since=since, after=after, limit=limit)
 
 
 def is_settled(*, rental_ref: UUID) -> bool:

@@ -30,7 +30,6 @@ from billing.contracts import (
 )
 from billing.invoicing import close_period as _close
 from billing.invoicing import reads as _invoices
-from billing.ledger import invariants as _invariants
 from billing.ledger import statement as _statement
 from billing.metering import credit as _credit
 from billing.metering import history as _history
@@ -46,6 +45,7 @@ from billing.payments import tenants as _tenants
 from billing.payments import topup as _topup
 from billing.payments import unknown as _unknown
 from billing.payments import webhook as _webhook
+from billing.reconciliation import ledger as _books
 from kernel.vitals import Vital
 
 
@@ -229,7 +229,7 @@ def receive_webhook(*, payload: bytes, signature: str) -> None:
 
 def books() -> BooksView:
     """The ledger's own checks: ``balanced`` when nothing breaks a rule."""
-    return _invariants.books()
+    return _books.books()
 
 
 def unknown_objects() -> list[UnknownObjectView]:

@@ -6,6 +6,7 @@ from billing.models.meter import RentalMeter, UsageLine
 from billing.models.mirror import MeterBatch, MeterSpan, StripeMeter
 from billing.models.payment import CardSetup, Customer, Payment, PaymentMethod, TopUp
 from billing.models.posting import CauseType, Posting, Transaction, TransactionKind
+from billing.models.reconciliation import Break
 from billing.models.stripe import (
     CallKind,
     CallState,
@@ -21,6 +22,7 @@ __all__ = [
     "STORED",
     "Account",
     "AccountKind",
+    "Break",
     "CallKind",
     "CallState",
     "CardSetup",

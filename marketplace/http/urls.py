@@ -15,6 +15,7 @@ from marketplace.http.api import (
     entry,
     oncall,
     provider,
+    reconciliation,
     rentals,
     secrets,
     staff,
@@ -23,6 +24,7 @@ from marketplace.http.api import (
     webhooks,
 )
 from marketplace.http.portal import urls as portal
+from marketplace.http.staff import books as staff_books
 from marketplace.http.staff import pages as staff_pages
 
 _API = [
@@ -37,6 +39,7 @@ _API = [
     *provider.urls,
     *staff.urls,
     *brakes.urls,
+    *reconciliation.urls,
     *webhooks.urls,
     *oncall.urls,
     *description.urls,
@@ -49,5 +52,6 @@ urlpatterns = [
     path("metrics", health.metrics),
     path("problems/<slug:slug>", problems.problem_page),
     path("", include(staff_pages)),
+    path("", include(staff_books)),
     path("", include(portal)),
 ]

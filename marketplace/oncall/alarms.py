@@ -255,6 +255,28 @@ TABLE: Final[tuple[Alarm, ...]] = (
         _STRIPE,
     ),
     Alarm(
+        "break_open",
+        "breaks_age",
+        Call.PAGE,
+        1,
+        # From here on nothing is paid out: providers wait for a person.
+        72 * HOUR,
+        "The books, the proof or Stripe differ",
+        "Run manage.py reconcile and look at the staff page Books",
+        _BREAK,
+    ),
+    Alarm(
+        "reconcile_late",
+        "reconciled_age",
+        Call.WAIT,
+        # Compared each night up to an hour before: 25 hours are usual, the second night is missed.
+        36 * HOUR,
+        None,
+        "The nightly reconciliation does not get through",
+        "Look in the log for reconcile_without_stripe, then run manage.py reconcile",
+        _BREAK,
+    ),
+    Alarm(
         "queue_long",
         "rentals_waiting_age",
         Call.WAIT,

@@ -47,6 +47,9 @@ BODIES: dict[str, Any] = {
     "PATCH webhooks/{}": {"event_types": ["*"]},
     "POST rentals/{}/actions": {"action": "terminate"},
     "POST staff/brakes/{}/release": {"note": "looked at it"},
+    "POST staff/breaks/{}/note": {"note": "looked at it"},
+    "POST staff/breaks/{}/owner": {"owner": "somebody"},
+    "POST staff/breaks/{}/resolve": {"note": "explained"},
     "POST staff/organizations/{}/limit": {"credit_limit": "1"},
     "POST staff/providers/{}/approve": {"ownership": "partner"},
 }

@@ -12,6 +12,7 @@ from django.urls import URLPattern, get_resolver
 from kernel.ids import new_id, public
 from marketplace.accounts import join, switches
 from marketplace.http.portal import urls as portal
+from marketplace.http.staff import books as staff_books
 from marketplace.http.staff import pages as staff_pages
 from marketplace.models import User
 from tests import market
@@ -33,7 +34,7 @@ PRIVATE = [
     "/settings",
     "/provider",
 ]
-STAFF = ["/staff/", "/staff/providers", "/staff/organizations"]
+STAFF = ["/staff/", "/staff/providers", "/staff/organizations", "/staff/books"]
 FOREIGN: list[tuple[str, str]] = [
     ("rental", "/rentals/{id}"),
     ("rental", "/rentals/{id}/live"),
@@ -111,7 +112,7 @@ def test_another_organizations_rental_is_not_found(renter: Visitor, supply: mark
 def test_every_page_is_in_a_list_above() -> None:
     """A page added without a line here would go untested for strangers and foreign ids."""
     known = {*PUBLIC, *PRIVATE, *STAFF, *(path for _kind, path in FOREIGN)}
-    patterns = [*portal.urlpatterns, *staff_pages.urlpatterns]
+    patterns = [*portal.urlpatterns, *staff_pages.urlpatterns, *staff_books.urlpatterns]
     assert all(isinstance(pattern, URLPattern) for pattern in patterns)
     missing = set()
     for pattern in patterns:
@@ -149,6 +150,9 @@ POSTED = {
     "/staff/providers/{id}",
     "/staff/organizations/{id}",
     "/staff/organizations/{id}/close-period",
+    "/staff/books/{id}",
+    "/staff/books/{id}/look",
+    "/staff/transactions/{id}",
 }
 
 

@@ -1,0 +1,1 @@
+"""Both sides of everything compared: rows that differ become breaks, with an age and an owner."""
