@@ -1,4 +1,4 @@
-"""Long campaigns as commands of their own: `make bench`, `torture`, `simulate`, `mutants`.
+"""Long campaigns as commands of their own: `make bench`, `torture`, `simulate`, `year`, `mutants`.
 
 bench     every benchmark of bench/ against a fresh, migrated PostgreSQL with durable writes; each
           ends with a line of JSON that names figure, floor and ratio; ONLY= runs one
@@ -6,6 +6,8 @@ torture   the races and the fault tests with many rounds, workers that sleep a r
           broker that forgets everything every ten seconds: N=50 by default
 simulate  N=1000 seeded schedules of the whole product in one process (docs/simulation.md); SEED=
           chooses them, ONLY= repeats one; the last line is JSON
+year      a year of N=10000 rentals in virtual time, with a Stripe that fails in every way, counted
+          again by an oracle to the micro-unit; SEED= chooses it; the last line is JSON
 mutants   the product broken on purpose, one way after the other, until the simulation notices; N=
           draws so many by SEED=, ONLY= runs one; status 1 when one survives
 """
@@ -34,6 +36,7 @@ def main(name: str) -> int:
         "bench": _bench,
         "torture": _torture,
         "simulate": _simulate,
+        "year": _year,
         "mutants": _mutants,
     }
     if name not in campaigns:
@@ -66,6 +69,12 @@ def _torture(env: dict[str, str]) -> int:
 
 def _simulate(env: dict[str, str]) -> int:
     return _run([sys.executable, "-m", "tests.simulation"], env)
+
+
+def _year(env: dict[str, str]) -> int:
+    env["DJANGO_SETTINGS_MODULE"] = "config.settings.test"
+    migrated = _run([sys.executable, "manage.py", "migrate", "--verbosity", "0"], env)
+    return migrated or _run([sys.executable, "-m", "tests.year"], env)
 
 
 def _mutants(env: dict[str, str]) -> int:
