@@ -194,6 +194,10 @@ GPUYARD_SEALING_KEY: bytes
 GPUYARD_GRANT_KEY: bytes
 GPUYARD_BASE_URL: str
 GPUYARD_FEE_BPS: int
+GPUYARD_SELLER_NAME: str
+GPUYARD_SELLER_ADDRESS: str
+GPUYARD_SELLER_TAX_ID: str
+GPUYARD_ROLES: dict[str, str]
 GPUYARD_REGISTRY_NETWORKS: tuple[Network, ...]
 GPUYARD_WEBHOOK_NETWORKS: tuple[Network, ...]
 GPUYARD_WEBHOOK_CA_FILE: str
@@ -216,6 +220,10 @@ def apply(env: Environment) -> dict[str, Any]:
         "GPUYARD_GRANT_KEY": grants.derive(env.secret_key),
         "GPUYARD_BASE_URL": env.base_url,
         "GPUYARD_FEE_BPS": env.fee_bps,
+        "GPUYARD_SELLER_NAME": env.seller_name,
+        "GPUYARD_SELLER_ADDRESS": env.seller_address,
+        "GPUYARD_SELLER_TAX_ID": env.seller_tax_id,
+        "GPUYARD_ROLES": env.roles,
         "GPUYARD_REGISTRY_NETWORKS": env.registry_networks,
         "GPUYARD_WEBHOOK_NETWORKS": env.webhook_networks,
         "GPUYARD_WEBHOOK_CA_FILE": env.webhook_ca_file,

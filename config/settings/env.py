@@ -35,6 +35,10 @@ class Environment:
     stripe_webhook_secret: str
     ssh_gateway: str
     fee_bps: int
+    seller_name: str
+    seller_address: str
+    seller_tax_id: str
+    roles: dict[str, str]  # by ownership class: principal or agent
     registry_networks: tuple[Network, ...]
     log_format: str
     webhook_networks: tuple[Network, ...]
@@ -65,12 +69,27 @@ def read(*, defaults: dict[str, str] | None = None) -> Environment:
         stripe_webhook_secret=text("STRIPE_WEBHOOK_SECRET"),
         ssh_gateway=_env.str("GPUYARD_SSH_GATEWAY", default=""),
         fee_bps=_env.int("GPUYARD_FEE_BPS", default=1500),
+        seller_name=_env.str("GPUYARD_SELLER_NAME", default="gpuyard"),
+        seller_address=_env.str("GPUYARD_SELLER_ADDRESS", default=""),
+        seller_tax_id=_env.str("GPUYARD_SELLER_TAX_ID", default=""),
+        roles={
+            "owned": _role("GPUYARD_ROLE_OWNED", "principal"),
+            "partner": _role("GPUYARD_ROLE_PARTNER", "agent"),
+        },
         registry_networks=_networks("GPUYARD_REGISTRY_NETWORKS"),
         log_format=_env.str("GPUYARD_LOG_FORMAT", default="json"),
         webhook_networks=_networks("GPUYARD_WEBHOOK_NETWORKS"),
         webhook_ca_file=_file("GPUYARD_WEBHOOK_CA_FILE"),
         process=_env.str("GPUYARD_PROCESS", default="command"),
     )
+
+
+def _role(name: str, default: str) -> str:
+    """Whether we sell the compute of an ownership class ourselves or for its owner."""
+    role = str(_env.str(name, default=default))
+    if role not in {"principal", "agent"}:
+        raise ImproperlyConfigured(f"{name} must be principal or agent, not {role}")
+    return role
 
 
 def _networks(name: str) -> tuple[Network, ...]:

@@ -20,6 +20,7 @@ from marketplace.http.api import (
     secrets,
     staff,
     templates,
+    usage,
     volumes,
     webhooks,
 )
@@ -31,6 +32,7 @@ _API = [
     *entry.urls,
     *account.urls,
     *billing.urls,
+    *usage.urls,
     *catalog.urls,
     *templates.urls,
     *secrets.urls,

@@ -12,7 +12,8 @@ from tests.whole_stack import World
 pytestmark = [pytest.mark.browser, pytest.mark.live]
 
 PAGES = (
-    "/", "/rentals", "/billing", "/billing/transactions", "/billing/invoices", "/api-keys",
+    "/", "/rentals", "/billing", "/billing/transactions", "/billing/usage",
+    "/billing/invoices", "/api-keys",
     "/ssh-keys", "/secrets", "/templates", "/templates/new", "/webhooks",
     "/settings", "/provider", "/terms", "/styleguide",
 )  # fmt: skip

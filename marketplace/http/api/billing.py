@@ -8,7 +8,7 @@ from uuid import UUID
 from django.conf import settings
 from django.http import HttpResponse
 from django.urls import path
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 
@@ -18,19 +18,17 @@ from kernel.errors import NotFound
 from kernel.ids import BadId, parse, public
 from kernel.money import CURRENCY, from_minor
 from marketplace.accounts import audit
-from marketplace.accounts.access import Principal, visible
+from marketplace.accounts.access import Principal
 from marketplace.http.api.base import ApiView, Body
 from marketplace.http.api.fields import (
     IdOut,
     MoneyIn,
     MoneyOut,
     Shown,
-    parse_id,
     shown,
 )
-from marketplace.http.api.paging import bad_cursor, decode_cursor, encode_cursor, keyset_page
+from marketplace.http.api.paging import bad_cursor, decode_cursor, encode_cursor
 from marketplace.http.api.schema import paged
-from marketplace.models import Rental
 
 
 def _id(kind: str, text: object) -> UUID:
@@ -264,58 +262,6 @@ class OneInvoice(ApiView):
         return self.show(InvoiceOut(view).data)
 
 
-class UsageOut(Shown):
-    rental = serializers.CharField()
-    name = serializers.CharField()
-    project = serializers.CharField(allow_null=True)
-    accelerator = serializers.CharField()
-    gpus = serializers.IntegerField()
-    state = serializers.CharField()
-    spent = MoneyOut()
-    currency = serializers.CharField()
-
-
-class Usage(ApiView):
-    """What each rental cost so far, newest rental first; only settled seconds are counted."""
-
-    scopes = {"GET": "billing:read"}
-    lists = True
-
-    @extend_schema(
-        parameters=[OpenApiParameter("project", str), OpenApiParameter("rental", str)],
-        responses={200: paged(UsageOut)},
-    )
-    def get(self, request: Request) -> HttpResponse:
-        wanted = self.filters(
-            request, {"project": parse_id("project"), "rental": parse_id("rental")}
-        )
-        cursor, limit = self.paging(request)
-        rows = visible(Rental, self.principal(request)).select_related("project")
-        if "project" in wanted:
-            rows = rows.filter(project_id__in=[wanted["project"]])
-        if "rental" in wanted:
-            rows = rows.filter(id__in=[wanted["rental"]])
-        page, following = keyset_page(rows, order=("-id",), cursor=cursor, limit=limit)
-        spent = billing.spent(rental_refs=[rental.id for rental in page])
-        items = [_usage(rental, spent.get(rental.id, 0)) for rental in page]
-        return self.show({"items": items, "next_cursor": following})
-
-
-def _usage(rental: Rental, spent_micro: int) -> Any:
-    return UsageOut(
-        {
-            "rental": rental.public_id,
-            "name": rental.name,
-            "project": rental.project.public_id if rental.project else None,
-            "accelerator": rental.accelerator,
-            "gpus": rental.gpus,
-            "state": rental.state,
-            "spent": spent_micro,
-            "currency": rental.currency,
-        }
-    ).data
-
-
 def _back() -> str:
     """Where Stripe's page sends people who came without an address of their own."""
     return f"{settings.GPUYARD_BASE_URL}/billing"
@@ -340,5 +286,4 @@ urls = [
     path("billing/payment-methods/setups/<str:id>", OneCardSetup.as_view()),
     path("billing/invoices", Invoices.as_view()),
     path("billing/invoices/<str:id>", OneInvoice.as_view()),
-    path("billing/usage", Usage.as_view()),
 ]

@@ -24,6 +24,7 @@ PRIVATE = [
     "/volumes",
     "/billing",
     "/billing/transactions",
+    "/billing/usage",
     "/billing/invoices",
     "/api-keys",
     "/ssh-keys",

@@ -1,0 +1,64 @@
+"""What an organization's use cost, row by row and summed. Amounts in micro-units of USD."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+
+class CostCategory(StrEnum):
+    """The words of FOCUS (FinOps Open Cost and Usage Specification) for ChargeCategory."""
+
+    USAGE = "Usage"
+    CREDIT = "Credit"
+    ADJUSTMENT = "Adjustment"
+    TAX = "Tax"
+
+
+class CostKey(StrEnum):
+    """What totals can be asked by."""
+
+    RENTAL = "rental"
+    ACCELERATOR = "accelerator"
+    DAY = "day"
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """One usage line, or one other transaction that changed what the organization's use costs.
+
+    cost_micro is what it paid, less what it got: negative for a credit. list_micro is the price of
+    the window before what the platform bore. Of a transaction that is no use, seconds, gpus and
+    price are None and from_at = to_at is when it was posted.
+    """
+
+    txn_id: UUID
+    kind: str
+    category: CostCategory | None  # None: no cost, only the tax on it
+    charge_id: UUID | None
+    rental_ref: UUID | None
+    seq: int | None
+    from_at: datetime
+    to_at: datetime
+    seconds: int | None
+    gpus: int | None
+    price_micro_h: int | None  # of all GPUs
+    accelerator: str | None
+    text: str
+    list_micro: int
+    cost_micro: int
+    tax_micro: int
+    invoice: str | None  # the number of the invoice that carries it
+
+
+@dataclass(frozen=True)
+class CostTotal:
+    """key: the UUID of a rental, a card type, or a day (UTC); None for what belongs to none."""
+
+    key: str | None
+    gpu_seconds: int
+    usage_micro: int
+    credit_micro: int  # credits and adjustments, negative when in the renter's favour
+    tax_micro: int

@@ -1,0 +1,23 @@
+"""Billing's door to what use cost: rows for exports, totals for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from uuid import UUID
+
+from billing.contracts.usage import CostKey, CostRow, CostTotal
+from billing.ledger import costs as _costs
+
+
+def cost_pages(*, org_ref: UUID, from_at: datetime, to_at: datetime) -> Iterator[list[CostRow]]:
+    """All that the organization's use cost in [from_at, to_at), page by page, without a lock or a
+    long transaction. Use counts by when it began, all else by when it was posted."""
+    return _costs.pages(org_ref=org_ref, from_at=from_at, to_at=to_at)
+
+
+def cost_totals(
+    *, org_ref: UUID, from_at: datetime, to_at: datetime, by: CostKey
+) -> list[CostTotal]:
+    """The same rows summed; one query."""
+    return _costs.totals(org_ref=org_ref, from_at=from_at, to_at=to_at, by=by)
