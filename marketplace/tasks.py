@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from marketplace.accounts import audit, idempotency, tokens
+from marketplace.accounts import audit, idempotency, receipts, tokens
 from marketplace.accounts import mail as mailing
 from marketplace.catalog import publish as publishing
 from marketplace.rentals import charge as charging
@@ -65,7 +65,8 @@ def seal_audit() -> None:
 
 @shared_task(name="marketplace.mail")
 def mail() -> None:
-    """Send the e-mails that are due."""
+    """Receipts for what was paid; then the e-mails that are due."""
+    receipts.order()
     mailing.deliver()
 
 

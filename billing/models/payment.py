@@ -119,9 +119,20 @@ class Payment(models.Model):
     state = models.CharField(max_length=10, choices=STATES)
     txn = models.ForeignKey(Transaction, null=True, on_delete=models.PROTECT, related_name="+")
     fee_txn = models.ForeignKey(Transaction, null=True, on_delete=models.PROTECT, related_name="+")
+    card_brand = models.CharField(max_length=50, default="", db_default="", blank=True)
+    card_last4 = models.CharField(max_length=4, default="", db_default="", blank=True)
+    receipt_at = models.DateTimeField(null=True)  # its receipt was ordered
     created_at = models.DateTimeField(db_default=AppNow())
 
     class Meta:
+        indexes = [
+            # A handful at any time: the next look for receipts takes them.
+            models.Index(
+                fields=["id"],
+                condition=Q(txn__isnull=False, receipt_at__isnull=True),
+                name="billing_payment_unreceipted",
+            )
+        ]
         constraints = [
             models.CheckConstraint(
                 condition=Q(kind="topup", topup__isnull=False, invoice__isnull=True)

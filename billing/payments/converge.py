@@ -175,6 +175,8 @@ def settle_payment(payment: Payment, fact: PaymentFact) -> None:
         payment.fee_txn_id = entry.id
     if payment.txn_id is not None:
         payment.amount_minor = fact.amount_minor
+        if fact.card_last4:
+            payment.card_brand, payment.card_last4 = fact.card_brand[:50], fact.card_last4[:4]
     payment.save()
 
 

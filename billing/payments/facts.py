@@ -17,6 +17,8 @@ class PaymentFact:
     currency: str  # upper case
     fee_minor: int | None  # None until Stripe's balance transaction is known
     failure: str | None
+    card_brand: str = ""  # of the card that paid
+    card_last4: str = ""
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ def payment_fact(intent: stripe.PaymentIntent) -> PaymentFact:
     if error is not None and intent.status == "requires_payment_method":
         state = PaymentState.FAILED
     received = state == PaymentState.SUCCEEDED
+    brand, last4 = _paid_with(intent) if received else ("", "")
     return PaymentFact(
         stripe_id=intent.id,
         state=state,
@@ -66,7 +67,17 @@ def payment_fact(intent: stripe.PaymentIntent) -> PaymentFact:
         currency=intent.currency.upper(),
         fee_minor=_fee(intent) if received else None,
         failure=None if error is None or received else error.message or error.code,
+        card_brand=brand,
+        card_last4=last4,
     )
+
+
+def _paid_with(intent: stripe.PaymentIntent) -> tuple[str, str]:
+    """Brand and last digits of the card, empty when something else paid."""
+    charge = intent.latest_charge
+    details = None if charge is None or isinstance(charge, str) else charge.payment_method_details
+    card = details.card if details else None
+    return (card.brand or "", card.last4 or "") if card else ("", "")
 
 
 def _fee(intent: stripe.PaymentIntent) -> int | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import smtplib
 from datetime import datetime, timedelta
+from uuid import UUID
 
 import structlog
 from django.conf import settings
@@ -17,6 +18,7 @@ from django.db.models import Count, Min
 from django.template.loader import render_to_string
 
 from kernel.clock import AppNow, now
+from marketplace.accounts import receipts
 from marketplace.accounts.tokens import proof
 from marketplace.models import EmailToken
 
@@ -30,6 +32,7 @@ _SUBJECTS = {
     EmailToken.Purpose.RESET: "Set a new password",
     EmailToken.Purpose.KNOWN: "You already have an account",
     EmailToken.Purpose.WEBHOOK: "We stopped sending to a webhook",
+    EmailToken.Purpose.RECEIPT: "Your receipt",
 }
 _PAGES = {EmailToken.Purpose.VERIFY: "/verify-email", EmailToken.Purpose.RESET: "/reset-password"}
 
@@ -74,13 +77,14 @@ def _send(token: EmailToken) -> None:
     purpose = EmailToken.Purpose(token.purpose)
     base = settings.GPUYARD_BASE_URL
     page = _PAGES.get(purpose)
-    text = render_to_string(
-        f"email/{purpose}.txt",
-        {
-            "link": f"{base}{page}?token={proof(token)}" if page else "",
-            "base_url": base,
-            "about": token.about,
-            "expires_at": token.expires_at,
-        },
-    )
-    send_mail(_SUBJECTS[purpose], text, None, [token.user.email])
+    context = {
+        "link": f"{base}{page}?token={proof(token)}" if page else "",
+        "base_url": base,
+        "about": token.about,
+        "expires_at": token.expires_at,
+    }
+    to = [token.user.email]
+    if purpose == EmailToken.Purpose.RECEIPT:
+        found, to = receipts.contents(UUID(token.about))
+        context |= found
+    send_mail(_SUBJECTS[purpose], render_to_string(f"email/{purpose}.txt", context), None, to)

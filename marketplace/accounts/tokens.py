@@ -24,6 +24,7 @@ VALID_FOR = {
     EmailToken.Purpose.RESET: timedelta(hours=1),
     EmailToken.Purpose.KNOWN: timedelta(days=1),
     EmailToken.Purpose.WEBHOOK: timedelta(days=3),
+    EmailToken.Purpose.RECEIPT: timedelta(days=30),
 }
 # One mail of a kind per address and minute: a form must not become a way to flood a mailbox.
 _SPACING = timedelta(minutes=1)

@@ -70,6 +70,7 @@ class EmailToken(models.Model):
         RESET = "reset"
         KNOWN = "known"  # somebody signed up with an address that has an account: a mail, no proof
         WEBHOOK = "webhook"  # an endpoint was disabled: a mail about it, no proof
+        RECEIPT = "receipt"  # money came: about names the payment
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="email_tokens")

@@ -51,6 +51,7 @@ def test_topup_on_stripes_page_is_credited_once(stripe):
     assert payment.stripe_id == intent["id"]
     assert payment.amount_minor == intent["amount_received"] == 2500
     assert payment.fee_txn_id is not None
+    assert (payment.card_brand, payment.card_last4) == ("visa", "4242")
     assert facade.books().balanced
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from django.conf import settings
 from django.http import HttpResponse
 from django.urls import path
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -29,6 +30,7 @@ from marketplace.http.api.fields import (
 )
 from marketplace.http.api.paging import bad_cursor, decode_cursor, encode_cursor
 from marketplace.http.api.schema import paged
+from marketplace.rentals.paper import invoice_pdf
 
 
 def _id(kind: str, text: object) -> UUID:
@@ -250,6 +252,21 @@ class Invoices(ApiView):
         return self.page_of(request, rows, shown(InvoiceOut), key=_by_id, descending=True)
 
 
+class InvoicePdf(ApiView):
+    """The invoice as a document: the same bytes as long as nothing about it changes."""
+
+    scopes = {"GET": "billing:read"}
+
+    @extend_schema(responses={(200, "application/pdf"): OpenApiTypes.BINARY})
+    def get(self, request: Request, id: str) -> HttpResponse:
+        self.filters(request, {})
+        pdf = invoice_pdf(self.principal(request).org, _id("invoice", id))
+        answer = HttpResponse(pdf, content_type="application/pdf")
+        answer["Content-Disposition"] = f'inline; filename="{id}.pdf"'
+        answer["Cache-Control"] = "no-store"
+        return answer
+
+
 class OneInvoice(ApiView):
     """One invoice with its lines."""
 
@@ -286,4 +303,5 @@ urls = [
     path("billing/payment-methods/setups/<str:id>", OneCardSetup.as_view()),
     path("billing/invoices", Invoices.as_view()),
     path("billing/invoices/<str:id>", OneInvoice.as_view()),
+    path("billing/invoices/<str:id>/pdf", InvoicePdf.as_view()),
 ]

@@ -210,7 +210,10 @@ def invoices_page(request: HttpRequest, principal: Principal) -> HttpResponse:
 def invoice_page(request: HttpRequest, principal: Principal, invoice: str) -> HttpResponse:
     view = billing.invoice(org_ref=principal.org.id, invoice_id=_id("invoice", invoice))
     return show(
-        request, principal, "portal/invoice.html", {"invoice": view, "carried": -view.carried_micro}
+        request,
+        principal,
+        "portal/invoice.html",
+        {"invoice": view, "carried": -view.carried_micro, "public_id": public("invoice", view.id)},
     )
 
 

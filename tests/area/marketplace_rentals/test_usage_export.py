@@ -73,7 +73,7 @@ def fetch(renter: Renter, path: str) -> list[dict[str, str]]:
     assert answer.streaming
     assert answer["Content-Type"].startswith("text/csv")
     assert "attachment" in answer["Content-Disposition"]
-    text = b"".join(answer).decode()  # type: ignore[arg-type]
+    text = b"".join(answer).decode()
     return list(csv.DictReader(io.StringIO(text)))
 
 

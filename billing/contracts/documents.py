@@ -1,0 +1,49 @@
+"""What an invoice's document is written from. Exact amounts in micro-units of USD."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from billing.contracts import InvoiceState
+
+
+@dataclass(frozen=True)
+class SellerShare:
+    """What of a line is use of one provider's cards."""
+
+    provider_ref: UUID
+    amount_micro: int
+
+
+@dataclass(frozen=True)
+class DocumentLine:
+    """amount_minor is what is asked for, in cents; amount_micro what was used, exactly."""
+
+    text: str
+    quantity: str  # GPU-hours, a decimal string
+    amount_micro: int
+    amount_minor: int
+    sellers: tuple[SellerShare, ...]
+
+
+@dataclass(frozen=True)
+class InvoiceDocument:
+    """carried_in_micro + the lines + tax - carried_micro is the total, to the micro-unit."""
+
+    id: UUID
+    buyer: str
+    buyer_email: str
+    number: str | None  # None: a draft
+    state: InvoiceState
+    currency: str
+    period_from: datetime
+    period_to: datetime
+    issued_at: datetime | None
+    paid_at: datetime | None
+    lines: tuple[DocumentLine, ...]
+    carried_in_micro: int
+    carried_micro: int
+    tax_micro: int
+    total_minor: int
