@@ -8,6 +8,7 @@ from __future__ import annotations
 from celery import shared_task
 
 from billing.invoicing.month_end import close_due
+from billing.ledger.months import finish
 from billing.metering.mirror import collect
 
 
@@ -53,3 +54,7 @@ def reconcile() -> None:
     from billing.stripe_gateway.reconcile import nightly
 
     nightly()
+@shared_task(name="billing.journal")
+def journal() -> None:
+    """Digests of months that were locked."""
+    finish()

@@ -64,4 +64,6 @@ BEAT: dict[str, dict[str, Any]] = {
     "reconcile": _every("billing.reconcile", 600),
     # Month ends and drafts under way.
     "invoices": _every("billing.invoices", 60),
+    # Woken by the lock of a month; this net waits for transactions that were under way then.
+    "journal": _every("billing.journal", 60),
 }

@@ -45,6 +45,7 @@ PREFIXES: dict[str, str] = {
     "payout": "po",
     "payment_method": "pay",
     "card_setup": "csu",
+    "portal_session": "pts",
     "transaction": "txn",
     "listing": "ofr",
     "correlation": "err",

@@ -2,9 +2,17 @@
 
 from billing.models.account import OWNED, STORED, Account, AccountKind
 from billing.models.invoice import Invoice, InvoiceLine, InvoiceSpan
+from billing.models.journal import MonthLock
 from billing.models.meter import RentalMeter, UsageLine
 from billing.models.mirror import MeterBatch, MeterSpan, StripeMeter
-from billing.models.payment import CardSetup, Customer, Payment, PaymentMethod, TopUp
+from billing.models.payment import (
+    CardSetup,
+    Customer,
+    Payment,
+    PaymentMethod,
+    PortalSession,
+    TopUp,
+)
 from billing.models.posting import CauseType, Posting, Transaction, TransactionKind
 from billing.models.reconciliation import Break
 from billing.models.stripe import (
@@ -34,8 +42,10 @@ __all__ = [
     "InvoiceSpan",
     "MeterBatch",
     "MeterSpan",
+    "MonthLock",
     "Payment",
     "PaymentMethod",
+    "PortalSession",
     "Posting",
     "RentalMeter",
     "StripeCall",

@@ -72,6 +72,23 @@ class CardSetup(models.Model):
         return f"card setup {self.id}"
 
 
+class PortalSession(models.Model):
+    """One visit to Stripe's own pages for cards and invoices. ``url`` lets whoever has it in."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    customer = models.ForeignKey(
+        Customer, on_delete=models.PROTECT, related_name="+", db_column="org_ref"
+    )
+    return_url = models.TextField()
+    url = models.TextField(null=True)
+    opened_at = models.DateTimeField(null=True)
+    failure = models.CharField(max_length=500, null=True)
+    created_at = models.DateTimeField(db_default=AppNow())
+
+    def __str__(self) -> str:
+        return f"portal session {self.id}"
+
+
 class TopUp(models.Model):
     """A wish to add credit: on Stripe's page, or off-session with a saved card (``method``)."""
 

@@ -25,6 +25,7 @@ from billing.stripe_gateway.invoice_steps import (
     WriteLine,
 )
 from billing.stripe_gateway.meter_steps import CreateMeter, SendMeterEvent
+from billing.stripe_gateway.portal_steps import OpenPortal
 from billing.stripe_gateway.steps import (
     CardSetupPage,
     CreateCustomer,
@@ -58,6 +59,7 @@ STEPS: dict[str, Step] = {
         PayInvoice(),
         CreateMeter(),
         SendMeterEvent(),
+        OpenPortal(),
     )
 }
 

@@ -13,6 +13,7 @@ from marketplace.http.api import (
     catalog,
     description,
     entry,
+    journal,
     oncall,
     provider,
     reconciliation,
@@ -24,6 +25,9 @@ from marketplace.http.api import (
     volumes,
     webhooks,
 )
+from marketplace.http.api import (
+    portal as stripe_portal,
+)
 from marketplace.http.portal import urls as portal
 from marketplace.http.staff import books as staff_books
 from marketplace.http.staff import pages as staff_pages
@@ -33,6 +37,7 @@ _API = [
     *account.urls,
     *billing.urls,
     *usage.urls,
+    *stripe_portal.urls,
     *catalog.urls,
     *templates.urls,
     *secrets.urls,
@@ -40,6 +45,7 @@ _API = [
     *volumes.urls,
     *provider.urls,
     *staff.urls,
+    *journal.urls,
     *brakes.urls,
     *reconciliation.urls,
     *webhooks.urls,

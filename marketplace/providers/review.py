@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 
 from django.db.models import QuerySet
 
 from billing import facade as billing
 from billing.contracts import InvoiceView
+from billing.contracts.journal import MonthView
+from billing.facade import journal
 from kernel.clock import now
 from kernel.errors import InvalidRequest
 from kernel.ids import public
@@ -126,5 +129,20 @@ def close_period(*, acting: Principal, organization_id: str) -> InvoiceView:
         object=organization.public_id,
         organization_ref=organization.id,
         details={"invoice": public("invoice", view.id)},
+    )
+    return view
+
+
+def lock_month(*, acting: Principal, month: date) -> MonthView:
+    """Lock a month of the ledger for good; Refusal invalid_transition, NotFound."""
+    acting.require(STAFF)
+    view = journal.lock_month(month, actor=acting.staff_actor)
+    details: dict[str, str | int] = {"transactions": view.transactions or 0}
+    audit.record(
+        acting=acting,
+        action="month.lock",
+        object=f"{month:%Y-%m}",
+        organization_ref=None,
+        details=details,
     )
     return view

@@ -243,6 +243,7 @@ class Owned:
             # Invoices need a closed period; the door that looks them up is billing's own, tested
             # there with real ones. Here the id is of the right kind and nobody's.
             "billing/invoices": lambda: public("invoice", new_id()),
+            "billing/portal": lambda: self._post(renter, "/billing/portal", {})["id"],
             "secrets": lambda: self._post(renter, "/secrets", {"name": "A", "value": "x"})["id"],
             "registry-credentials": lambda: self._post(
                 renter,

@@ -17,7 +17,7 @@ PAGES = (
     "/ssh-keys", "/secrets", "/templates", "/templates/new", "/webhooks",
     "/settings", "/provider", "/terms", "/styleguide",
 )  # fmt: skip
-STAFF = ("/staff/", "/staff/providers", "/staff/organizations")
+STAFF = ("/staff/", "/staff/providers", "/staff/organizations", "/staff/months")
 
 
 def sign_in(page: Page, world: World, person: str) -> None:

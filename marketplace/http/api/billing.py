@@ -33,7 +33,7 @@ from marketplace.http.api.schema import paged
 from marketplace.rentals.paper import invoice_pdf
 
 
-def _id(kind: str, text: object) -> UUID:
+def id_in(kind: str, text: object) -> UUID:
     """The UUID in an address or body; NotFound for anything that is none."""
     try:
         return parse(kind, text)
@@ -132,13 +132,13 @@ class TopUps(ApiView):
         principal, data = self.principal(request), self.body(TopUpIn)
         principal.require_verified()
         method = data.get("payment_method")
-        method_id = _id("payment_method", method) if method else None
+        method_id = id_in("payment_method", method) if method else None
 
         def start() -> TopUpView:
             view = billing.start_topup(
                 org_ref=principal.org.id,
                 amount_micro=data["amount"],
-                return_url=data.get("return_url") or _back(),
+                return_url=data.get("return_url") or back_to_billing(),
                 payment_method_id=method_id,
             )
             _record(principal, "topup.start", public("topup", view.id))
@@ -155,7 +155,7 @@ class OneTopUp(ApiView):
     @extend_schema(responses={200: TopUpOut})
     def get(self, request: Request, id: str) -> HttpResponse:
         org = self.principal(request).org
-        view = billing.topup(org_ref=org.id, topup_id=_id("topup", id))
+        view = billing.topup(org_ref=org.id, topup_id=id_in("topup", id))
         return self.show(TopUpOut(view).data)
 
 
@@ -196,7 +196,7 @@ class PaymentMethods(ApiView):
 
         def start() -> CardSetupView:
             view = billing.start_card_setup(
-                org_ref=principal.org.id, return_url=data.get("return_url") or _back()
+                org_ref=principal.org.id, return_url=data.get("return_url") or back_to_billing()
             )
             _record(principal, "card_setup.start", public("card_setup", view.id))
             return view
@@ -212,7 +212,7 @@ class OneCardSetup(ApiView):
     @extend_schema(responses={200: CardSetupOut})
     def get(self, request: Request, id: str) -> HttpResponse:
         org = self.principal(request).org
-        view = billing.card_setup(org_ref=org.id, setup_id=_id("card_setup", id))
+        view = billing.card_setup(org_ref=org.id, setup_id=id_in("card_setup", id))
         return self.show(CardSetupOut(view).data)
 
 
@@ -260,7 +260,7 @@ class InvoicePdf(ApiView):
     @extend_schema(responses={(200, "application/pdf"): OpenApiTypes.BINARY})
     def get(self, request: Request, id: str) -> HttpResponse:
         self.filters(request, {})
-        pdf = invoice_pdf(self.principal(request).org, _id("invoice", id))
+        pdf = invoice_pdf(self.principal(request).org, id_in("invoice", id))
         answer = HttpResponse(pdf, content_type="application/pdf")
         answer["Content-Disposition"] = f'inline; filename="{id}.pdf"'
         answer["Cache-Control"] = "no-store"
@@ -275,11 +275,11 @@ class OneInvoice(ApiView):
     @extend_schema(responses={200: InvoiceOut})
     def get(self, request: Request, id: str) -> HttpResponse:
         org = self.principal(request).org
-        view = billing.invoice(org_ref=org.id, invoice_id=_id("invoice", id))
+        view = billing.invoice(org_ref=org.id, invoice_id=id_in("invoice", id))
         return self.show(InvoiceOut(view).data)
 
 
-def _back() -> str:
+def back_to_billing() -> str:
     """Where Stripe's page sends people who came without an address of their own."""
     return f"{settings.GPUYARD_BASE_URL}/billing"
 

@@ -60,6 +60,7 @@ def _balance(
         "may_pay": "billing:write" in principal.scopes,
         "idempotency_key": new_key(),
         "card_key": new_key(),
+        "stripe_key": new_key(),
         "topups": [_topup(view) for view in billing.topups(org_ref=org_ref)[:5]],
         "methods": billing.payment_methods(org_ref=org_ref),
         "transactions": [
@@ -128,7 +129,7 @@ def came_back(request: HttpRequest, principal: Principal, what: str) -> HttpResp
 
 @page(scope="billing:read")
 def topup_page(request: HttpRequest, principal: Principal, topup: str) -> HttpResponse:
-    view = billing.topup(org_ref=principal.org.id, topup_id=_id("topup", topup))
+    view = billing.topup(org_ref=principal.org.id, topup_id=id_in("topup", topup))
     payment = {
         "state": view.state.value,
         "url": view.checkout_url,
@@ -136,18 +137,18 @@ def topup_page(request: HttpRequest, principal: Principal, topup: str) -> HttpRe
         "amount": view.amount_micro,
     }
     done = _("Your balance is credited.")
-    return _progress(request, principal, view.state, payment, title=_("Top-up"), done=done)
+    return progress(request, principal, view.state, payment, title=_("Top-up"), done=done)
 
 
 @page(scope="billing:read")
 def card_page(request: HttpRequest, principal: Principal, setup: str) -> HttpResponse:
-    view = billing.card_setup(org_ref=principal.org.id, setup_id=_id("card_setup", setup))
+    view = billing.card_setup(org_ref=principal.org.id, setup_id=id_in("card_setup", setup))
     payment = {"state": view.state.value, "url": view.url}
     done = _("The card is saved.")
-    return _progress(request, principal, view.state, payment, title=_("Save a card"), done=done)
+    return progress(request, principal, view.state, payment, title=_("Save a card"), done=done)
 
 
-def _progress(
+def progress(
     request: HttpRequest,
     principal: Principal,
     state: PaymentState,
@@ -208,7 +209,7 @@ def invoices_page(request: HttpRequest, principal: Principal) -> HttpResponse:
 
 @page(scope="billing:read")
 def invoice_page(request: HttpRequest, principal: Principal, invoice: str) -> HttpResponse:
-    view = billing.invoice(org_ref=principal.org.id, invoice_id=_id("invoice", invoice))
+    view = billing.invoice(org_ref=principal.org.id, invoice_id=id_in("invoice", invoice))
     return show(
         request,
         principal,
@@ -248,7 +249,7 @@ def _entry(row: TransactionView) -> dict[str, Any]:
     }
 
 
-def _id(kind: str, text: str) -> UUID:
+def id_in(kind: str, text: str) -> UUID:
     try:
         return parse(kind, text)
     except BadId as error:

@@ -1,20 +1,26 @@
-"""Documents of the money: what use cost, by group and as files."""
+"""Documents of the money: what use cost, by group and as files; and Stripe's own pages."""
 
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 from django.utils.dateparse import parse_date
 from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST
 
+from billing.contracts.portal import PortalSessionView
 from billing.contracts.usage import CostTotal
+from billing.facade import portal as billing
 from kernel.clock import now
-from kernel.ids import parse
+from kernel.ids import parse, public
+from marketplace.accounts import audit
 from marketplace.accounts.access import Principal, visible
-from marketplace.http.portal.base import page, show
+from marketplace.http.portal.base import claim_of, once_to, page, show
+from marketplace.http.portal.billing import id_in, progress
 from marketplace.models import Project, Rental
 from marketplace.rentals import costs, focus
 
@@ -83,4 +89,43 @@ def _midnight(day: date) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
-urls = [path("billing/usage", usage_page)]
+@require_POST
+@page(scope="billing:write")
+def open_stripe(request: HttpRequest, principal: Principal) -> HttpResponse:
+    """Wish for Stripe's own pages; the page after it goes there."""
+
+    def start() -> PortalSessionView:
+        view = billing.start_portal_session(
+            org_ref=principal.org.id, return_url=f"{settings.GPUYARD_BASE_URL}/billing"
+        )
+        audit.record(
+            acting=principal,
+            action="portal_session.start",
+            object=public("portal_session", view.id),
+            organization_ref=principal.org.id,
+        )
+        return view
+
+    principal.require_verified()
+    return once_to(
+        claim_of(request, principal),
+        start,
+        lambda view: f"/billing/stripe/{public('portal_session', view.id)}",
+    )
+
+
+@page(scope="billing:write")
+def stripe_page(request: HttpRequest, principal: Principal, session: str) -> HttpResponse:
+    view = billing.portal_session(
+        org_ref=principal.org.id, session_id=id_in("portal_session", session)
+    )
+    payment = {"state": view.state.value, "url": view.url, "failure": view.failure}
+    title = _("Cards and invoices at Stripe")
+    return progress(request, principal, view.state, payment, title=title, done="")
+
+
+urls = [
+    path("billing/usage", usage_page),
+    path("billing/stripe", open_stripe),
+    path("billing/stripe/<str:session>", stripe_page),
+]

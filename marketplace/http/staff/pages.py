@@ -26,6 +26,7 @@ from marketplace.http.portal.base import (
     show,
     status_of,
 )
+from marketplace.http.staff import months
 from marketplace.http.staff.forms import ApproveForm, LimitForm
 from marketplace.models import Provider
 from marketplace.providers import review
@@ -195,4 +196,5 @@ urlpatterns = [
     path("staff/organizations", organizations),
     path("staff/organizations/<str:organization>", organization_page),
     path("staff/organizations/<str:organization>/close-period", close_period),
+    *months.urls,
 ]

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test import Client
 
 from marketplace.models import AuditEntry, Organization
 from tests.area.marketplace_accounts import people
 from tests.area.marketplace_accounts.people import Api
+from tests.market import add_credit
 
 
 def test_a_fresh_organization_has_nothing(owner: Api) -> None:
@@ -114,3 +117,32 @@ def test_staff_have_no_organization_and_owners_are_no_staff(owner: Api, staff: A
     own = Organization.objects.get()
     mine = owner.post(f"staff/organizations/{own.public_id}/limit", {"credit_limit": "9"})
     assert mine.status_code == 403
+
+
+def test_staff_lock_a_month_and_save_its_journal(db: None) -> None:
+    person = people.staff()
+    staff = people.api_of(person)
+    assert staff.get("staff/months").data["items"] == []
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('gpuyard.now', '2026-03-05T00:00:00Z', false)")
+        add_credit(people.acting(people.sign_up()).org.id, 25_000_000)
+        cursor.execute("SELECT set_config('gpuyard.now', '', false)")
+    listed = staff.get("staff/months").data["items"]
+    assert listed[-1]["month"] == "2026-03"
+    month = staff.get("staff/months/2026-03").data
+    assert (month["state"], month["debit"], month["credit"]) == ("open", "25.0000", "25.0000")
+    assert [line["code"] for line in month["accounts"]] == ["1000", "2000"]
+    text = b"".join(staff.call("GET", "staff/journal?month=2026-03").streaming_content).decode()
+    assert text.count("\r\n") == 3
+    for bad in ("", "?month=2026-3", "?month=x"):
+        assert staff.call("GET", f"staff/journal{bad}").status_code == 400
+    locked = staff.post("staff/months/2026-03/lock", {})
+    assert (locked.status_code, locked.data["state"]) == (202, "closing")
+    again = staff.post("staff/months/2026-03/lock", {})
+    assert (again.status_code, again.data["type"]) == (409, "/problems/invalid_transition")
+    entry = AuditEntry.objects.get(action="month.lock")
+    assert (entry.object, entry.actor) == ("2026-03", people.acting(person).staff_actor)
+    client = Client()
+    client.force_login(person)
+    for page in ("/staff/months", "/staff/months/2026-03"):
+        assert "closing" in client.get(page).content.decode()

@@ -36,6 +36,7 @@ PRIVATE = [
     "/provider",
 ]
 STAFF = ["/staff/", "/staff/providers", "/staff/organizations", "/staff/books"]
+STAFF = ["/staff/", "/staff/providers", "/staff/organizations", "/staff/months"]
 FOREIGN: list[tuple[str, str]] = [
     ("rental", "/rentals/{id}"),
     ("rental", "/rentals/{id}/live"),
@@ -50,6 +51,7 @@ FOREIGN: list[tuple[str, str]] = [
     ("topup", "/billing/topups/{id}"),
     ("card_setup", "/billing/cards/{id}"),
     ("invoice", "/billing/invoices/{id}"),
+    ("portal_session", "/billing/stripe/{id}"),
     ("offer", "/offers/{id}"),
     ("template", "/templates/{id}"),
     ("webhook", "/webhooks/{id}"),
@@ -131,6 +133,7 @@ POSTED = {
     "/offers/{id}/rent",
     "/billing/topups",
     "/billing/cards",
+    "/billing/stripe",
     "/billing/{id}/return",
     "/api-keys/{id}/revoke",
     "/ssh-keys/{id}/delete",
@@ -154,6 +157,8 @@ POSTED = {
     "/staff/books/{id}",
     "/staff/books/{id}/look",
     "/staff/transactions/{id}",
+    "/staff/months/{id}",
+    "/staff/months/{id}/lock",
 }
 
 
