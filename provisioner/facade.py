@@ -21,7 +21,6 @@ from provisioner.contracts import (
     Chargeable,
     ClusterView,
     EventView,
-    Evidence,
     Fault,
     GroupView,
     InstanceView,
@@ -39,8 +38,10 @@ from provisioner.contracts import (
     UnknownPodView,
     VolumeView,
 )
+from provisioner.contracts.evidence import Evidence
 from provisioner.instances import brakes as _brakes
 from provisioner.instances import events, history, lease, logs, meter, release
+from provisioner.instances import evidence as _evidence
 from provisioner.instances import notice as _notice
 from provisioner.instances import proof as _proof
 from provisioner.instances import vitals as _vitals
@@ -361,7 +362,7 @@ def is_settled(*, rental_ref: UUID) -> bool:
 
 def evidence(*, interval_id: UUID, from_at: datetime, to_at: datetime) -> Evidence:
     """The observations that justify a charged window."""
-    return meter.evidence(interval_id=interval_id, from_at=from_at, to_at=to_at)
+    return _evidence.evidence(interval_id=interval_id, from_at=from_at, to_at=to_at)
 
 
 # --- for people on call -----------------------------------------------------------------------

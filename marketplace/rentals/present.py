@@ -24,7 +24,7 @@ from marketplace.rentals.state import (
     actions_of,
 )
 from marketplace.volumes import mounts
-from provisioner.contracts import Evidence
+from provisioner.contracts.evidence import Evidence
 
 # Where a notice that was given still stands; trouble may hide it.
 _NOTICED = (INTERRUPTING, DEGRADED, UNREACHABLE)
@@ -183,4 +183,14 @@ def describe_evidence(charge: ChargeView, evidence: Evidence) -> dict[str, Any]:
         "close_reason": evidence.close_reason,
         "proof": evidence.proof,
         "observations": [{"at": rfc3339(at), "kind": kind} for at, kind in evidence.observations],
+        "gaps": [
+            {
+                "from": rfc3339(gap.from_at),
+                "to": rfc3339(gap.to_at),
+                "seconds": int((gap.to_at - gap.from_at).total_seconds()),
+                "bridged": gap.bridged,
+            }
+            for gap in evidence.gaps
+        ],
+        "unproven_seconds": evidence.unproven_seconds,
     }

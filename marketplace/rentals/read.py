@@ -21,7 +21,7 @@ from marketplace.models import Rental, RentalEvent
 from marketplace.rentals.present import LOADED
 from marketplace.rentals.state import FAILED, TERMINATED
 from provisioner import facade as provisioner
-from provisioner.contracts import Evidence
+from provisioner.contracts.evidence import Evidence
 
 MAX_WAIT: Final = 60
 # A look costs one indexed read. Four a second feel immediate; more would load the database for

@@ -376,17 +376,3 @@ class Chargeable:
     rental_refs: Array
     from_at: Array
     to_at: Array
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """The observations behind a window, for people: opened by, closed by, positives between."""
-
-    interval_id: UUID
-    instance_id: UUID
-    pod_uid: str
-    opened_at: datetime
-    closed_at: datetime | None
-    close_reason: str | None
-    proof: dict[str, Any]  # the readiness proof: devices, model, memory
-    observations: tuple[tuple[datetime, str], ...]  # (time, kind), positive ones of the cluster

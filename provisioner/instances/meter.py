@@ -18,8 +18,8 @@ from django.db.models.functions import Greatest, Least
 from kernel.arrays import Array
 from kernel.clock import ceil_second
 from kernel.wake import wake_on_commit
-from provisioner.contracts import Chargeable, Evidence, InstanceState, ReadyView
-from provisioner.models import Instance, Observation, ReadyInterval
+from provisioner.contracts import Chargeable, InstanceState, ReadyView
+from provisioner.models import Instance, ReadyInterval
 
 # An end request closes an interval before the cluster has shown that the pod was well until then;
 # the answer to the deletion does, normally within a second. After this long nobody waits for it.
@@ -186,24 +186,3 @@ def ack_charged(*, interval_ids: Array, to_at: Array) -> None:
 def is_settled(*, rental_ref: UUID) -> bool:
     """Whether nothing of this rental will become chargeable any more, unless it runs again."""
     return not ReadyInterval.objects.filter(rental_ref=rental_ref, settled=False).exists()
-
-
-def evidence(*, interval_id: UUID, from_at: datetime, to_at: datetime) -> Evidence:
-    """What justifies [from_at, to_at) of an interval: its proof and the positive observations
-    from the last one before the window to the first one after it."""
-    row = ReadyInterval.objects.get(pk=interval_id)
-    seen = Observation.objects.filter(cluster_id=row.cluster_id).order_by("at")
-    before = seen.filter(at__lte=from_at).last()
-    after = seen.filter(at__gte=to_at).first()
-    inside = seen.filter(at__gt=from_at, at__lt=to_at)
-    found = [*([before] if before else []), *inside, *([after] if after else [])]
-    return Evidence(
-        interval_id=row.id,
-        instance_id=row.instance_id,
-        pod_uid=row.pod_uid,
-        opened_at=row.opened_at,
-        closed_at=row.closed_at,
-        close_reason=row.close_reason,
-        proof=row.proof,
-        observations=tuple((item.at, item.kind) for item in found),
-    )

@@ -116,6 +116,17 @@ class Observation(Shown):
     kind = serializers.CharField()
 
 
+class GapOut(Shown):
+    """A stretch that was looked at late; bridged: at most a minute, with the pod unchanged."""
+
+    to = serializers.CharField()
+    seconds = serializers.IntegerField()
+    bridged = serializers.BooleanField()
+
+
+GapOut._declared_fields["from"] = serializers.CharField()
+
+
 class EvidenceOut(Shown):
     """The observations that justify the seconds of a charge."""
 
@@ -131,6 +142,8 @@ class EvidenceOut(Shown):
     close_reason = serializers.CharField(allow_null=True)
     proof = serializers.DictField()
     observations = Observation(many=True)
+    gaps = GapOut(many=True)
+    unproven_seconds = serializers.IntegerField(help_text="Charged against the rules: 0")
 
 
 EvidenceOut._declared_fields["from"] = serializers.CharField()

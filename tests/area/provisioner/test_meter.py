@@ -434,6 +434,7 @@ def test_every_charged_second_has_its_evidence(day) -> None:
     assert found.proof["at_end"]["ready"] is True
     assert [kind for _, kind in found.observations] == ["list"] * 3
     assert found.close_reason == "terminated_by_user"
+    assert (found.gaps, found.unproven_seconds) == ((), 0)
 
 
 def test_the_schema_keeps_one_open_interval(day) -> None:
