@@ -22,7 +22,7 @@ class DocumentLine:
     """amount_minor is what is asked for, in cents; amount_micro what was used, exactly."""
 
     text: str
-    quantity: str  # GPU-hours, a decimal string
+    quantity: str  # GPU-hours or GiB-hours, a decimal string
     amount_micro: int
     amount_minor: int
     sellers: tuple[SellerShare, ...]

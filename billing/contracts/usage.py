@@ -38,12 +38,13 @@ class CostRow:
     kind: str
     category: CostCategory | None  # None: no cost, only the tax on it
     charge_id: UUID | None
-    rental_ref: UUID | None
+    meter_ref: UUID | None  # of a rental's cards or a disk; None: no use
+    rental_ref: UUID | None  # None for disks and what belongs to no rental
     seq: int | None
     from_at: datetime
     to_at: datetime
     seconds: int | None
-    gpus: int | None
+    gpus: int | None  # a disk's GiB
     price_micro_h: int | None  # of all GPUs
     accelerator: str | None
     text: str

@@ -56,9 +56,10 @@ CATEGORIES: dict[TransactionKind, CostCategory | None] = {
     TransactionKind.PAYOUT_SENT: None,
     TransactionKind.PAYOUT_RETURNED: None,
 }
+_USES = (TransactionKind.USAGE, TransactionKind.DISK_USAGE)
 # Use has its own query, by rental; payments matter for the tax that came with them.
 _HOLDS = (TransactionKind.HOLD, TransactionKind.HOLD_REFILL, TransactionKind.HOLD_RELEASE)
-_OTHERS = [kind.value for kind in CATEGORIES if kind not in (TransactionKind.USAGE, *_HOLDS)]
+_OTHERS = [kind.value for kind in CATEGORIES if kind not in (*_USES, *_HOLDS)]
 _COUNTED = [kind.value for kind, category in CATEGORIES.items() if category is not None]
 _TEXTS = {
     TransactionKind.OUTAGE_CREDIT: "Given back",
@@ -85,7 +86,9 @@ LATERAL (
 """
 
 _USE = f"""
-SELECT u.txn_id, 'usage' AS kind, u.id AS charge_id, u.rental_ref, u.seq, u.from_at, u.to_at,
+SELECT u.txn_id, CASE m.kind WHEN 'disk' THEN 'disk_usage' ELSE 'usage' END AS kind,
+       u.id AS charge_id, u.rental_ref AS meter_ref, u.seq, u.from_at, u.to_at,
+       CASE m.kind WHEN 'gpu' THEN u.rental_ref END AS rental_ref,
        u.seconds, u.gpus, u.price_micro_h, m.accelerator, m.description AS text,
        u.amount_micro AS list, legs.paid - legs.tax AS cost, legs.tax, u.from_at AS placed
   FROM billing_rentalmeter m JOIN billing_usageline u ON u.rental_ref = m.rental_ref,
@@ -94,9 +97,10 @@ SELECT u.txn_id, 'usage' AS kind, u.id AS charge_id, u.rental_ref, u.seq, u.from
 """  # noqa: S608 - texts of this module
 
 _OTHER = f"""
-SELECT t.id AS txn_id, t.kind, NULL::uuid AS charge_id,
-       coalesce(u.rental_ref, CASE WHEN t.cause_type = 'rental' THEN t.cause_id END) AS rental_ref,
-       NULL::int AS seq, t.at AS from_at, t.at AS to_at, NULL::int AS seconds, NULL::int AS gpus,
+SELECT t.id AS txn_id, t.kind, NULL::uuid AS charge_id, NULL::uuid AS meter_ref,
+       NULL::int AS seq, t.at AS from_at, t.at AS to_at,
+       CASE m.kind WHEN 'gpu' THEN m.rental_ref END AS rental_ref,
+       NULL::int AS seconds, NULL::int AS gpus,
        NULL::bigint AS price_micro_h, m.accelerator, coalesce(m.description, '') AS text,
        NULL::bigint AS list,
        CASE WHEN t.kind = ANY(%(counted)s) THEN legs.paid - legs.tax ELSE 0 END AS cost,
@@ -106,8 +110,8 @@ SELECT t.id AS txn_id, t.kind, NULL::uuid AS charge_id,
    AND t.at >= %(from)s AND t.at < %(to)s
   LEFT JOIN billing_transaction l ON l.id = t.linked_id
   LEFT JOIN billing_usageline u
-    ON u.id = CASE WHEN t.cause_type = 'usage' THEN t.cause_id
-                   WHEN l.cause_type = 'usage' THEN l.cause_id END
+    ON u.id = CASE WHEN t.cause_type LIKE '%%usage' THEN t.cause_id
+                   WHEN l.cause_type LIKE '%%usage' THEN l.cause_id END
   LEFT JOIN billing_rentalmeter m ON m.rental_ref = u.rental_ref
       OR (t.cause_type = 'rental' AND m.rental_ref = t.cause_id),
        {_LEGS.format(txn="t.id")}
@@ -116,7 +120,7 @@ SELECT t.id AS txn_id, t.kind, NULL::uuid AS charge_id,
 _INVOICE = """
 (SELECT i.number FROM billing_invoicespan s
    JOIN billing_invoiceline n ON n.id = s.line_id JOIN billing_invoice i ON i.id = n.invoice_id
-  WHERE s.rental_ref = x.rental_ref AND int4range(s.first_seq, s.last_seq, '[]') @> x.seq)
+  WHERE s.rental_ref = x.meter_ref AND int4range(s.first_seq, s.last_seq, '[]') @> x.seq)
 """
 
 _KEYS = {
@@ -129,12 +133,12 @@ _KEYS = {
 def pages(*, org_ref: UUID, from_at: datetime, to_at: datetime) -> Iterator[list[CostRow]]:
     """Use by rental and number, then all else by age; each page is a query of its own."""
     given = _given(org_ref, from_at, to_at)
-    rental, seq = UUID(int=0), 0
+    meter, seq = UUID(int=0), 0
     while rows := _page(
-        _USE, "(x.rental_ref, x.seq) > (%(a)s, %(b)s)", "x.rental_ref, x.seq", given, rental, seq
+        _USE, "(x.meter_ref, x.seq) > (%(a)s, %(b)s)", "x.meter_ref, x.seq", given, meter, seq
     ):
         yield rows
-        rental, seq = rows[-1].rental_ref or rental, rows[-1].seq or seq
+        meter, seq = rows[-1].meter_ref or meter, rows[-1].seq or seq
     last = UUID(int=0)
     while rows := _page(_OTHER, "x.txn_id > %(a)s", "x.txn_id", given, last):
         yield [row for row in rows if row.cost_micro or row.tax_micro]
@@ -145,7 +149,7 @@ def totals(*, org_ref: UUID, from_at: datetime, to_at: datetime, by: CostKey) ->
     """Sums per key, keys in order."""
     query = f"""
     SELECT {_KEYS[by]} AS key,
-           coalesce(sum(x.seconds::bigint * x.gpus), 0)::bigint,
+           coalesce(sum(x.seconds::bigint * x.gpus) FILTER (WHERE x.kind = 'usage'), 0)::bigint,
            coalesce(sum(x.cost) FILTER (WHERE x.kind = ANY(%(used)s)), 0)::bigint,
            coalesce(sum(x.cost) FILTER (WHERE x.kind <> ALL(%(used)s)), 0)::bigint,
            coalesce(sum(x.tax), 0)::bigint
@@ -153,7 +157,7 @@ def totals(*, org_ref: UUID, from_at: datetime, to_at: datetime, by: CostKey) ->
      GROUP BY key HAVING count(*) FILTER (WHERE x.cost <> 0 OR x.tax <> 0 OR x.seconds > 0) > 0
      ORDER BY key NULLS LAST
     """  # noqa: S608 - texts of this module
-    used = [kind.value for kind, what in CATEGORIES.items() if what is CostCategory.USAGE]
+    used = [kind.value for kind in _USES]
     with connection.cursor() as cursor:
         cursor.execute(query, _given(org_ref, from_at, to_at) | {"used": used})
         return [CostTotal(*row) for row in cursor.fetchall()]
@@ -195,6 +199,7 @@ def _row(found: dict[str, Any]) -> CostRow:
         kind=kind.value,
         category=CATEGORIES[kind],
         charge_id=found["charge_id"],
+        meter_ref=found["meter_ref"],
         rental_ref=found["rental_ref"],
         seq=found["seq"],
         from_at=found["from_at"],

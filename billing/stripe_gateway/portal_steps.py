@@ -18,7 +18,6 @@ from billing.stripe_gateway.client import call
 from billing.stripe_gateway.steps import Step, customer_id, options
 from kernel.errors import PermanentError
 
-
 _OURS = "gpuyard_portal"
 # Cards and invoices; what they cost is changed here and not there.
 _FEATURES = {"invoice_history": {"enabled": True}, "payment_method_update": {"enabled": True}}
@@ -54,7 +53,8 @@ def _configuration(key: str) -> str:
     def find(client: stripe.StripeClient) -> str:
         pages = client.v1.billing_portal.configurations
         for one in pages.list(wanted).auto_paging_iter():
-            if (one.metadata or {}).get(_OURS):
+            metadata: Any = one.metadata or {}
+            if _OURS in metadata:
                 return one.id
         return pages.create(made, options(f"{key}:configuration")).id
 

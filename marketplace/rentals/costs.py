@@ -21,10 +21,14 @@ from kernel.sheet import Cell
 from marketplace.models import Offer, Organization, Project, Rental
 
 COLUMNS = (
-    *("charge", "transaction", "kind", "category", "from", "to", "seconds", "gpus", "gpu_seconds"),
+    *("charge", "transaction", "kind", "category", "from", "to", "seconds", "quantity", "unit"),
     *("accelerator", "rental", "rental_name", "project", "project_name", "region"),
     *("price_per_hour", "list_amount", "amount", "tax", "currency", "invoice", "text"),
 )
+
+
+# What the quantity of a use counts.
+UNITS = {"usage": "GPU", "disk_usage": "GiB"}
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,6 @@ def _sum(one: CostTotal, other: CostTotal) -> CostTotal:
 
 def _cells(cost: Cost) -> list[Cell]:
     row, project = cost.row, cost.project
-    seconds = row.seconds * row.gpus if row.seconds is not None and row.gpus else None
     return [
         public("charge", row.charge_id) if row.charge_id else None,
         public("transaction", row.txn_id),
@@ -123,7 +126,7 @@ def _cells(cost: Cost) -> list[Cell]:
         row.to_at,
         row.seconds,
         row.gpus,
-        seconds,
+        UNITS.get(row.kind),
         row.accelerator,
         cost.rental_id,
         cost.rental.name if cost.rental else None,

@@ -24,7 +24,7 @@ from kernel.ids import public
 from kernel.money import CURRENCY, format_micro
 from kernel.sheet import Cell
 from marketplace.models import Organization
-from marketplace.rentals.costs import Cost, costs, seller_of
+from marketplace.rentals.costs import UNITS, Cost, costs, seller_of
 
 VERSION = "1.3"
 _SERVICE = "GPU rental"
@@ -109,7 +109,7 @@ def _when(cost: Cost) -> dict[str, Cell]:
 
 def _what(cost: Cost, category: CostCategory) -> dict[str, Cell]:
     row, rental, offer = cost.row, cost.rental, cost.offer
-    use = category is CostCategory.USAGE
+    use, disk = category is CostCategory.USAGE, row.kind == "disk_usage"
     dynamic = rental is not None and rental.interruptible
     sku = row.accelerator if category is not CostCategory.TAX else None
     tags: dict[str, object] = dict(rental.labels) if rental else {}
@@ -124,13 +124,13 @@ def _what(cost: Cost, category: CostCategory) -> dict[str, Cell]:
         "ResourceId": cost.rental_id,
         "ResourceName": rental.name if rental else None,
         "ResourceType": "GPU rental" if cost.rental_id else None,
-        "ServiceCategory": "Compute",
-        "ServiceName": _SERVICE,
-        "ServiceSubcategory": "Containers",
+        "ServiceCategory": "Storage" if disk else "Compute",
+        "ServiceName": "Disks" if disk else _SERVICE,
+        "ServiceSubcategory": "Block Storage" if disk else "Containers",
         "SkuId": sku,
-        "SkuMeter": "GPU time" if sku else None,
+        "SkuMeter": ("Disk time" if disk else "GPU time") if sku else None,
         "SkuPriceId": _price_id(cost) if sku and use else None,
-        "SkuPriceDetails": _json({"GpuCount": row.gpus}) if sku and use else None,
+        "SkuPriceDetails": _json({"GpuCount": row.gpus}) if sku and use and not disk else None,
         "Tags": _json(tags),
     }
 
@@ -158,10 +158,11 @@ def _how_much(cost: Cost, category: CostCategory) -> dict[str, Cell]:
         and row.price_micro_h is not None
     ):
         seconds = row.seconds * row.gpus
+        unit_of = UNITS[row.kind]
         unit = Decimal(row.price_micro_h or 0) / row.gpus / 1_000_000
-        cells["ConsumedQuantity"], cells["ConsumedUnit"] = seconds, "GPU-Seconds"
+        cells["ConsumedQuantity"], cells["ConsumedUnit"] = seconds, f"{unit_of}-Seconds"
         cells["PricingQuantity"] = f"{(Decimal(seconds) / 3600).quantize(_EXACT):f}"
-        cells["PricingUnit"] = "GPU-Hours"
+        cells["PricingUnit"] = f"{unit_of}-Hours"
         cells["ListUnitPrice"] = cells["ContractedUnitPrice"] = f"{unit.quantize(_EXACT):f}"
     return cells
 

@@ -57,7 +57,7 @@ def _title(found: InvoiceDocument) -> str:
 
 def _blocks(organization: Organization, found: InvoiceDocument) -> list[_Block]:
     """Who and when, what, how the total comes about, who sells."""
-    lines = [["What", "GPU-hours", "Exactly", found.currency], *_lines(found)]
+    lines = [["What", "GPU- or GiB-hours", "Exactly", found.currency], *_lines(found)]
     sellers = [["Sold by", "As", "Exactly"], *_sellers(found)]
     return [
         _Block(_facts(organization, found), (110, 372)),

@@ -8,6 +8,7 @@ import pytest
 from django.db import transaction
 
 from billing import facade
+from billing.contracts.meters import MeterKind
 from billing.contracts.usage import CostCategory, CostKey
 from billing.facade import usage
 from billing.ledger import costs
@@ -123,6 +124,20 @@ def test_a_page_is_one_query(used, django_assert_num_queries):
     org, *_ = used
     with django_assert_num_queries(2 + 4):  # accounts; a page of each kind and the end of each
         rows(org)
+
+
+def test_a_disk_is_use_without_a_rental(used, at):
+    org, *_ = used
+    credit(org, 10 * USD)
+    disk = rent(org, kind=MeterKind.DISK, gpus=100, price_micro_h=20_000, accelerator="disk")
+    start(disk, DAY)
+    use(window(disk, DAY, 3600))
+    (row,) = [row for row in rows(org) if row.kind == "disk_usage"]
+    assert (row.rental_ref, row.meter_ref, row.gpus) == (None, disk, 100)
+    assert (row.category, row.cost_micro) == (CostCategory.USAGE, 20_000)
+    sums = usage.cost_totals(org_ref=org, from_at=DAY, to_at=LATER, by=CostKey.RENTAL)
+    (rest,) = [one for one in sums if one.key is None]
+    assert (rest.usage_micro, rest.gpu_seconds) == (20_000, 0)
 
 
 def test_every_kind_of_transaction_is_a_cost_or_none():

@@ -89,7 +89,7 @@ def test_the_csv_adds_up_to_what_was_spent_and_runs_nothing(case: Case) -> None:
     assert {row["rental_name"] for row in rows} == {"'=HYPERLINK(1)"}
     assert {row["project_name"] for row in rows} == {"'@team"}
     assert {row["rental"] for row in rows} == {case.rental}
-    assert rows[1]["gpu_seconds"] == "14"
+    assert (rows[1]["seconds"], rows[1]["quantity"], rows[1]["unit"]) == ("7", "2", "GPU")
     assert len(rows[1]["amount"].partition(".")[2]) == 6
     assert Decimal(rows[3]["amount"]) < 0
     nobody = make_renter()
