@@ -54,6 +54,8 @@ def reconcile() -> None:
     from billing.stripe_gateway.reconcile import nightly
 
     nightly()
+
+
 @shared_task(name="billing.journal")
 def journal() -> None:
     """Digests of months that were locked."""

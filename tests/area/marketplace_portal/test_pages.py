@@ -35,8 +35,13 @@ PRIVATE = [
     "/settings",
     "/provider",
 ]
-STAFF = ["/staff/", "/staff/providers", "/staff/organizations", "/staff/books"]
-STAFF = ["/staff/", "/staff/providers", "/staff/organizations", "/staff/months"]
+STAFF = [
+    "/staff/",
+    "/staff/providers",
+    "/staff/organizations",
+    "/staff/books",
+    "/staff/months",
+]
 FOREIGN: list[tuple[str, str]] = [
     ("rental", "/rentals/{id}"),
     ("rental", "/rentals/{id}/live"),
