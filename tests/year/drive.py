@@ -207,11 +207,10 @@ class Year:
         self.truths[ref] = Truth(
             org, self._providers[rental.provider], rental.gpus, rental.price, rental.share
         )
-        self._poor += self.plan.orgs[rental.org].poor
         for run in rental.runs:
             self._at(run.opened, lambda run=run: self._start(rental, ref, run))  # type: ignore[misc]
         if not rental.runs:
-            self._end(rental, ref)
+            self._ending.append(ref)
 
     def _hold(self, rental: Rental, ref: UUID) -> bool:
         terms = PriceTerms(
@@ -236,7 +235,7 @@ class Year:
         if run.again and not self._hold(rental, ref):
             self.refused += 1
             rental.runs = rental.runs[: rental.runs.index(run)]
-            self._end(rental, ref)
+            self._ending.append(ref)
             return
         if ref in self._ending:
             self._ending.remove(ref)
@@ -265,6 +264,7 @@ class Year:
             meter.open_interval(instance, at=run.opened, pod_uid="uid", proof={})
             billing.meter_started(rental_ref=ref, at=run.opened)
         self._open[ref] = (instance, run)
+        self._poor += self.plan.orgs[rental.org].poor
         self._at(run.closed, lambda: self._close(rental, ref, run))
 
     def _close(self, rental: Rental, ref: UUID, run: Run) -> None:
@@ -272,6 +272,7 @@ class Year:
         if instance is None or present is not run:
             return
         del self._open[ref]
+        self._poor -= self.plan.orgs[rental.org].poor
         final = run.late is None
         closing = meter.Closing(at=run.closed, good_until=run.good, final=final)
         with transaction.atomic():
@@ -288,14 +289,8 @@ class Year:
     def _last(self, rental: Rental, ref: UUID, run: Run) -> None:
         """After a run: the end of the rental, or a rest until it is started again."""
         following = rental.runs[rental.runs.index(run) + 1 :]
-        if not following:
-            self._end(rental, ref)
-        elif following[0].again:
+        if not following or following[0].again:
             self._ending.append(ref)
-
-    def _end(self, rental: Rental, ref: UUID) -> None:
-        self._poor -= self.plan.orgs[rental.org].poor
-        self._ending.append(ref)
 
     def _confirm(self, instance: Instance, truth: Truth, place: int, run: Run) -> None:
         with transaction.atomic():

@@ -15,8 +15,8 @@ ZONES = (ZoneInfo("Europe/Berlin"), ZoneInfo("America/New_York"))
 CARDS = ("nvidia-h100-80gb-sxm", "nvidia-rtx-4090", "ascend-910b")
 SECOND = timedelta(seconds=1)
 YEAR = (datetime(2027, 1, 1, tzinfo=UTC), 365)
-# Six weeks with both nights in which the clocks of New York and Berlin are set, and a month's end.
-SPRING = (datetime(2027, 3, 8, tzinfo=UTC), 40)
+# Weeks with both nights in which the clocks of New York and Berlin are set, and a month's end.
+SPRING = (datetime(2027, 3, 9, tzinfo=UTC), 24)
 # The Saturdays before the clocks are set.
 _SATURDAYS = [datetime(2027, *day) for day in ((3, 13), (3, 27), (10, 30), (11, 6))]
 
@@ -59,12 +59,23 @@ class Org:
 
 @dataclass
 class Plan:
+    """longest: hours of one stretch of a rental. last: days in which rentals begin, so that three
+    stretches and their pauses end before the days are over."""
+
     begin: datetime
     days: int
     orgs: list[Org]
     providers: int
     dark: list[tuple[int, datetime, datetime]]  # provider, and from when to when nobody saw it
     rentals: list[Rental]
+
+    @property
+    def longest(self) -> int:
+        return self.days // 2
+
+    @property
+    def last(self) -> int:
+        return self.days - (3 * self.longest + 16) // 24 - 2
 
 
 def draw(rentals: int, seed: str, span: tuple[datetime, int] = YEAR) -> Plan:
@@ -100,7 +111,7 @@ def _dark(rng: Random, plan: Plan, count: int) -> list[tuple[int, datetime, date
 
 def _moment(rng: Random, plan: Plan) -> datetime:
     """Some time of the year by somebody's wall clock; one in ten in the nights of DST."""
-    zone, last = rng.choice(ZONES), plan.days - 20
+    zone, last = rng.choice(ZONES), plan.last
     day = plan.begin.replace(tzinfo=None) + timedelta(days=rng.randrange(last))
     if rng.random() < 0.1:
         since = plan.begin.replace(tzinfo=None)
@@ -123,7 +134,7 @@ def _rental(rng: Random, plan: Plan, number: int) -> Rental:
         rental.share = rng.randrange(price)
     at, pieces = rented + timedelta(seconds=rng.randrange(20, 900)), rng.choice([1, 1, 1, 2, 3])
     for piece in range(pieces):
-        hours = min(rng.expovariate(1 / 6) * (20 if rng.random() < 0.02 else 1), 240)
+        hours = min(rng.expovariate(1 / 6) * (20 if rng.random() < 0.02 else 1), plan.longest)
         end = at + timedelta(seconds=max(2, int(hours * 3600)), microseconds=rng.randrange(10**6))
         rental.runs += _runs(rng, plan, provider, at, end, again=piece > 0)
         at = end + timedelta(seconds=rng.randrange(600, 5 * 3600), microseconds=rng.randrange(9**6))
