@@ -119,6 +119,47 @@ class PaymentAdmin(ReadOnly):
     search_fields = ("stripe_id", "org_ref")
 
 
+@admin.register(models.RefundOrder)
+class RefundOrderAdmin(ReadOnly):
+    list_display = ("id", "org_ref", "amount_micro", "ordered_by", "needs_second", "approved_by")
+    search_fields = ("id", "org_ref")
+
+
+@admin.register(models.Refund)
+class RefundAdmin(ReadOnly):
+    list_display = ("id", "payment", "order_id", "amount_minor", "state", "at_stripe", "failure")
+    list_filter = ("state",)
+    search_fields = ("id", "stripe_id", "payment__stripe_id")
+
+
+@admin.register(models.Dispute)
+class DisputeAdmin(ReadOnly):
+    list_display = ("stripe_id", "org_ref", "state", "amount_minor", "due_by", "submitted_at")
+    list_filter = ("state",)
+    search_fields = ("id", "stripe_id", "org_ref")
+
+
+@admin.register(models.CreditNote)
+class CreditNoteAdmin(ReadOnly):
+    list_display = (
+        "id",
+        "invoice",
+        "amount_micro",
+        "state",
+        "ordered_by",
+        "approved_by",
+        "failure",
+    )
+    list_filter = ("state",)
+    search_fields = ("id", "org_ref", "stripe_id")
+
+
+@admin.register(models.Adjustment)
+class AdjustmentAdmin(ReadOnly):
+    list_display = ("id", "org_ref", "amount_micro", "against", "ordered_by", "approved_by")
+    search_fields = ("id", "org_ref")
+
+
 @admin.register(models.StripeCall)
 class StripeCallAdmin(ReadOnly):
     list_display = ("key", "kind", "state", "attempt", "tries", "next_at", "error_code", "error")

@@ -9,6 +9,7 @@ from django.db import transaction
 from django.db.models import F
 
 from billing.contracts import InvoiceState, PaymentState
+from billing.invoicing.credit_note import owed_minor
 from billing.ledger.accounts import Purse, account, lock_purse
 from billing.ledger.post import Entry, post
 from billing.models import (
@@ -102,7 +103,7 @@ def _pay(invoice: Invoice, payments: tuple[PaymentFact, ...]) -> None:
     if invoice.state not in (InvoiceState.OPEN, InvoiceState.UNCOLLECTIBLE):
         return
     received = [fact for fact in payments if fact.state == PaymentState.SUCCEEDED]
-    if sum(fact.amount_minor for fact in received) != invoice.total_minor:
+    if sum(fact.amount_minor for fact in received) != owed_minor(invoice):
         alarm(invoice.id, "Paid at Stripe by other means than its own payments: book it by hand.")
         invoice.refresh_from_db(fields=["alarm"])
         return
@@ -122,7 +123,7 @@ def _void(invoice: Invoice) -> None:
     if invoice.state in (InvoiceState.PAID, InvoiceState.VOID):
         return
     if invoice.finalized_at is not None:
-        amount = from_minor(invoice.total_minor)
+        amount = from_minor(owed_minor(invoice))
         purse = lock_purse(invoice.org_ref)
         # Before the posting: the balance must not fall before the floor did.
         _owe(purse, -amount)

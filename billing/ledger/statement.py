@@ -22,6 +22,12 @@ _TEXTS = {
     TransactionKind.INVOICE: "Moved to an invoice",
     TransactionKind.INVOICE_VOID: "Invoice cancelled",
     TransactionKind.OUTAGE_CREDIT: "Given back",
+    TransactionKind.REFUND: "Refunded",
+    TransactionKind.REFUND_RETURNED: "Refund failed, credit returned",
+    TransactionKind.DISPUTE_LOST: "Payment taken back by the bank",
+    TransactionKind.DISPUTE_WON: "Payment given back by the bank",
+    TransactionKind.CREDIT_NOTE: "Credit note",
+    TransactionKind.ADJUSTMENT: "Adjusted by our staff",
 }
 
 

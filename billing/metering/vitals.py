@@ -11,6 +11,7 @@ from typing import Any
 
 from django.db import connection
 
+from billing.payments.returns_vitals import returns_vitals
 from kernel.vitals import COUNT, Vital
 
 _QUEUES = """
@@ -48,4 +49,5 @@ def vitals() -> list[Vital]:
         Vital("breaks", breaks, "Differences that the reconciliation found", COUNT),
         Vital("breaks_age", max(break_age, 0.0), "Since the oldest of them was found"),
         Vital("reconciled_age", max(compared_age, 0.0), "Since the moment up to which all agrees"),
+        *returns_vitals(),
     ]

@@ -1,6 +1,8 @@
 """Billing's tables. Nothing outside billing imports them."""
 
 from billing.models.account import OWNED, STORED, Account, AccountKind
+from billing.models.correction import AGAINST, Adjustment, CreditNote
+from billing.models.dispute import Dispute
 from billing.models.invoice import Invoice, InvoiceLine, InvoiceSpan
 from billing.models.journal import MonthLock
 from billing.models.meter import RentalMeter, UsageLine
@@ -15,6 +17,7 @@ from billing.models.payment import (
 )
 from billing.models.posting import CauseType, Posting, Transaction, TransactionKind
 from billing.models.reconciliation import Break
+from billing.models.refund import Refund, RefundOrder
 from billing.models.stripe import (
     CallKind,
     CallState,
@@ -26,16 +29,20 @@ from billing.models.stripe import (
 from billing.models.unknown import UnknownObject
 
 __all__ = [
+    "AGAINST",
     "OWNED",
     "STORED",
     "Account",
     "AccountKind",
+    "Adjustment",
     "Break",
     "CallKind",
     "CallState",
     "CardSetup",
     "CauseType",
+    "CreditNote",
     "Customer",
+    "Dispute",
     "EventOutcome",
     "Invoice",
     "InvoiceLine",
@@ -47,6 +54,8 @@ __all__ = [
     "PaymentMethod",
     "PortalSession",
     "Posting",
+    "Refund",
+    "RefundOrder",
     "RentalMeter",
     "StripeCall",
     "StripeCursor",

@@ -37,6 +37,8 @@ class Invoice(models.Model):
     period_from = models.DateTimeField()
     period_to = models.DateTimeField()
     total_minor = models.BigIntegerField()
+    # The sum of its credit notes that did not fail, kept by a trigger on them.
+    noted_micro = models.BigIntegerField(db_default=0)
     carried_in_micro = models.IntegerField()
     carried_micro = models.IntegerField()
     actor = models.CharField(max_length=100)
@@ -54,6 +56,10 @@ class Invoice(models.Model):
                 condition=Q(total_minor__gte=1)
                 & Q(carried_in_micro__range=(0, 9_999), carried_micro__range=(0, 9_999)),
                 name="billing_invoice_amounts",
+            ),
+            models.CheckConstraint(
+                condition=Q(noted_micro__gte=0, noted_micro__lte=F("total_minor") * 10_000),
+                name="billing_invoice_noted",
             ),
             models.CheckConstraint(
                 condition=Q(state__in=[state.value for state in InvoiceState]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 
 from billing.contracts import PaymentState
 from billing.models.invoice import Invoice
@@ -134,6 +134,8 @@ class Payment(models.Model):
     amount_minor = models.BigIntegerField()
     currency = models.CharField(max_length=3)
     state = models.CharField(max_length=10, choices=STATES)
+    # The sum of its refunds that did not fail, kept by a trigger on them.
+    refunded_minor = models.BigIntegerField(db_default=0)
     txn = models.ForeignKey(Transaction, null=True, on_delete=models.PROTECT, related_name="+")
     fee_txn = models.ForeignKey(Transaction, null=True, on_delete=models.PROTECT, related_name="+")
     card_brand = models.CharField(max_length=50, default="", db_default="", blank=True)
@@ -160,6 +162,10 @@ class Payment(models.Model):
                 condition=Q(state=PaymentState.SUCCEEDED, txn__isnull=False)
                 | (~Q(state=PaymentState.SUCCEEDED) & Q(txn__isnull=True)),
                 name="billing_payment_booked",
+            ),
+            models.CheckConstraint(
+                condition=Q(refunded_minor__gte=0, refunded_minor__lte=F("amount_minor")),
+                name="billing_payment_refunded",
             ),
         ]
 

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from billing.contracts import PaymentState, TopUpView
 from billing.models import CallKind, PaymentMethod, TopUp
+from billing.payments.dispute import refuse_while_disputed
 from billing.payments.intents import intend
 from billing.payments.tenants import find_customer
 from kernel.errors import InvalidRequest, NotFound
@@ -25,6 +26,7 @@ def start_topup(
     if not SMALLEST <= amount_micro <= LARGEST or amount_micro % MICRO_PER_MINOR:
         span = f"{format_micro(SMALLEST, places=2)} to {format_micro(LARGEST, places=2)}"
         raise InvalidRequest({"amount": [f"whole cents, {span} {CURRENCY}"]})
+    refuse_while_disputed(org_ref)
     topup = TopUp.objects.create(
         customer=find_customer(org_ref),
         amount_micro=amount_micro,

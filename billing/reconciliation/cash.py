@@ -15,9 +15,18 @@ from uuid import UUID
 
 from django.db.models import Q, Sum
 
+from billing.contracts import PaymentState
 from billing.contracts.reconciliation import Difference
 from billing.ledger.accounts import account
-from billing.models import AccountKind, CauseType, Payment, Posting, TransactionKind
+from billing.models import (
+    AccountKind,
+    CauseType,
+    Dispute,
+    Payment,
+    Posting,
+    Refund,
+    TransactionKind,
+)
 from kernel.money import from_minor
 
 
@@ -50,6 +59,17 @@ SOURCES: Final = (
         CauseType.PAYMENT,
         Payment,
         (TransactionKind.TOPUP, TransactionKind.INVOICE_PAYMENT, TransactionKind.STRIPE_FEE),
+    ),
+    Source(
+        CauseType.REFUND,
+        Refund,
+        (TransactionKind.REFUND, TransactionKind.REFUND_RETURNED),
+        waiting=Q(state=PaymentState.PENDING, at_stripe=False),
+    ),
+    Source(
+        CauseType.DISPUTE,
+        Dispute,
+        (TransactionKind.DISPUTE, TransactionKind.DISPUTE_FEE, TransactionKind.DISPUTE_WON),
     ),
 )
 

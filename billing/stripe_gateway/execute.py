@@ -26,6 +26,7 @@ from billing.stripe_gateway.invoice_steps import (
 )
 from billing.stripe_gateway.meter_steps import CreateMeter, SendMeterEvent
 from billing.stripe_gateway.portal_steps import OpenPortal
+from billing.stripe_gateway.return_steps import SendRefund, SubmitEvidence, WriteCreditNote
 from billing.stripe_gateway.steps import (
     CardSetupPage,
     CreateCustomer,
@@ -60,6 +61,9 @@ STEPS: dict[str, Step] = {
         CreateMeter(),
         SendMeterEvent(),
         OpenPortal(),
+        SendRefund(),
+        WriteCreditNote(),
+        SubmitEvidence(),
     )
 }
 

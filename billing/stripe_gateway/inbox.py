@@ -9,8 +9,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
-from uuid import UUID
 
 import structlog
 from django.db import transaction
@@ -18,8 +16,9 @@ from prometheus_client import Counter
 
 from billing.invoicing import converge as invoicing
 from billing.models import EventOutcome, StripeEvent
-from billing.payments import converge, unknown
-from billing.stripe_gateway import read
+from billing.payments import converge
+from billing.stripe_gateway import read, return_events
+from billing.stripe_gateway.outcome import outcome_of
 from kernel.clock import AppNow, now
 from kernel.errors import PermanentError, VendorError
 from kernel.lanes import lane
@@ -86,21 +85,13 @@ def _finish(event: StripeEvent, outcome: EventOutcome, error: str) -> None:
     EVENTS.labels(event.type, outcome.value).inc()
 
 
-def _outcome(known: bool, thing: Any, names: str, claimed_ref: UUID) -> EventOutcome:
-    """Applied; or the object names a row we do not have, and is written down for people."""
-    if known:
-        return EventOutcome.APPLIED
-    unknown.record(read.object_fact(thing), names=names, claimed_ref=claimed_ref)
-    return EventOutcome.UNKNOWN_OBJECT
-
-
 def _payment_intent(object_id: str) -> EventOutcome:
     intent = read.payment_intent(object_id)
     topup = read.ours(intent, read.TOPUP)
     if topup is None:
         return EventOutcome.IGNORED  # an invoice's: the invoice's own events bring it
     known = converge.topup_payment(topup, read.payment_fact(intent))
-    return _outcome(known, intent, read.TOPUP, topup)
+    return outcome_of(known, intent, read.TOPUP, topup)
 
 
 def _session(object_id: str) -> EventOutcome:
@@ -109,7 +100,7 @@ def _session(object_id: str) -> EventOutcome:
     setup = read.ours(found, read.SETUP)
     if setup is not None:
         known = converge.setup_session(setup, fact, read.saved_card(found))
-        return _outcome(known, found, read.SETUP, setup)
+        return outcome_of(known, found, read.SETUP, setup)
     topup = read.ours(found, read.TOPUP)
     if topup is None:
         return EventOutcome.IGNORED
@@ -118,7 +109,7 @@ def _session(object_id: str) -> EventOutcome:
     if known and intent is not None:
         name = intent if isinstance(intent, str) else intent.id
         converge.topup_payment(topup, read.payment_fact(read.payment_intent(name)))
-    return _outcome(known, found, read.TOPUP, topup)
+    return outcome_of(known, found, read.TOPUP, topup)
 
 
 def _payment_method(object_id: str) -> EventOutcome:
@@ -133,7 +124,14 @@ def _invoice(object_id: str) -> EventOutcome:
     if invoice is None:
         return EventOutcome.IGNORED
     known = invoicing.invoice_seen(invoice, read.invoice_fact(found))
-    return _outcome(known, found, read.INVOICE, invoice)
+    return outcome_of(known, found, read.INVOICE, invoice)
+
+
+def _credit_note(object_id: str) -> EventOutcome:
+    outcome, invoice = return_events.credit_note(object_id)
+    if outcome == EventOutcome.APPLIED:
+        _invoice(invoice)  # its payment may have come first and waited for the lower sum
+    return outcome
 
 
 HANDLERS: dict[str, Callable[[str], EventOutcome]] = {
@@ -151,4 +149,16 @@ HANDLERS: dict[str, Callable[[str], EventOutcome]] = {
     "invoice.payment_failed": _invoice,
     "invoice.voided": _invoice,
     "invoice.marked_uncollectible": _invoice,
+    "charge.refunded": return_events.charge_refunded,
+    "refund.created": return_events.refund,
+    "refund.updated": return_events.refund,
+    "refund.failed": return_events.refund,
+    "charge.dispute.created": return_events.dispute,
+    "charge.dispute.updated": return_events.dispute,
+    "charge.dispute.closed": return_events.dispute,
+    "charge.dispute.funds_withdrawn": return_events.dispute,
+    "charge.dispute.funds_reinstated": return_events.dispute,
+    "credit_note.created": _credit_note,
+    "credit_note.updated": _credit_note,
+    "credit_note.voided": _credit_note,
 }

@@ -24,6 +24,8 @@ OVERLAP = timedelta(hours=1)
 # The first poll of an installation; later ones continue where the cursor stands.
 FIRST = timedelta(days=1)
 DEEPEST = 10_000
+# Stripe takes no more types in one request.
+TYPES = 20
 
 
 def poll() -> int:
@@ -53,11 +55,14 @@ def poll() -> int:
 
 def _events(since: datetime) -> list[dict[str, Any]]:
     """Events of the types we use, newest first, as plain JSON values."""
-    params: Any = {
-        "created": {"gte": int(since.timestamp())},
-        "types": sorted(HANDLERS),
-        "limit": 100,
-    }
+    types = sorted(HANDLERS)
+    lists = [types[first : first + TYPES] for first in range(0, len(types), TYPES)]
+    found = [event for listed in lists for event in _listed(listed, since)]
+    return sorted(found, key=lambda event: int(event["created"]), reverse=True)
+
+
+def _listed(types: list[str], since: datetime) -> list[dict[str, Any]]:
+    params: Any = {"created": {"gte": int(since.timestamp())}, "types": types, "limit": 100}
     rows = call(
         lambda client: list(islice(client.v1.events.list(params).auto_paging_iter(), DEEPEST))
     )

@@ -14,9 +14,9 @@ from uuid import UUID
 
 import structlog
 
-from billing.models import CardSetup, Invoice, TopUp
+from billing.models import CardSetup, CreditNote, Invoice, Refund, TopUp
 from billing.payments import unknown
-from billing.stripe_gateway import read
+from billing.stripe_gateway import read, read_returns
 from billing.stripe_gateway.client import call
 
 log = structlog.get_logger(__name__)
@@ -28,6 +28,8 @@ _KNOWN: dict[str, Callable[[UUID], bool]] = {
     read.TOPUP: lambda ref: TopUp.objects.filter(id=ref).exists(),
     read.SETUP: lambda ref: CardSetup.objects.filter(id=ref).exists(),
     read.INVOICE: lambda ref: Invoice.objects.filter(id=ref).exists(),
+    read_returns.REFUND: lambda ref: Refund.objects.filter(id=ref).exists(),
+    read_returns.CREDIT_NOTE: lambda ref: CreditNote.objects.filter(id=ref).exists(),
 }
 
 
@@ -39,6 +41,8 @@ def take(since: datetime) -> int:
         lambda client: client.v1.payment_intents.list(params),
         lambda client: client.v1.checkout.sessions.list(params),
         lambda client: client.v1.invoices.list(params),
+        lambda client: client.v1.refunds.list(params),
+        lambda client: client.v1.credit_notes.list(params),
     ):
         found += sum(map(_note, _all(listed)))
     return found

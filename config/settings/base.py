@@ -198,6 +198,8 @@ GPUYARD_SELLER_NAME: str
 GPUYARD_SELLER_ADDRESS: str
 GPUYARD_SELLER_TAX_ID: str
 GPUYARD_ROLES: dict[str, str]
+GPUYARD_SECOND_PERSON_ABOVE: int
+GPUYARD_SELF_REFUND_LIMIT: int
 GPUYARD_REGISTRY_NETWORKS: tuple[Network, ...]
 GPUYARD_WEBHOOK_NETWORKS: tuple[Network, ...]
 GPUYARD_WEBHOOK_CA_FILE: str
@@ -224,6 +226,8 @@ def apply(env: Environment) -> dict[str, Any]:
         "GPUYARD_SELLER_ADDRESS": env.seller_address,
         "GPUYARD_SELLER_TAX_ID": env.seller_tax_id,
         "GPUYARD_ROLES": env.roles,
+        "GPUYARD_SECOND_PERSON_ABOVE": env.second_person_above,
+        "GPUYARD_SELF_REFUND_LIMIT": env.self_refund_limit,
         "GPUYARD_REGISTRY_NETWORKS": env.registry_networks,
         "GPUYARD_WEBHOOK_NETWORKS": env.webhook_networks,
         "GPUYARD_WEBHOOK_CA_FILE": env.webhook_ca_file,

@@ -14,6 +14,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from kernel.addresses import Network
+from kernel.money import BadAmount, parse_micro
 
 _env = environ.Env()
 
@@ -39,6 +40,8 @@ class Environment:
     seller_address: str
     seller_tax_id: str
     roles: dict[str, str]  # by ownership class: principal or agent
+    second_person_above: int  # micro-units
+    self_refund_limit: int  # micro-units in 30 days
     registry_networks: tuple[Network, ...]
     log_format: str
     webhook_networks: tuple[Network, ...]
@@ -76,6 +79,8 @@ def read(*, defaults: dict[str, str] | None = None) -> Environment:
             "owned": _role("GPUYARD_ROLE_OWNED", "principal"),
             "partner": _role("GPUYARD_ROLE_PARTNER", "agent"),
         },
+        second_person_above=_money("GPUYARD_SECOND_PERSON_ABOVE", default="500"),
+        self_refund_limit=_money("GPUYARD_SELF_REFUND_LIMIT", default="500"),
         registry_networks=_networks("GPUYARD_REGISTRY_NETWORKS"),
         log_format=_env.str("GPUYARD_LOG_FORMAT", default="json"),
         webhook_networks=_networks("GPUYARD_WEBHOOK_NETWORKS"),
@@ -90,6 +95,18 @@ def _role(name: str, default: str) -> str:
     if role not in {"principal", "agent"}:
         raise ImproperlyConfigured(f"{name} must be principal or agent, not {role}")
     return role
+
+
+def _money(name: str, *, default: str) -> int:
+    """An amount in USD as a decimal string, in micro-units."""
+    text = str(_env.str(name, default=default))
+    try:
+        micro = parse_micro(text)
+    except BadAmount as error:
+        raise ImproperlyConfigured(f"{name} must be an amount such as 500.00: {error}") from error
+    if micro < 0:
+        raise ImproperlyConfigured(f"{name} must not be negative")
+    return micro
 
 
 def _networks(name: str) -> tuple[Network, ...]:

@@ -277,6 +277,27 @@ TABLE: Final[tuple[Alarm, ...]] = (
         _BREAK,
     ),
     Alarm(
+        "dispute_unanswered",
+        "disputes_unanswered",
+        Call.WAIT,
+        # One with less than three days left: evidence needs a person, and a weekend fits in.
+        1,
+        None,
+        "A dispute is lost in less than three days for want of evidence",
+        "Submit it on the staff page Disputes",
+        _STRIPE,
+    ),
+    Alarm(
+        "returns_to_check",
+        "returns_to_check",
+        Call.WAIT,
+        1,
+        None,
+        "A refund was made by hand at Stripe, or a credit note differs there",
+        "Look in the log for refund_by_hand and credit_note_alarm",
+        _STRIPE,
+    ),
+    Alarm(
         "queue_long",
         "rentals_waiting_age",
         Call.WAIT,

@@ -10,6 +10,7 @@ from django.contrib.admin import site
 from django.db import transaction
 
 from billing import facade
+from billing.facade import refunds
 from billing.metering.mirror import collect
 from tests.area.billing.conftest import DAY, USD, credit, limit, open_org, rent, use, window
 
@@ -30,6 +31,31 @@ def filled(at):
         facade.close_period(org_ref=org, actor="staff@example.com")
     apps.get_model("billing", "StripeEvent").objects.create(
         id="evt_1", type="invoice.paid", raw="{}", source="poll"
+    )
+    staff = {"org_ref": org, "reason": "why", "ordered_by": "x", "needs_second": False}
+    with transaction.atomic():
+        refunds.order_adjustment(
+            org_ref=org,
+            amount_micro=USD,
+            against="revenue",
+            reason="why",
+            linked=None,
+            ordered_by="x",
+        )
+        refunds.order_refund(
+            org_ref=org, amount_micro=USD, reason="why", ordered_by="x", by_renter=True
+        )
+    invoice = apps.get_model("billing", "Invoice").objects.get()
+    apps.get_model("billing", "CreditNote").objects.create(
+        invoice=invoice, amount_micro=USD, paid=False, **staff
+    )
+    apps.get_model("billing", "Dispute").objects.create(
+        org_ref=org,
+        payment=apps.get_model("billing", "Payment").objects.get(),
+        stripe_id="du_1",
+        state="needs_response",
+        reason="fraudulent",
+        amount_minor=1,
     )
     apps.get_model("billing", "UnknownObject").objects.create(
         stripe_id="pi_1", type="payment_intent", names="topup", claimed_ref=org
