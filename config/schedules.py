@@ -42,6 +42,8 @@ BEAT: dict[str, dict[str, Any]] = {
     "place": _every("marketplace.place", 5),
     # paid_until is exact to the second; five seconds late is ours to pay.
     "funds": _every("marketplace.funds", 5),
+    # A bank decides in weeks: half a minute of spending more changes nothing.
+    "freeze": _every("marketplace.freeze", 30),
     # Audit rows are chained within 5 s.
     "seal": _every("marketplace.seal_audit", 3),
     # Woken after commit; this net also sends again what a mail server refused.

@@ -12,6 +12,7 @@ from marketplace.accounts import mail as mailing
 from marketplace.catalog import publish as publishing
 from marketplace.rentals import charge as charging
 from marketplace.rentals import follow as following
+from marketplace.rentals import freeze as freezing
 from marketplace.rentals import lease as leasing
 from marketplace.rentals import notice as noticing
 from marketplace.rentals import place as placing
@@ -43,6 +44,12 @@ def funds() -> None:
 def reconcile() -> None:
     """What was charged against what was proven, once a night."""
     reconciling.nightly()
+
+
+@shared_task(name="marketplace.freeze")
+def freeze() -> None:
+    """Organizations whose payment is contested spend nothing more."""
+    freezing.freeze()
 
 
 @shared_task(name="marketplace.place")

@@ -105,6 +105,9 @@ class Organization(PublicObject):
     name = models.CharField(max_length=120)
     state = models.CharField(max_length=10, choices=State.choices, default=State.ACTIVE)
     reason = models.CharField(max_length=200, blank=True)
+    # What froze it, where that lets it go again: "dispute"; empty when staff did.
+    frozen_for = models.CharField(max_length=20, blank=True, default="", db_default="")
+    frozen_at = models.DateTimeField(null=True, blank=True)
     # A new organization may burn this much per hour: a stolen card empties no data centre.
     spend_limit_micro_h = models.BigIntegerField(default=200_000_000)
     quota_gpus = models.PositiveIntegerField(default=64)

@@ -39,10 +39,16 @@ _TEXTS: Final = {
     "outbid": (
         "An order at the full price needs its cards: it runs on until {at} and is stopped then."
     ),
+    "admin": (
+        "A payment of the organization is contested at its bank: it runs on until {at} and is "
+        "stopped then. Write to support."
+    ),
     "funds": "The balance lasts until {at}: it will be stopped then. Top up to keep it.",
 }
-# The notice is called otherwise than its reason in the contract.
+# The notice is called otherwise than its reason in the contract. For staff's there is no type of
+# its own: ``rental.interrupting`` tells it.
 _NAMES: Final = {"outbid": "interruption"}
+_UNNAMED: Final = frozenset({"admin"})
 
 
 def announce(limit: int = _BATCH) -> int:
@@ -64,7 +70,8 @@ def give(rental: Rental, reason: str, *, at: datetime) -> None:
     )
     if reason == "outbid":
         provisioner.set_notice(rental_ref=rental.id, at=at)
-    announce_notice(rental, notice=_NAMES.get(reason, reason))
+    if reason not in _UNNAMED:
+        announce_notice(rental, notice=_NAMES.get(reason, reason))
 
 
 def withdraw(rental: Rental, reason: str, *, text: str) -> bool:

@@ -26,7 +26,7 @@ from kernel.wake import wake_on_commit
 from marketplace.accounts import switches
 from marketplace.catalog.needs import MIB_PER_GIB
 from marketplace.catalog.quote import candidates, disk_for, price_of
-from marketplace.models import Offer, Rental
+from marketplace.models import Offer, Organization, Rental
 from marketplace.rentals.limits import check_limits
 from marketplace.rentals.reasons import actor_of, sentence
 from marketplace.rentals.room import make_room
@@ -57,6 +57,8 @@ def place(limit: int = _BATCH) -> int:
         return 0
     # Orders at the full price first: others would only have to make room for them again.
     waiting = Rental.objects.filter(state__in=WAITING).order_by("interruptible", "queued_at", "id")
+    # What a frozen organization ordered waits with it.
+    waiting = waiting.exclude(organization__state=Organization.State.FROZEN)
     waiting = waiting.annotate(is_tied=HAS_VOLUMES)
     placed, empty = 0, set[Any]()
     for row in list(waiting.only(*_READ)[:limit]):

@@ -21,7 +21,7 @@ from django.db import connection, transaction
 from django.db.models import Q
 
 from kernel.clock import now
-from marketplace.models import Offer, Rental
+from marketplace.models import Offer, Organization, Rental
 from marketplace.rentals import notice
 from marketplace.rentals.reasons import REASONS, RENTER
 from marketplace.rentals.serving import offers_for, request_of
@@ -103,7 +103,9 @@ def _orders(limit: int) -> list[_Order]:
     """Waiting orders at the full price in their turn."""
     if not Rental.objects.filter(_RUNS | _TOLD, interruptible=True).exists():
         return []
-    waiting = Rental.objects.filter(state=QUEUED, interruptible=False)
+    waiting = Rental.objects.filter(state=QUEUED, interruptible=False).exclude(
+        organization__state=Organization.State.FROZEN
+    )
     found: list[_Order] = []
     known: dict[tuple[UUID, int, str], dict[UUID, Offer]] = {}
     rows = list(waiting.select_related("offer__group").order_by("queued_at", "id")[:limit])

@@ -63,12 +63,12 @@ def stop(*, acting: Principal, rental_id: str, expected_version: int | None = No
     return rental
 
 
-def halt(rental: Rental, *, reason: str, actor: str, at: datetime) -> None:
+def halt(rental: Rental, *, reason: str, actor: str, at: datetime, text: str = "") -> None:
     """Move the locked rental, which has a machine, to stopping; in the caller's transaction."""
     rental.desired_state = Rental.Desired.STOPPED
     rental.stop_ack_at = at
     rental.interrupt_at = None
-    move(rental, STOPPING, at=at, reason=reason, actor=actor, text=sentence(reason))
+    move(rental, STOPPING, at=at, reason=reason, actor=actor, text=text or sentence(reason))
     _let_go(rental, reason)
 
 
@@ -112,9 +112,11 @@ def end_for(rental: Rental, reason: str) -> None:
     _record("platform", f"rental.end.{reason}", rental)
 
 
-def halt_for(rental: Rental, reason: str) -> None:
-    """Stop for a reason that nobody asked for: funds, budget, idle. Stopping is not deleting."""
-    halt(rental, reason=reason, actor=actor_of(reason, _fault(reason)), at=now())
+def halt_for(rental: Rental, reason: str, *, text: str = "") -> None:
+    """Stop for a reason that nobody asked for: funds, budget, idle. Stopping is not deleting.
+
+    text: instead of the reason's own sentence."""
+    halt(rental, reason=reason, actor=actor_of(reason, _fault(reason)), at=now(), text=text)
     _record("platform", f"rental.stop.{reason}", rental)
 
 
