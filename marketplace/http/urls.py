@@ -13,11 +13,13 @@ from marketplace.http.api import (
     catalog,
     description,
     entry,
+    frozen,
     journal,
     oncall,
     provider,
     reconciliation,
     rentals,
+    returns,
     secrets,
     staff,
     templates,
@@ -31,6 +33,7 @@ from marketplace.http.api import (
 from marketplace.http.portal import urls as portal
 from marketplace.http.staff import books as staff_books
 from marketplace.http.staff import pages as staff_pages
+from marketplace.http.staff import returns as staff_returns
 
 _API = [
     *entry.urls,
@@ -38,6 +41,8 @@ _API = [
     *billing.urls,
     *usage.urls,
     *stripe_portal.urls,
+    *returns.urls,
+    *frozen.urls,
     *catalog.urls,
     *templates.urls,
     *secrets.urls,
@@ -61,5 +66,6 @@ urlpatterns = [
     path("problems/<slug:slug>", problems.problem_page),
     path("", include(staff_pages)),
     path("", include(staff_books)),
+    path("", include(staff_returns)),
     path("", include(portal)),
 ]

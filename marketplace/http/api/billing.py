@@ -131,6 +131,7 @@ class TopUps(ApiView):
     def post(self, request: Request) -> HttpResponse:
         principal, data = self.principal(request), self.body(TopUpIn)
         principal.require_verified()
+        principal.require_unfrozen()
         method = data.get("payment_method")
         method_id = id_in("payment_method", method) if method else None
 

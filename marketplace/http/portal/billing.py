@@ -17,9 +17,10 @@ from django.views.decorators.http import require_POST
 
 from billing import facade as billing
 from billing.contracts import CardSetupView, PaymentState, TopUpView, TransactionView
+from billing.facade import refunds
 from kernel.errors import NotFound, Refusal
 from kernel.ids import BadId, parse, public
-from marketplace.accounts import audit
+from marketplace.accounts import audit, returns
 from marketplace.accounts.access import Principal
 from marketplace.http.api.paging import bad_cursor, decode_cursor, encode_cursor
 from marketplace.http.portal.base import (
@@ -36,6 +37,7 @@ from marketplace.http.portal.base import (
     status_of,
 )
 from marketplace.http.portal.forms import TopUpForm
+from marketplace.http.portal.refund_form import RefundForm
 
 _PRESETS = (25, 50, 100, 250)
 _LATEST = 8
@@ -49,7 +51,11 @@ def balance_page(request: HttpRequest, principal: Principal) -> HttpResponse:
 
 
 def _balance(
-    request: HttpRequest, principal: Principal, form: TopUpForm, refusal: Refusal | None = None
+    request: HttpRequest,
+    principal: Principal,
+    form: TopUpForm,
+    refusal: Refusal | None = None,
+    refund_form: RefundForm | None = None,
 ) -> HttpResponse:
     org_ref = principal.org.id
     context = {
@@ -61,13 +67,17 @@ def _balance(
         "idempotency_key": new_key(),
         "card_key": new_key(),
         "stripe_key": new_key(),
+        "refund_key": new_key(),
+        "refund_form": refund_form or RefundForm(auto_id="refund_%s"),
+        "refunds": refunds.refunds(org_ref=org_ref, limit=5),
         "topups": [_topup(view) for view in billing.topups(org_ref=org_ref)[:5]],
         "methods": billing.payment_methods(org_ref=org_ref),
         "transactions": [
             _entry(row) for row in billing.transactions(org_ref=org_ref, limit=_LATEST)
         ],
     }
-    status = 422 if form.errors else status_of(refusal)
+    mistaken = form.errors or (refund_form is not None and refund_form.errors)
+    status = 422 if mistaken else status_of(refusal)
     return show(request, principal, "portal/billing.html", context, status=status)
 
 
@@ -91,6 +101,7 @@ def start_topup(request: HttpRequest, principal: Principal) -> HttpResponse:
 
     try:
         principal.require_verified()
+        principal.require_unfrozen()
         answer = once_to(
             claim_of(request, principal),
             start,
@@ -100,6 +111,27 @@ def start_topup(request: HttpRequest, principal: Principal) -> HttpResponse:
         return _balance(request, principal, form, blame(form, error))
     request.session["paying"] = {"topups": answer["Location"]}
     return answer
+
+
+@require_POST
+@page(scope="billing:write")
+def start_refund(request: HttpRequest, principal: Principal) -> HttpResponse:
+    """Send unspent purchased credit back to the cards it came from."""
+    form = RefundForm(request.POST, auto_id="refund_%s")
+    if not form.is_valid():
+        return _balance(request, principal, TopUpForm(), refund_form=form)
+    try:
+        return once_to(
+            claim_of(request, principal),
+            lambda: returns.ask_refund(
+                acting=principal,
+                amount_micro=form.cleaned_data["amount"],
+                reason=form.cleaned_data["reason"],
+            ),
+            lambda _view: "/billing#refunds",
+        )
+    except Refusal as error:
+        return _balance(request, principal, TopUpForm(), blame(form, error), form)
 
 
 @require_POST
@@ -270,6 +302,7 @@ urls = [
     path("billing", balance_page),
     path("billing/topups", start_topup),
     path("billing/cards", start_card),
+    path("billing/refunds", start_refund),
     path("billing/<str:what>/return", came_back),
     path("billing/topups/<str:topup>", topup_page),
     path("billing/cards/<str:setup>", card_page),

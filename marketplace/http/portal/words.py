@@ -72,6 +72,26 @@ VOLUME: Final[dict[str, Word]] = {
     "lost": Word(_("Lost"), "bad", settled=True),
 }
 
+REFUND: Final[dict[str, Word]] = {
+    "waiting": Word(_("Waits for approval"), "wait"),
+    "pending": Word(_("On its way"), "wait", busy=True),
+    "succeeded": Word(_("Refunded"), "good", settled=True),
+    "done": Word(_("Done"), "good", settled=True),
+    "partial": Word(_("Refunded in part"), "info", settled=True),
+    "failed": Word(_("Failed"), "bad", settled=True),
+}
+
+DISPUTE: Final[dict[str, Word]] = {
+    "warning_needs_response": Word(_("Inquiry: answer it"), "bad"),
+    "warning_under_review": Word(_("Inquiry under review"), "wait"),
+    "warning_closed": Word(_("Inquiry closed"), "good", settled=True),
+    "needs_response": Word(_("Answer it"), "bad"),
+    "under_review": Word(_("Under review"), "wait"),
+    "won": Word(_("Won"), "good", settled=True),
+    "lost": Word(_("Lost"), "bad", settled=True),
+    "prevented": Word(_("Prevented"), "idle", settled=True),
+}
+
 PAYMENT: Final[dict[str, Word]] = {
     "pending": Word(_("Being prepared"), "wait", busy=True),
     "open": Word(_("Waits for payment"), "wait", busy=True),
@@ -135,6 +155,8 @@ KINDS: Final[dict[str, dict[str, Word]]] = {
     "rental": RENTAL,
     "volume": VOLUME,
     "payment": PAYMENT,
+    "refund": REFUND,
+    "dispute": DISPUTE,
     "invoice": INVOICE,
     "cluster": CLUSTER,
     "offer": OFFER,
@@ -162,6 +184,12 @@ TRANSACTIONS: Final[dict[str, Text]] = {
     "invoice": _("Invoice"),
     "invoice_void": _("Invoice cancelled"),
     "outage_credit": _("Given back"),
+    "refund": _("Refund"),
+    "refund_returned": _("Refund failed"),
+    "dispute_lost": _("Chargeback"),
+    "dispute_won": _("Chargeback turned"),
+    "credit_note": _("Credit note"),
+    "adjustment": _("Adjustment"),
 }
 
 

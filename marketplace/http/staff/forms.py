@@ -56,6 +56,50 @@ class _Money(forms.CharField):
         return micro
 
 
+class _Signed(forms.CharField):
+    """A decimal string as micro-units, negative or not."""
+
+    def clean(self, value: object) -> int:
+        try:
+            return parse_micro(str(super().clean(value)).strip())
+        except BadAmount as error:
+            raise forms.ValidationError(_("Write an amount such as 25.00 or -25.00.")) from error
+
+
+class RefundOrderForm(forms.Form):
+    organization = forms.CharField(label=_("Organization"), max_length=40)
+    amount = _Money(label=_("Amount, USD"), required=False, help_text=_("Empty: all of it."))
+    reason = forms.CharField(label=_("Reason"), max_length=500)
+
+
+class CreditNoteForm(forms.Form):
+    invoice = forms.CharField(label=_("Invoice"), max_length=40)
+    amount = _Signed(label=_("Amount, USD"))
+    reason = forms.CharField(label=_("Reason"), max_length=500)
+
+
+class AdjustmentForm(forms.Form):
+    organization = forms.CharField(label=_("Organization"), max_length=40)
+    amount = _Signed(label=_("Amount, USD"), help_text=_("Negative: taken from it."))
+    against = forms.ChoiceField(
+        label=_("Borne by"),
+        choices=[("platform_cost", _("Platform cost")), ("revenue", _("Revenue"))],
+    )
+    transaction = forms.CharField(label=_("About transaction"), max_length=40, required=False)
+    reason = forms.CharField(label=_("Reason"), max_length=500)
+
+
+class EvidenceForm(forms.Form):
+    uncategorized_text = forms.CharField(
+        label=_("Summary"), max_length=20_000, widget=forms.Textarea(attrs={"rows": 8})
+    )
+    access_activity_log = forms.CharField(
+        label=_("Use, window by window"),
+        max_length=20_000,
+        widget=forms.Textarea(attrs={"rows": 12}),
+    )
+
+
 class LimitForm(forms.Form):
     """Empty fields stay as they are."""
 

@@ -14,6 +14,7 @@ from marketplace.accounts import join, switches
 from marketplace.http.portal import urls as portal
 from marketplace.http.staff import books as staff_books
 from marketplace.http.staff import pages as staff_pages
+from marketplace.http.staff import returns as staff_returns
 from marketplace.models import User
 from tests import market
 from tests.area.marketplace_portal.visitors import PASSWORD, Visitor, visitor_of
@@ -41,6 +42,8 @@ STAFF = [
     "/staff/organizations",
     "/staff/books",
     "/staff/months",
+    "/staff/returns",
+    "/staff/disputes",
 ]
 FOREIGN: list[tuple[str, str]] = [
     ("rental", "/rentals/{id}"),
@@ -120,7 +123,12 @@ def test_another_organizations_rental_is_not_found(renter: Visitor, supply: mark
 def test_every_page_is_in_a_list_above() -> None:
     """A page added without a line here would go untested for strangers and foreign ids."""
     known = {*PUBLIC, *PRIVATE, *STAFF, *(path for _kind, path in FOREIGN)}
-    patterns = [*portal.urlpatterns, *staff_pages.urlpatterns, *staff_books.urlpatterns]
+    patterns = [
+        *portal.urlpatterns,
+        *staff_pages.urlpatterns,
+        *staff_books.urlpatterns,
+        *staff_returns.urlpatterns,
+    ]
     assert all(isinstance(pattern, URLPattern) for pattern in patterns)
     missing = set()
     for pattern in patterns:
@@ -139,6 +147,11 @@ POSTED = {
     "/billing/topups",
     "/billing/cards",
     "/billing/stripe",
+    "/billing/refunds",
+    "/staff/returns/{id}",
+    "/staff/returns/{id}/{id}/approve",
+    "/staff/disputes/{id}",
+    "/staff/organizations/{id}/unfreeze",
     "/billing/{id}/return",
     "/api-keys/{id}/revoke",
     "/ssh-keys/{id}/delete",

@@ -1,0 +1,282 @@
+"""Refunds, credit notes and adjustments to order and approve; disputes to answer; fraud signals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+from uuid import UUID
+
+from django import forms
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.urls import path
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST
+
+from billing.facade import disputes, refunds
+from kernel.errors import NotFound, Refusal
+from kernel.ids import BadId, parse, public
+from marketplace.accounts import freezing, returns
+from marketplace.accounts.access import STAFF, Principal
+from marketplace.http.api.paging import keyset_page
+from marketplace.http.portal.base import (
+    blame,
+    claim_of,
+    new_key,
+    once_to,
+    page,
+    posted,
+    show,
+    status_of,
+)
+from marketplace.http.staff.forms import (
+    AdjustmentForm,
+    CreditNoteForm,
+    EvidenceForm,
+    RefundOrderForm,
+)
+from marketplace.providers import review
+
+_LATEST = 25
+_HERE = "/staff/returns"
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """One kind of order: its form, how it is ordered and approved, and what there is."""
+
+    name: str  # as in the address and in kernel.ids
+    title: str
+    form: type[forms.Form]
+    order: Callable[[Principal, dict[str, Any]], object]
+    approve: Callable[[Principal, str], object]
+    latest: Callable[[], list[Any]]
+
+
+def _refund(acting: Principal, data: dict[str, Any]) -> object:
+    return returns.order_refund(
+        acting=acting,
+        organization_id=data["organization"],
+        amount_micro=data["amount"],
+        reason=data["reason"],
+    )
+
+
+def _note(acting: Principal, data: dict[str, Any]) -> object:
+    return returns.order_credit_note(
+        acting=acting,
+        invoice_id=data["invoice"],
+        amount_micro=data["amount"],
+        reason=data["reason"],
+    )
+
+
+def _adjustment(acting: Principal, data: dict[str, Any]) -> object:
+    return returns.order_adjustment(
+        acting=acting,
+        organization_id=data["organization"],
+        amount_micro=data["amount"],
+        against=data["against"],
+        reason=data["reason"],
+        transaction_id=data["transaction"] or None,
+    )
+
+
+_KINDS = {
+    kind.name: kind
+    for kind in (
+        _Kind(
+            "refund",
+            "Refunds",
+            RefundOrderForm,
+            _refund,
+            lambda acting, key: returns.approve_refund(acting=acting, refund_id=key),
+            lambda: refunds.refunds(limit=_LATEST),
+        ),
+        _Kind(
+            "credit_note",
+            "Credit notes",
+            CreditNoteForm,
+            _note,
+            lambda acting, key: returns.approve_credit_note(acting=acting, note_id=key),
+            lambda: refunds.credit_notes(limit=_LATEST),
+        ),
+        _Kind(
+            "adjustment",
+            "Adjustments",
+            AdjustmentForm,
+            _adjustment,
+            lambda acting, key: returns.approve_adjustment(acting=acting, adjustment_id=key),
+            lambda: refunds.adjustments(limit=_LATEST),
+        ),
+    )
+}
+
+
+@page(scope=STAFF)
+def overview(request: HttpRequest, principal: Principal) -> HttpResponse:
+    """What was ordered lately, what waits for a second person, and the forms."""
+    return _overview(request, principal)
+
+
+def _overview(
+    request: HttpRequest,
+    principal: Principal,
+    sent: forms.Form | None = None,
+    refusal: Refusal | None = None,
+) -> HttpResponse:
+    sections = [
+        {
+            "name": kind.name,
+            "title": _(kind.title),
+            "form": sent if isinstance(sent, kind.form) else kind.form(auto_id=f"{kind.name}_%s"),
+            "key": new_key(),
+            "rows": [
+                {
+                    "view": view,
+                    "public_id": public(kind.name, view.id),
+                    "organization": public("organization", view.org_ref),
+                    "waits": str(view.state) == "waiting",
+                    "mine": view.ordered_by == principal.staff_actor,
+                    "key": new_key(),
+                }
+                for view in kind.latest()
+            ],
+        }
+        for kind in _KINDS.values()
+    ]
+    context = {"tab": "returns", "sections": sections, "refusal": refusal}
+    status = 422 if sent is not None and sent.errors else status_of(refusal)
+    return show(request, principal, "staff/returns.html", context, status=status)
+
+
+@require_POST
+@page(scope=STAFF)
+def order(request: HttpRequest, principal: Principal, name: str) -> HttpResponse:
+    """Order one; it moves at once or waits for a second person."""
+    kind = _kind(name)
+    form = kind.form(request.POST, auto_id=f"{kind.name}_%s")
+    if not form.is_valid():
+        return _overview(request, principal, form)
+    try:
+        answer = once_to(
+            claim_of(request, principal),
+            lambda: kind.order(principal, form.cleaned_data),
+            lambda _view: f"{_HERE}#{name}",
+        )
+    except Refusal as error:
+        return _overview(request, principal, form, blame(form, error))
+    messages.success(request, _("Ordered. Above the limit it waits for a second person."))
+    return answer
+
+
+@require_POST
+@page(scope=STAFF)
+def approve(request: HttpRequest, principal: Principal, name: str, order: str) -> HttpResponse:
+    """The second person's yes."""
+    kind = _kind(name)
+    try:
+        answer = once_to(
+            claim_of(request, principal),
+            lambda: kind.approve(principal, order),
+            lambda _view: f"{_HERE}#{name}",
+        )
+    except Refusal as error:
+        return _overview(request, principal, refusal=error)
+    messages.success(request, _("Approved and on its way."))
+    return answer
+
+
+@page(scope=STAFF)
+def disputes_page(request: HttpRequest, principal: Principal) -> HttpResponse:
+    """Disputes, newest first, and the signs of fraud of the newest organizations."""
+    rows, following = keyset_page(
+        review.organizations(), order=("-id",), cursor=request.GET.get("cursor"), limit=_LATEST
+    )
+    counts = refunds.fraud_signals(org_refs=[row.id for row in rows])
+    context = {
+        "tab": "disputes",
+        "disputes": [
+            {
+                "view": view,
+                "public_id": public("dispute", view.id),
+                "organization": public("organization", view.org_ref),
+            }
+            for view in disputes.disputes(limit=_LATEST)
+        ],
+        "signals": [{"row": row, "counts": counts[row.id], "key": new_key()} for row in rows],
+        "next_cursor": following,
+        "more_query": f"cursor={following}",
+    }
+    return show(request, principal, "staff/disputes.html", context)
+
+
+@page(scope=STAFF)
+def dispute_page(request: HttpRequest, principal: Principal, dispute: str) -> HttpResponse:
+    """One dispute with the evidence that the ledger gives; POST submits it, once."""
+    evidence = disputes.evidence(dispute_id=_dispute_id(dispute))
+    form = EvidenceForm(posted(request), initial=asdict(evidence))
+    refusal = None
+    if request.method == "POST" and form.is_valid():
+        try:
+            answer = once_to(
+                claim_of(request, principal),
+                lambda: returns.submit_evidence(
+                    acting=principal, dispute_id=dispute, **form.cleaned_data
+                ),
+                lambda _view: f"/staff/disputes/{dispute}",
+            )
+        except Refusal as error:
+            refusal = blame(form, error)
+        else:
+            messages.success(request, _("Submitted. Stripe gets it in a moment."))
+            return answer
+    view = disputes.dispute(dispute_id=_dispute_id(dispute))
+    context = {
+        "tab": "disputes",
+        "dispute": view,
+        "evidence": evidence,
+        "organization": public("organization", view.org_ref),
+        "form": form,
+        "refusal": refusal,
+        "idempotency_key": new_key(),
+    }
+    status = 422 if form.errors else status_of(refusal)
+    return show(request, principal, "staff/dispute.html", context, status=status)
+
+
+@require_POST
+@page(scope=STAFF)
+def unfreeze(request: HttpRequest, principal: Principal, organization: str) -> HttpResponse:
+    """Let a frozen organization spend again."""
+    answer = once_to(
+        claim_of(request, principal),
+        lambda: freezing.unfreeze(acting=principal, organization_id=organization),
+        lambda _organization: "/staff/disputes",
+    )
+    messages.success(request, _("It can spend again."))
+    return answer
+
+
+def _kind(name: str) -> _Kind:
+    if name not in _KINDS:
+        raise NotFound("kind of order")
+    return _KINDS[name]
+
+
+def _dispute_id(text: str) -> UUID:
+    try:
+        return parse("dispute", text)
+    except BadId as error:
+        raise NotFound("dispute") from error
+
+
+urlpatterns = [
+    path("staff/returns", overview),
+    path("staff/returns/<str:name>", order),
+    path("staff/returns/<str:name>/<str:order>/approve", approve),
+    path("staff/disputes", disputes_page),
+    path("staff/disputes/<str:dispute>", dispute_page),
+    path("staff/organizations/<str:organization>/unfreeze", unfreeze),
+]
