@@ -1,6 +1,6 @@
 """Money that goes back the way it came: an order, and one refund per payment that it draws on.
 
-A trigger of migration 0011 adds a payment's refunds up in the payment's own row, where a CHECK
+A trigger of migration 0014 adds a payment's refunds up in the payment's own row, where a CHECK
 refuses more than was paid: also in a race, and whoever writes.
 """
 

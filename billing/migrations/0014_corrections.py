@@ -80,7 +80,7 @@ DROP FUNCTION billing_owner_fixed();
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('billing', '0010_breaks'),
+        ('billing', '0013_journal'),
     ]
 
     operations = [

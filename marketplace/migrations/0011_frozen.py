@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0009_interruptible'),
+        ('marketplace', '0010_receipt_mails'),
     ]
 
     operations = [
