@@ -76,8 +76,10 @@ SELECT id AS event_id, type, received_at AS received_ts, applied_at AS applied_t
 -- rental_id names what has one price: a volume at one size. A disk belongs to no rental.
 CREATE OR REPLACE VIEW facts.disk_usage AS
 SELECT u.id AS usage_id, u.rental_ref AS rental_id, u.from_at AS from_ts, u.to_at AS to_ts,
-       u.gpus AS disk_gib, u.price_micro_h, u.amount_micro, u.provider_micro, u.fee_micro, u.txn_id
+       u.gpus AS disk_gib, u.price_micro_h, u.amount_micro, u.provider_micro, u.fee_micro, u.txn_id,
+       v.volume_id
   FROM billing_usageline u JOIN billing_rentalmeter m USING (rental_ref)
+  LEFT JOIN marketplace_volumemeter v ON v.id = u.rental_ref
  WHERE m.kind = 'disk';
 
 DO $$

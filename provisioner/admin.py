@@ -17,6 +17,7 @@ from provisioner.models import (
     Cluster,
     DeletedOrphan,
     DeviceGroup,
+    DiskInterval,
     Hold,
     Instance,
     InstanceEvent,
@@ -122,6 +123,13 @@ class ReadyIntervalAdmin(ReadOnly):
     list_display = ("instance", "opened_at", "closed_at", "close_reason", "charged_to", "settled")
     list_select_related = ("instance",)
     list_filter = ("settled", "final")
+
+
+@admin.register(DiskInterval)
+class DiskIntervalAdmin(ReadOnly):
+    list_display = ("meter", "opened_at", "closed_at", "close_reason", "charged_to", "settled")
+    list_select_related = ("meter",)
+    list_filter = ("settled",)
 
 
 @admin.register(UnknownPod)

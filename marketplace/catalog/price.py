@@ -9,6 +9,9 @@ from kernel.money import CURRENCY, format_micro
 
 BASIS_POINTS: Final = 10_000
 SECONDS_PER_HOUR: Final = 3600
+# What a month has on average, 365 days / 12. A price per month is divided by it, so that all months
+# cost the same by the hour.
+HOURS_PER_MONTH: Final = 730
 # Fair use of the included traffic, per rental and month. Above it we talk, we do not bill: no
 # meter is claimed. Lower would hurt ordinary data sets, higher would invite a file mirror.
 FAIR_USE_TIB: Final = 10
@@ -30,12 +33,33 @@ def order_price(*, per_gpu_micro_h: int, gpus: int, fee_bps: int, owned: bool) -
     Cards of the platform itself pay nothing away: the whole price is revenue.
     """
     total = per_gpu_micro_h * gpus
-    share = 0 if owned else total * (BASIS_POINTS - fee_bps) // BASIS_POINTS
+    share = total * share_bps(fee_bps=fee_bps, owned=owned) // BASIS_POINTS
     return Price(per_gpu_micro_h, gpus, total, share)
 
 
-def components(price: Price, *, disk_gib: int) -> list[dict[str, Any]]:
-    """The lines of a quote; they sum to its total."""
+def share_bps(*, fee_bps: int, owned: bool) -> int:
+    """The owner's part in ten thousandths; the platform's own disks and cards pay none away."""
+    return 0 if owned else BASIS_POINTS - fee_bps
+
+
+@dataclass(frozen=True)
+class DiskPrice:
+    """What a volume costs per hour, and the owner's share of it."""
+
+    total_micro_h: int
+    provider_micro_h: int
+
+
+def disk_price(*, micro_gib_month: int, gib: int, share_bps: int) -> DiskPrice:
+    """From the price of a GiB and month, rounded down once for the whole disk."""
+    total = micro_gib_month * gib // HOURS_PER_MONTH
+    return DiskPrice(total, total * share_bps // BASIS_POINTS)
+
+
+def components(
+    price: Price, *, disk_gib: int, volume_gib: int = 0, micro_gib_month: int = 0
+) -> list[dict[str, Any]]:
+    """The lines of a quote; they sum to its total. ``volume_gib``: of a new volume; 0: none."""
     zero = format_micro(0)
     return [
         {
@@ -55,6 +79,14 @@ def components(price: Price, *, disk_gib: int) -> list[dict[str, Any]]:
             "currency": CURRENCY,
         },
         {
+            "kind": "volume",
+            "text": _volume_text(volume_gib, micro_gib_month),
+            "quantity": volume_gib,
+            "unit_per_hour": format_micro(micro_gib_month // HOURS_PER_MONTH),
+            "per_hour": format_micro(volume_micro_h(volume_gib, micro_gib_month)),
+            "currency": CURRENCY,
+        },
+        {
             "kind": "traffic",
             "text": f"Traffic, included up to a fair use of {FAIR_USE_TIB} TiB per month",
             "quantity": None,
@@ -63,6 +95,20 @@ def components(price: Price, *, disk_gib: int) -> list[dict[str, Any]]:
             "currency": CURRENCY,
         },
     ]
+
+
+def volume_micro_h(gib: int, micro_gib_month: int) -> int:
+    """What a volume costs per hour, running or stopped."""
+    return disk_price(micro_gib_month=micro_gib_month, gib=gib, share_bps=0).total_micro_h
+
+
+def _volume_text(gib: int, micro_gib_month: int) -> str:
+    price = f"{format_micro(micro_gib_month)} {CURRENCY} per GiB and month of 730 hours"
+    if not micro_gib_month:
+        price = "free here"
+    if not gib:
+        return f"No new volume asked for; one is {price}, running or stopped"
+    return f"{gib} GiB new volume: {price}, running or stopped"
 
 
 TRAFFIC: Final[dict[str, Any]] = {

@@ -24,6 +24,8 @@ from provisioner.contracts import GroupView
 
 # Above this a price per GPU-hour is a slip of the decimal point.
 MAX_PRICE_MICRO_H: Final = 1_000_000_000
+# The same for a GiB and month: a thousand times what fast disks cost.
+MAX_DISK_PRICE_MICRO: Final = 100_000_000
 # Wishes of the owner. An ended offer stays ended: its group would get a new one if it came back.
 _MOVES: Final[dict[str, frozenset[str]]] = {
     Offer.State.DRAFT: frozenset({Offer.State.ACTIVE, Offer.State.ENDED}),
@@ -77,15 +79,17 @@ def set_offer(
     offer_id: str,
     price_micro_h: int | None = None,
     interruptible_price_micro_h: int | None = None,
+    disk_price_micro_gib_month: int | None = None,
     min_gpus: int | None = None,
     state: str | None = None,
     expected_version: int | None = None,
 ) -> Offer:
     """Prices, least order and state of an own offer; joins the caller's transaction. None leaves
-    as it is; an interruptible price of 0 withdraws that use from new quotes.
+    as it is; an interruptible price of 0 withdraws that use from new quotes. The disk price is the
+    data centre's: it holds for all volumes that are made there from now on.
 
     Raises NotFound, InvalidRequest (price_per_gpu_hour, interruptible_price_per_gpu_hour,
-    min_gpus, state), Refusal invalid_transition, version_conflict.
+    disk_price, min_gpus, state), Refusal invalid_transition, version_conflict.
     """
     owned = visible(Offer, acting).select_related("group", "datacenter", "provider")
     offer = get_visible(owned.select_for_update(of=("self",)), acting, offer_id)
@@ -98,6 +102,8 @@ def set_offer(
     price, interruptible = _wished(offer, price_micro_h, interruptible_price_micro_h)
     _check(offer, price_micro_h, min_gpus, state)
     _check_interruptible(price, interruptible)
+    if disk_price_micro_gib_month is not None:
+        _reprice_disks(acting, offer.datacenter, disk_price_micro_gib_month)
     if (price, interruptible) != (offer.price_micro_h, offer.interruptible_price_micro_h):
         _reprice(acting, offer, price, interruptible)
     if min_gpus is not None:
@@ -164,6 +170,24 @@ def _reprice(
     offer.price_micro_h, offer.interruptible_price_micro_h = price_micro_h, interruptible
 
 
+def _reprice_disks(acting: Principal, place: DataCenter, micro_gib_month: int) -> None:
+    if micro_gib_month > MAX_DISK_PRICE_MICRO:
+        limit = format_micro(MAX_DISK_PRICE_MICRO)
+        raise InvalidRequest({"disk_price": [f"from 0 to {limit} {CURRENCY} per GiB and month"]})
+    old = place.disk_price_micro_gib_month
+    if micro_gib_month == old:
+        return
+    DataCenter.objects.filter(id=place.id).update(disk_price_micro_gib_month=micro_gib_month)
+    place.disk_price_micro_gib_month = micro_gib_month
+    audit.record(
+        acting=acting,
+        action="datacenter.disk_price",
+        object=place.public_id,
+        organization_ref=acting.org.id,
+        details={"from": format_micro(old), "to": format_micro(micro_gib_month)},
+    )
+
+
 def _move(offer: Offer, state: str) -> None:
     if state == offer.state:
         return
@@ -210,6 +234,7 @@ def describe_owned(offer: Offer) -> dict[str, Any]:
         "disk_gib_per_gpu": amount(group.disk_mib_per_gpu, MIB_PER_GIB),
         "price_per_gpu_hour": format_micro(offer.price_micro_h) if offer.price_micro_h else None,
         "interruptible_price_per_gpu_hour": interruptible_price(offer),
+        "disk_price": format_micro(offer.datacenter.disk_price_micro_gib_month),
         "currency": CURRENCY,
         "min_gpus": offer.min_gpus,
         "state": offer.state,

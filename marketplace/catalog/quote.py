@@ -23,12 +23,21 @@ from kernel.money import CURRENCY, format_micro
 from kernel.text import rfc3339
 from marketplace.accounts.access import Principal, get_visible
 from marketplace.catalog.needs import MIB_PER_GIB
-from marketplace.catalog.price import SECONDS_PER_HOUR, TAX, TRAFFIC, Price, components, order_price
+from marketplace.catalog.price import (
+    SECONDS_PER_HOUR,
+    TAX,
+    TRAFFIC,
+    Price,
+    components,
+    order_price,
+    volume_micro_h,
+)
 from marketplace.catalog.query import OfferQuery
 from marketplace.catalog.relax import no_capacity, offer_taken
 from marketplace.catalog.search import on_sale_now, with_stock
 from marketplace.catalog.stock import fitting, price_column
 from marketplace.models import Offer, PriceVersion, Provider, Quote
+from provisioner.contracts import StorageDomain
 
 # Long enough to read and decide; longer would let a price survive a provider's change of mind.
 LIFETIME: Final = timedelta(minutes=10)
@@ -45,12 +54,14 @@ def create_quote(
     offer_id: str,
     gpus: int,
     disk_gib: int | None = None,
+    volume_gib: int = 0,
     interruptible: bool = False,
 ) -> Quote:
-    """A quote for a named offer; joins the caller's transaction.
+    """A quote for a named offer, with a new volume of ``volume_gib``, if any, at the price of its
+    data centre; joins the caller's transaction.
 
-    Raises NotFound, InvalidRequest (gpus, disk_gib, interruptible), Refusal offer_taken with
-    alternatives.
+    Raises NotFound, InvalidRequest (gpus, disk_gib, volume, interruptible), Refusal offer_taken
+    with alternatives.
     """
     offer = rentable(offer_id)
     if gpus < offer.min_gpus:
@@ -58,20 +69,24 @@ def create_quote(
     if not on_sale_now(offer) or offer.group.largest_block < gpus:
         raise offer_taken(offer, gpus, interruptible=interruptible)
     disk = disk_for([offer], gpus, disk_gib)
-    return _store(acting, offer, gpus, disk, interruptible=interruptible)
+    return _store(acting, offer, gpus, disk, volume_gib, interruptible=interruptible)
 
 
 def quote_requirement(
-    *, acting: Principal, query: OfferQuery, disk_gib: int | None = None
+    *, acting: Principal, query: OfferQuery, disk_gib: int | None = None, volume_gib: int = 0
 ) -> Quote:
-    """A quote for the cheapest offer that fits; raises Refusal no_capacity with relaxations."""
+    """A quote for the offer that fits with the cheapest cards; raises Refusal no_capacity with
+    relaxations."""
     wanted = with_disk(query, disk_gib)
-    offer = candidates(wanted).first()
+    fit = candidates(wanted)
+    if volume_gib:
+        fit = fit.exclude(group__storage_domain=StorageDomain.NONE)
+    offer = fit.first()
     if offer is None:
         raise no_capacity(wanted)
     gpus = query.asked_gpus
     disk = disk_for([offer], gpus, disk_gib)
-    return _store(acting, offer, gpus, disk, interruptible=bool(query.interruptible))
+    return _store(acting, offer, gpus, disk, volume_gib, interruptible=bool(query.interruptible))
 
 
 def candidates(
@@ -123,21 +138,34 @@ def price_of(
     """The price of an order on a loaded offer, or as a version has it, with the owner's share as
     agreed today. Raises InvalidRequest where no interruptible use is offered."""
     provider, prices = offer.provider, version or offer
-    fee = settings.GPUYARD_FEE_BPS if provider.fee_bps is None else provider.fee_bps
     per_gpu = prices.interruptible_price_micro_h if interruptible else prices.price_micro_h
     if per_gpu is None:
         raise InvalidRequest({"interruptible": ["the owner does not offer this offer so"]})
     return order_price(
         per_gpu_micro_h=per_gpu,
         gpus=gpus,
-        fee_bps=fee,
+        fee_bps=fee_of(provider),
         owned=provider.ownership == Provider.Ownership.OWNED,
     )
 
 
+def fee_of(provider: Provider) -> int:
+    """The platform's fee as agreed with this owner, in basis points."""
+    return settings.GPUYARD_FEE_BPS if provider.fee_bps is None else provider.fee_bps
+
+
 def _store(
-    acting: Principal, offer: Offer, gpus: int, disk_gib: int, *, interruptible: bool
+    acting: Principal,
+    offer: Offer,
+    gpus: int,
+    disk_gib: int,
+    volume_gib: int,
+    *,
+    interruptible: bool,
 ) -> Quote:
+    if volume_gib and offer.group.storage_domain == StorageDomain.NONE:
+        raise InvalidRequest({"volume": ["this offer has no storage for volumes"]})
+    monthly = offer.datacenter.disk_price_micro_gib_month
     version = PriceVersion.objects.filter(offer=offer).latest("number")
     price = price_of(offer, gpus, version, interruptible=interruptible)
     return Quote.objects.create(
@@ -149,7 +177,11 @@ def _store(
         interruptible=interruptible,
         price_micro_h=price.total_micro_h,
         provider_micro_h=price.provider_micro_h,
-        components=components(price, disk_gib=disk_gib),
+        volume_gib=volume_gib,
+        disk_price_micro_gib_month=monthly,
+        components=components(
+            price, disk_gib=disk_gib, volume_gib=volume_gib, micro_gib_month=monthly
+        ),
         expires_at=now() + LIFETIME,
     )
 
@@ -196,7 +228,8 @@ def used() -> Refusal:
 def describe(quote: Quote) -> dict[str, Any]:
     """The quote as the API shows it; the date of funds end is worked out from today's balance."""
     balance = billing.balance(org_ref=quote.organization_id)
-    burn = balance.burn_micro_h + quote.price_micro_h
+    disk = volume_micro_h(quote.volume_gib, quote.disk_price_micro_gib_month)
+    burn = balance.burn_micro_h + quote.price_micro_h + disk
     seconds = max(0, balance.spendable_micro) * SECONDS_PER_HOUR // burn
     lasts = timedelta(seconds=seconds) if seconds < _HORIZON.total_seconds() else None
     return {
@@ -206,11 +239,12 @@ def describe(quote: Quote) -> dict[str, Any]:
         "region": quote.offer.region,
         "gpus": quote.gpus,
         "disk_gib": quote.disk_gib,
+        "volume_gib": quote.volume_gib,
         "components": quote.components,
         "interruptible": quote.interruptible,
         "price_per_gpu_hour": format_micro(quote.price_micro_h // quote.gpus),
-        "total_per_hour": format_micro(quote.price_micro_h),
-        "stopped_per_day": format_micro(0),
+        "total_per_hour": format_micro(quote.price_micro_h + disk),
+        "stopped_per_day": format_micro(24 * disk),
         "currency": CURRENCY,
         "tax": TAX,
         "traffic": TRAFFIC,

@@ -99,6 +99,8 @@ def datacenters() -> list[dict[str, Any]]:
             "country": row.country,
             "ownership": row.provider.ownership,
             "storage": _farthest(storage.get((row.id,), set())),
+            "disk_price": format_micro(row.disk_price_micro_gib_month),
+            "currency": CURRENCY,
             "created_at": rfc3339(row.created_at),
             "version": row.version,
         }

@@ -128,7 +128,7 @@ def describe(row: OfferRow, registry: Mapping[str, Accelerator]) -> dict[str, An
         "largest_block": group.largest_block if sold else 0,
         "price_per_gpu_hour": format_micro(row.price_micro_h),
         "all_in_per_hour": format_micro(row.price_micro_h * gpus),
-        "disk_price": format_micro(0),
+        "disk_price": format_micro(offer.datacenter.disk_price_micro_gib_month),
         "currency": CURRENCY,
         "datacenter": offer.datacenter.public_id,
         "region": offer.region,

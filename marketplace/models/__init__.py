@@ -16,7 +16,7 @@ from marketplace.models.provider import DataCenter, Provider
 from marketplace.models.rental import Quote, Rental, RentalEvent
 from marketplace.models.secret import RegistryCredential, Secret
 from marketplace.models.switch import Switch
-from marketplace.models.volume import RentalVolume, Volume
+from marketplace.models.volume import RentalVolume, Volume, VolumeMeter
 from marketplace.models.webhook import WebhookDelivery, WebhookEndpoint, WebhookEvent
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "Template",
     "User",
     "Volume",
+    "VolumeMeter",
     "WebhookDelivery",
     "WebhookEndpoint",
     "WebhookEvent",

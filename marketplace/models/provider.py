@@ -50,8 +50,13 @@ class DataCenter(PublicObject):
     name = models.CharField(max_length=60)
     region = models.CharField(max_length=40)
     country = models.CharField(max_length=2)
+    # What volumes made here from now on cost; 0: nothing.
+    disk_price_micro_gib_month = models.BigIntegerField(db_default=0, default=0)
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["provider", "name"], name="datacenter_name_once")
+            models.UniqueConstraint(fields=["provider", "name"], name="datacenter_name_once"),
+            models.CheckConstraint(
+                condition=models.Q(disk_price_micro_gib_month__gte=0), name="datacenter_disk_price"
+            ),
         ]

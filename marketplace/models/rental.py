@@ -26,6 +26,9 @@ class Quote(PublicObject):
     interruptible = models.BooleanField(db_default=False, default=False)
     price_micro_h = models.BigIntegerField()  # for all GPUs
     provider_micro_h = models.BigIntegerField()
+    # A new volume that was asked for along, and what a GiB of it costs a month.
+    volume_gib = models.PositiveIntegerField(db_default=0, default=0)
+    disk_price_micro_gib_month = models.BigIntegerField(db_default=0, default=0)
     components = models.JSONField()
     expires_at = models.DateTimeField()
     used_at = models.DateTimeField(null=True, blank=True)

@@ -30,6 +30,10 @@ class Volume(PublicObject):
     name = models.CharField(max_length=80)
     labels = models.JSONField(default=dict, blank=True)
     size_gib = models.PositiveIntegerField()  # as ordered: what counts against the quota
+    # What a GiB costs a month, and the owner's share of it, as agreed when the volume was made: for
+    # its whole life, whatever its size. 0: free.
+    price_micro_gib_month = models.BigIntegerField(db_default=0, default=0)
+    share_bps = models.PositiveIntegerField(db_default=0, default=0)
     removed_at = models.DateTimeField(null=True, blank=True)  # its deletion was asked for
 
     class Meta:
@@ -41,6 +45,30 @@ class Volume(PublicObject):
                 condition=models.Q(removed_at__isnull=True),
             ),
             GinIndex(fields=["labels"], name="volume_by_label"),
+        ]
+
+
+class VolumeMeter(models.Model):
+    """A volume at one size, under the id by which the provisioner meters and billing charges it.
+
+    running: it is there and costs; over_at: it never will again; settled_at: its hold is returned.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    volume = models.ForeignKey(Volume, on_delete=models.PROTECT, related_name="meters")
+    size_gib = models.PositiveIntegerField()
+    price_micro_h = models.BigIntegerField()
+    running = models.BooleanField(default=False)
+    over_at = models.DateTimeField(null=True)
+    settled_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = [
+            models.Index(
+                fields=["id"],
+                name="volume_meter_to_settle",
+                condition=models.Q(over_at__isnull=False, settled_at__isnull=True),
+            )
         ]
 
 

@@ -1,4 +1,4 @@
-"""Proven seconds become usage lines, exactly once; ended rentals give their hold back.
+"""Proven seconds become usage lines, exactly once; what has ended gives its hold back.
 
 A batch is one transaction: windows that are proven and uncharged, each inside a clock hour (UTC),
 are posted to billing and marked charged at their interval. Whatever a crash interrupts is simply
@@ -7,19 +7,23 @@ still uncharged. One charger works at a time, so "nothing left" is a fact when i
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID
 
 from django.db import connection, transaction
 
 from billing import facade as billing
 from billing.contracts import UsageWindows
+from kernel.arrays import Array
 from kernel.clock import AppNow
 from marketplace.accounts import switches
 from marketplace.models import Rental
 from marketplace.rentals.state import FAILED, LEGAL, QUEUED, STOPPED, TERMINATED
 from marketplace.rentals.stop import halt_for
+from marketplace.volumes import metering
 from provisioner import facade as provisioner
+from provisioner.contracts import Chargeable
+from provisioner.facade import disks
 
 # Windows per transaction: the accounts of a batch stay locked until it commits.
 _BATCH: Final = 5000
@@ -35,11 +39,24 @@ def charge(batch: int = _BATCH) -> int:
     """
     if switches.holds_charging("charge"):
         return 0
+    metering.follow()
+    return sum(_charge(source, batch) for source in (provisioner, disks))
+
+
+class _Source(Protocol):
+    """A door to proven windows: of rentals or of volumes."""
+
+    def chargeable(self, *, limit: int) -> Chargeable: ...
+
+    def ack_charged(self, *, interval_ids: Array, to_at: Array) -> None: ...
+
+
+def _charge(source: _Source, batch: int) -> int:
     posted = 0
     while True:
         with transaction.atomic(durable=True):
             _alone()
-            found = provisioner.chargeable(limit=batch)
+            found = source.chargeable(limit=batch)
             if found.count:
                 windows = UsageWindows(
                     rental_refs=found.rental_refs,
@@ -48,7 +65,7 @@ def charge(batch: int = _BATCH) -> int:
                     to_at=found.to_at,
                 )
                 posted += billing.post_usage(windows=windows)
-                provisioner.ack_charged(interval_ids=found.interval_ids, to_at=found.to_at)
+                source.ack_charged(interval_ids=found.interval_ids, to_at=found.to_at)
         if not found.count:  # an interval shows one hour at a time: a short batch is no end
             return posted
 
@@ -59,10 +76,11 @@ def _alone() -> None:
 
 
 def settle(limit: int = _BATCH) -> int:
-    """Give back the holds of rentals at rest whose last second is charged; how many."""
+    """Give back the holds of rentals at rest, and of disks that are over, whose last second is
+    charged; how many."""
     ended = Rental.objects.filter(settled_at=None, state__in=_AT_REST).order_by("id")
     waiting: list[UUID] = list(ended.values_list("id", flat=True)[:limit])
-    return sum(_settle_one(rental_id) for rental_id in waiting)
+    return sum(_settle_one(rental_id) for rental_id in waiting) + metering.settle()
 
 
 def _settle_one(rental_id: UUID) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from billing import facade as billing
 from billing.contracts import ChargeView
 from kernel.ids import public
-from kernel.money import format_micro
+from kernel.money import format_micro, parse_micro
 from kernel.text import rfc3339
 from marketplace.models import Rental, RentalEvent
 from marketplace.rentals.forecast import restart_forecasts
@@ -49,6 +49,7 @@ def describe_many(rentals: Sequence[Rental]) -> list[dict[str, Any]]:
     return [
         {
             **_rental(rental, spent.get(rental.id, 0), funds_end_at),
+            "continuing_charges": continuing_charges(rental, volumes[rental.id]),
             "restart_forecast": forecasts.get(rental.id),
             "queue": places.get(rental.id),
             "volumes": volumes[rental.id],
@@ -97,7 +98,6 @@ def _rental(rental: Rental, spent_micro: int, funds_end_at: datetime | None) -> 
         "price_per_gpu_hour": format_micro(rental.price_micro_h // rental.gpus),
         "currency": rental.currency,
         "spent": format_micro(spent_micro),
-        "continuing_charges": continuing_charges(rental),
         "funds_end_at": rfc3339(funds_end_at) if open_ended else None,
         "pull_progress": None,
         "ssh": rental.ssh,
@@ -118,14 +118,22 @@ def _fault(reason: str) -> str | None:
     return REASONS[reason].fault if reason in REASONS else None
 
 
-def continuing_charges(rental: Rental) -> dict[str, Any]:
-    """What goes on costing as long as nobody acts: per hour, and for what."""
+def continuing_charges(rental: Rental, volumes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What goes on costing as long as nobody acts, the rental's volumes among it: per hour, and for
+    what. ``volumes``: its mounts as described."""
     metered = rental.state in BILLABLE and not (
         rental.state == DEGRADED and _fault(rental.reason) != RENTER
     )
-    items = [{"kind": "gpu", "per_hour": format_micro(rental.price_micro_h)}] if metered else []
+    items: list[dict[str, Any]] = []
+    if metered:
+        items.append({"kind": "gpu", "per_hour": format_micro(rental.price_micro_h)})
+    items += [
+        {"kind": "disk", "volume": mount["volume"], "per_hour": mount["per_hour"]}
+        for mount in volumes
+        if parse_micro(mount["per_hour"])
+    ]
     return {
-        "per_hour": format_micro(rental.price_micro_h if metered else 0),
+        "per_hour": format_micro(sum(parse_micro(item["per_hour"]) for item in items)),
         "currency": rental.currency,
         "items": items,
     }

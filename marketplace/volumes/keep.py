@@ -9,11 +9,14 @@ from uuid import UUID
 from kernel.clock import now
 from kernel.errors import InvalidRequest, Refusal
 from kernel.ids import new_id
+from kernel.money import format_micro
 from kernel.text import clean
 from marketplace.accounts import audit
 from marketplace.accounts.access import Principal, get_visible
-from marketplace.models import DataCenter, Project, Volume
-from marketplace.volumes import confirm, quota
+from marketplace.catalog.price import share_bps
+from marketplace.catalog.quote import fee_of
+from marketplace.models import DataCenter, Project, Provider, Volume
+from marketplace.volumes import confirm, metering, quota
 from marketplace.volumes.place import choose_cluster
 from provisioner import facade as provisioner
 from provisioner.contracts import NoStorage
@@ -32,7 +35,7 @@ def create(
     """A new volume; joins the caller's transaction.
 
     Raises NotFound, InvalidRequest, Refusal email_unverified, account_frozen, no_capacity,
-    quota_exceeded.
+    quota_exceeded, insufficient_funds.
     """
     acting.require_verified()
     acting.require_unfrozen()
@@ -62,6 +65,7 @@ def create(
             alternatives=[],
             next_free_estimate=None,
         ) from error
+    metering.begin(volume)
     quota.check(acting.org)
     return volume
 
@@ -75,9 +79,15 @@ def record(
     size_gib: int,
     project: Project | None = None,
     labels: Mapping[str, str] | None = None,
+    price_micro_gib_month: int | None = None,
 ) -> Volume:
     """The organization's row of a volume whose other row the provisioner's door makes, in this
-    transaction. The caller checks the quota last."""
+    transaction. The caller begins its meter once both are there, and checks the quota last.
+
+    price_micro_gib_month: as quoted; None: as the data centre has it today.
+    """
+    owner, today = datacenter.provider, datacenter.disk_price_micro_gib_month
+    owned = owner.ownership == Provider.Ownership.OWNED
     volume = Volume.objects.create(
         id=volume_id,
         organization=acting.org,
@@ -87,8 +97,11 @@ def record(
         name=clean(name, limit=80),
         labels=dict(labels or {}),
         size_gib=size_gib,
+        price_micro_gib_month=today if price_micro_gib_month is None else price_micro_gib_month,
+        share_bps=share_bps(fee_bps=fee_of(owner), owned=owned),
     )
-    _audit(acting, volume, "volume.create", {"size_gib": size_gib})
+    price = format_micro(volume.price_micro_gib_month)
+    _audit(acting, volume, "volume.create", {"size_gib": size_gib, "disk_price": price})
     return volume
 
 
@@ -103,7 +116,8 @@ def change(
 ) -> Volume:
     """Rename, label or enlarge; joins the caller's transaction.
 
-    Raises NotFound, InvalidRequest, Refusal version_conflict, invalid_transition, quota_exceeded.
+    Raises NotFound, InvalidRequest, Refusal version_conflict, invalid_transition, quota_exceeded,
+    insufficient_funds.
     """
     volume = _locked(acting, volume_id, expected_version)
     if name is not None and not clean(name, limit=80):
@@ -114,14 +128,17 @@ def change(
     if labels is not None and dict(labels) != volume.labels:
         volume.labels = changed["labels"] = dict(labels)
     if size_gib is not None:
+        # Its cluster may have refused a size before: what it has there says whether it grows.
+        (view,) = provisioner.volumes(ids=[volume.id])
         provisioner.resize_volume(volume_id=volume.id, size_gib=size_gib)
-        if size_gib != volume.size_gib:
+        if size_gib != view.size_gib:
             volume.size_gib = changed["size_gib"] = size_gib
     if changed:
         volume.version += 1
         volume.save(update_fields=[*changed, "version"])
         _audit(acting, volume, "volume.change", changed)
     if "size_gib" in changed:
+        metering.begin(volume)
         quota.check(volume.organization)
     return volume
 

@@ -13,9 +13,10 @@ from uuid import UUID
 
 from kernel.errors import InvalidRequest, Refusal
 from kernel.ids import new_id, public
+from kernel.money import format_micro
 from marketplace.accounts.access import Principal, get_visible
 from marketplace.models import Offer, Rental, RentalVolume, Volume
-from marketplace.volumes import keep, quota
+from marketplace.volumes import keep, metering, quota
 from marketplace.volumes.place import Place, place_of
 from provisioner import facade as provisioner
 from provisioner.contracts import VolumeMount
@@ -103,20 +104,22 @@ def look_up(acting: Principal, orders: Sequence[VolumeOrder]) -> Mounts:
 def record(acting: Principal, rental: Rental, wanted: Mounts) -> None:
     """Write down the rental's mounts and the new volumes, in the rental's own transaction.
 
-    The last thing in it: takes the quota's lock. Raises quota_exceeded.
+    The last thing in it: takes the quota's lock. Raises quota_exceeded, insufficient_funds.
     """
     made = False
     for mount, name in zip(wanted.mounts, wanted.names, strict=True):
         if mount.create_gib:
             made = True
-            keep.record(
+            volume = keep.record(
                 acting=acting,
                 volume_id=mount.volume_id,
                 datacenter=rental.offer.datacenter,
                 name=name or mount.path.rsplit("/", 1)[-1],
                 size_gib=mount.create_gib,
                 project=rental.project,
+                price_micro_gib_month=_quoted(rental),
             )
+            metering.begin(volume)
         RentalVolume.objects.create(
             rental=rental,
             volume_id=mount.volume_id,
@@ -127,11 +130,19 @@ def record(acting: Principal, rental: Rental, wanted: Mounts) -> None:
         quota.check(rental.organization)
 
 
+def _quoted(rental: Rental) -> int | None:
+    """The price of a GiB and month, where the quote of the rental named a volume."""
+    quote = rental.quote
+    return quote.disk_price_micro_gib_month if quote is not None and quote.volume_gib else None
+
+
 def describe(rentals: Sequence[Rental]) -> dict[UUID, list[dict[str, Any]]]:
-    """Rental's id -> its mounts as the API shows them; one query for all."""
+    """Rental's id -> its mounts as the API shows them; a query for all mounts, one for prices."""
     shown: dict[UUID, list[dict[str, Any]]] = {rental.id: [] for rental in rentals}
-    rows = RentalVolume.objects.filter(rental__in=rentals).select_related("volume")
-    for row in rows.order_by("rental_id", "mount"):
+    found = RentalVolume.objects.filter(rental__in=rentals).select_related("volume")
+    rows = list(found.order_by("rental_id", "mount"))
+    costs = metering.running({row.volume_id for row in rows}) if rows else {}
+    for row in rows:
         shown[row.rental_id].append(
             {
                 "volume": row.volume.public_id,
@@ -139,6 +150,7 @@ def describe(rentals: Sequence[Rental]) -> dict[UUID, list[dict[str, Any]]]:
                 "mount": row.mount,
                 "read_only": row.read_only,
                 "size_gib": row.volume.size_gib,
+                "per_hour": format_micro(costs.get(row.volume_id, 0)),
             }
         )
     return shown

@@ -11,12 +11,11 @@ from kernel.money import CURRENCY, format_micro
 from kernel.text import rfc3339
 from marketplace.accounts.access import Principal, get_visible, visible
 from marketplace.models import Volume
+from marketplace.volumes import metering
 from provisioner import facade as provisioner
 from provisioner.contracts import StorageDomain, VolumeState, VolumeView
 
 LOADED = ("datacenter", "project")
-# Volumes are free until their price is settled; their times are kept from the first day.
-DISK_PRICE_MICRO = 0
 _GROWABLE = (VolumeState.AVAILABLE, VolumeState.ATTACHED)
 _ENDING = (VolumeState.DELETING, VolumeState.DELETED)
 
@@ -37,8 +36,17 @@ def describe(volume: Volume) -> dict[str, Any]:
 
 def describe_many(rows: Sequence[Volume]) -> list[dict[str, Any]]:
     """The contract's volume objects, with as many queries as for one."""
-    views = {view.id: view for view in provisioner.volumes(ids=[row.id for row in rows])}
-    return [_volume(row, views[row.id]) for row in rows]
+    ids = [row.id for row in rows]
+    views = {view.id: view for view in provisioner.volumes(ids=ids)}
+    costs, spent = metering.running(ids), metering.spent(ids)
+    return [
+        {
+            **_volume(row, views[row.id]),
+            "per_hour": format_micro(costs.get(row.id, 0)),
+            "spent": format_micro(spent.get(row.id, 0)),
+        }
+        for row in rows
+    ]
 
 
 def actions(view: VolumeView) -> list[str]:
@@ -71,7 +79,7 @@ def _volume(row: Volume, view: VolumeView) -> dict[str, Any]:
         "storage": view.domain.value,
         "on_one_machine": view.domain == StorageDomain.NODE,
         "rental": public("rental", view.rental_ref) if view.rental_ref else None,
-        "disk_price": format_micro(DISK_PRICE_MICRO),
+        "disk_price": format_micro(row.price_micro_gib_month),
         "currency": CURRENCY,
         "bound_at": rfc3339(view.bound_at),
         "delete_requested_at": rfc3339(view.delete_requested_at),

@@ -2,6 +2,7 @@
 
 from provisioner.models.brake import Brake, DeletedOrphan
 from provisioner.models.cluster import Cluster, ClusterLoop, Namespace
+from provisioner.models.disk_interval import DiskInterval, DiskMeter
 from provisioner.models.instance import Instance
 from provisioner.models.instance_event import InstanceEvent
 from provisioner.models.instance_log import InstanceLog
@@ -23,6 +24,8 @@ __all__ = [
     "ClusterLoop",
     "DeletedOrphan",
     "DeviceGroup",
+    "DiskInterval",
+    "DiskMeter",
     "GroupChange",
     "Hold",
     "Instance",

@@ -49,6 +49,7 @@ class Volume(models.Model):
     # The meter's evidence, by the database's clock.
     created_at = models.DateTimeField()
     bound_at = models.DateTimeField(null=True)
+    seen_at = models.DateTimeField(null=True)  # the last look that showed it bound began then
     delete_requested_at = models.DateTimeField(null=True)
     deleted_at = models.DateTimeField(null=True)
     lost_at = models.DateTimeField(null=True)

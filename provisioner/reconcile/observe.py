@@ -31,6 +31,7 @@ from provisioner.models import Cluster, ClusterLoop, Instance, Namespace, Observ
 from provisioner.reconcile import apply, brake, decide, health
 from provisioner.reconcile.claim import LoopClaim, claim_loops, release_loop
 from provisioner.reconcile.pool import THREADS, Calls
+from provisioner.volumes import meter as disks
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +57,7 @@ class Listing:
 def run(connect: Connect = connect) -> int:
     """List every cluster that is due; the number of lists tried."""
     expire()
+    disks.sweep()
     meter.give_up_waiting(clock.now())
     lease.lapse(clock.now())
     done = 0
@@ -125,6 +127,7 @@ def apply_list(cluster_id: UUID, listing: Listing, *, at: datetime) -> None:
             return  # overtaken by a newer list
         if last is not None and listing.sent_at - last > FRESH:
             _lose(cluster, at=at)  # a gap this long is not bridged, whoever was blind
+            disks.interrupt(cluster.pk)
         unsettled = Instance.objects.filter(pk__in=_unsettled(cluster, listing))
         rows = [
             row

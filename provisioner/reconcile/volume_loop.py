@@ -28,7 +28,7 @@ from provisioner.reconcile.pool import PER_CLUSTER, Calls
 from provisioner.reconcile.volume_claim import claim_volumes, release_volume
 from provisioner.reconcile.volume_decide import Go, Known
 from provisioner.reconcile.volume_steps import Result, Step, next_step
-from provisioner.volumes import receipt
+from provisioner.volumes import meter, receipt
 from provisioner.volumes.move import move
 
 log = structlog.get_logger(__name__)
@@ -124,6 +124,9 @@ def _seen(step: Step, found: ClaimFacts | None, at: datetime) -> None:
             # The first sight: whoever saw it first wrote it, whatever is wanted meanwhile.
             row.pvc_uid = found.uid
             row.save(update_fields=["pvc_uid"])
+        if found is not None and found.phase == "Bound":
+            row.seen_at = step.sent_at
+            row.save(update_fields=["seen_at"])
         if row.claim_token == step.token and row.generation == step.row.generation:
             due = _apply(row, found, at=at, claim=step.token)
     # For a new owner, or a new wish, this changes nothing: they look again by themselves.
@@ -167,7 +170,8 @@ def _carry_out(
     evidence = {"claim_uid": row.pvc_uid}
     if found is not None:
         evidence |= {"phase": found.phase, "node": found.node}
-    move(
+    grew = row.state == VolumeState.RESIZING and decision.to != VolumeState.LOST
+    moved = move(
         row,
         to=decision.to,
         reason=decision.reason,
@@ -176,6 +180,10 @@ def _carry_out(
         evidence=evidence,
         **decision.changes,
     )
+    if moved and (grew or "bound_at" in decision.changes):
+        meter.reached(row, at=at)
+    elif moved and decision.to == VolumeState.LOST:
+        meter.lost(row, at=at)
 
 
 def _learn_node(row: Volume, found: ClaimFacts, held: VolumeAttachment | None) -> None:
@@ -285,4 +293,5 @@ def _keep_size(step: Step, why: str, at: datetime) -> None:
                 size_gib=row.bound_gib or row.size_gib,
                 generation=row.generation + 1,
             )
+            meter.refused(row)
     release_volume(row, token=step.token, due_at=at + STEADY)

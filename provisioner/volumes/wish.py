@@ -12,6 +12,7 @@ from kernel.ids import public
 from kernel.wake import wake_on_commit
 from provisioner.contracts import ClusterState, NoStorage, StorageDomain, VolumeState
 from provisioner.models import Cluster, Volume, VolumeAttachment, VolumeEvent
+from provisioner.volumes import meter
 from provisioner.volumes.move import move
 from provisioner.volumes.namespaces import bind
 from provisioner.volumes.state import ENDING, GROWABLE, REASONS
@@ -144,6 +145,7 @@ def delete(*, volume_ids: Sequence[UUID]) -> None:
     rows = locked(volume_ids)
     check_unused(rows)
     at = clock.now()
+    meter.unwanted([row.pk for row in rows if row.state not in ENDING], at=at)
     for row in rows:
         if row.state in ENDING:
             continue

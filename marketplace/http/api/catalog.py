@@ -24,7 +24,7 @@ from marketplace.catalog.query import (
     unknown_filter,
 )
 from marketplace.http.api.base import ApiView, Body
-from marketplace.http.api.fields import Flag, Later, Shown
+from marketplace.http.api.fields import Flag, Shown
 from marketplace.http.api.paging import parse_limit
 from marketplace.http.api.schema import paged as pages
 
@@ -85,6 +85,8 @@ class Place(Shown):
     country = serializers.CharField()
     ownership = serializers.CharField()
     storage = serializers.CharField()
+    disk_price = serializers.CharField(help_text="Of a volume, per GiB and month")
+    currency = serializers.CharField()
     created_at = serializers.CharField()
     version = serializers.IntegerField()
 
@@ -211,12 +213,16 @@ class OneOffer(ApiView):
         return self.show(search.describe(search.get_offer(offer_id), registry.by_slug()))
 
 
+class VolumeSize(Body):
+    size_gib = serializers.IntegerField(min_value=1, max_value=MAX_DISK_GIB)
+
+
 class QuoteIn(Body):
     offer = serializers.CharField(required=False, max_length=64)
     requirement = serializers.JSONField(required=False, help_text="The filters of GET /offers")
     gpus = serializers.IntegerField(required=False, min_value=1, max_value=MAX_GPUS)
     disk_gib = serializers.IntegerField(required=False, min_value=1, max_value=MAX_DISK_GIB)
-    volume = Later()
+    volume = VolumeSize(required=False, allow_null=True, help_text="A new volume, priced along")
     interruptible = Flag(required=False)
 
 
@@ -238,6 +244,7 @@ class Quote(Shown):
     region = serializers.CharField()
     gpus = serializers.IntegerField()
     disk_gib = serializers.IntegerField()
+    volume_gib = serializers.IntegerField()
     interruptible = serializers.BooleanField()
     components = Component(many=True)
     price_per_gpu_hour = serializers.CharField()
@@ -260,7 +267,7 @@ class Quotes(ApiView):
     @extend_schema(request=QuoteIn, responses={201: Quote})
     def post(self, request: Request) -> HttpResponse:
         principal, data = self.principal(request), self.body(QuoteIn)
-        disk = data.get("disk_gib")
+        disk, volume = data.get("disk_gib"), (data.get("volume") or {}).get("size_gib", 0)
         if ("offer" in data) == ("requirement" in data):
             raise InvalidRequest({"offer": ["give either offer or requirement"]})
         if "offer" in data and "gpus" not in data:
@@ -272,12 +279,15 @@ class Quotes(ApiView):
 
         def act() -> Any:
             if query is not None:
-                return quotes.quote_requirement(acting=principal, query=query, disk_gib=disk)
+                return quotes.quote_requirement(
+                    acting=principal, query=query, disk_gib=disk, volume_gib=volume
+                )
             return quotes.create_quote(
                 acting=principal,
                 offer_id=data["offer"],
                 gpus=data["gpus"],
                 disk_gib=disk,
+                volume_gib=volume,
                 interruptible=bool(may),
             )
 

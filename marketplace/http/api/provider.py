@@ -261,6 +261,11 @@ class OfferChange(Body):
         allow_null=True,
         help_text="For rentals that may be interrupted; null: none are offered",
     )
+    disk_price = MoneyIn(
+        required=False,
+        zero=True,
+        help_text="Per GiB and month, for all new volumes in the offer's data centre",
+    )
     min_gpus = serializers.IntegerField(min_value=1, max_value=1024, required=False)
     state = serializers.ChoiceField(Offer.State.values, required=False)
 
@@ -295,6 +300,7 @@ class OwnedOfferOut(serializers.Serializer[Any]):
     disk_gib_per_gpu = serializers.FloatField()
     price_per_gpu_hour = serializers.CharField(allow_null=True)
     interruptible_price_per_gpu_hour = serializers.CharField(allow_null=True)
+    disk_price = serializers.CharField()
     currency = serializers.CharField()
     min_gpus = serializers.IntegerField()
     state = serializers.ChoiceField(Offer.State.values)
@@ -331,6 +337,7 @@ class OwnedOffer(ApiView):
                 offer_id=id,
                 price_micro_h=data.get("price_per_gpu_hour"),
                 interruptible_price_micro_h=data.get("interruptible_price_per_gpu_hour"),
+                disk_price_micro_gib_month=data.get("disk_price"),
                 min_gpus=data.get("min_gpus"),
                 state=data.get("state"),
                 expected_version=self.expected_version(request),

@@ -105,6 +105,7 @@ class MountOut(Shown):
     mount = serializers.CharField()
     read_only = serializers.BooleanField()  # type: ignore[assignment]  # as above
     size_gib = serializers.IntegerField()
+    per_hour = serializers.CharField(help_text="What the volume costs now, running or stopped")
 
 
 class RentalOut(Shown):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,12 +26,13 @@ from marketplace.http.api.base import ApiView
 from marketplace.http.api.fields import MoneyOut, Shown, moment, one_of, parse_id, shown
 from marketplace.http.api.paging import keyset_page
 from marketplace.http.api.schema import paged
-from marketplace.models import Organization, Rental
+from marketplace.models import Organization, Rental, Volume
 from marketplace.rentals import costs, focus
+from marketplace.volumes import present as volumes
 
 Table = Callable[[Organization, datetime, datetime], Iterator[list[Cell]]]
 
-_GROUPS = ["rental", "project", "accelerator", "day"]
+_GROUPS = ["rental", "project", "accelerator", "day", "volume"]
 _FIRST = datetime(2020, 1, 1, tzinfo=UTC)
 _WINDOW = [
     OpenApiParameter(
@@ -54,6 +55,8 @@ class UsageOut(Shown):
     """One rental; or, with group_by, one group: then ``key`` names it and the sums are given."""
 
     rental = serializers.CharField(required=False)
+    volume = serializers.CharField(required=False)
+    size_gib = serializers.IntegerField(required=False)
     name = serializers.CharField(required=False)
     project = serializers.CharField(allow_null=True, required=False)
     accelerator = serializers.CharField(required=False)
@@ -74,6 +77,7 @@ class Usage(ApiView):
 
     With ``group_by`` the costs of a window, summed: use, credits and adjustments, tax. Use counts
     by when it began, all else by when it was posted; ``key`` is null for what belongs to no group.
+    ``group_by=volume`` lists what each volume cost so far, deleted ones included.
     """
 
     scopes = {"GET": "billing:read"}
@@ -99,6 +103,8 @@ class Usage(ApiView):
                 "to": edge,
             },
         )
+        if wanted.get("group_by") == "volume":
+            return self._volumes(request, wanted)
         if "group_by" in wanted:
             return self._grouped(request, wanted)
         return self._rentals(request, wanted)
@@ -118,6 +124,12 @@ class Usage(ApiView):
         items = [_usage(rental, spent.get(rental.id, 0)) for rental in page]
         return self.show({"items": items, "next_cursor": following})
 
+    def _volumes(self, request: Request, wanted: dict[str, Any]) -> HttpResponse:
+        for name in ("project", "rental", "from", "to"):
+            if name in wanted:
+                raise _only("another group_by", name)
+        return self.page_many(request, volumes.volumes(self.principal(request)), _disks)
+
     def _grouped(self, request: Request, wanted: dict[str, Any]) -> HttpResponse:
         for name in ("project", "rental"):
             if name in wanted:
@@ -129,6 +141,14 @@ class Usage(ApiView):
             wanted["group_by"],
         )
         return self.page_of(request, sums, _sums, key=lambda one: one.key or "~")
+
+
+def _disks(rows: Sequence[Volume]) -> list[dict[str, Any]]:
+    names = ("name", "project", "size_gib", "state", "spent", "currency")
+    return [
+        {"volume": shown["id"], **{name: shown[name] for name in names}}
+        for shown in volumes.describe_many(rows)
+    ]
 
 
 class _Export(ApiView):

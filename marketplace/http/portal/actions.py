@@ -15,12 +15,14 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from kernel.errors import Refusal
+from kernel.money import parse_micro
 from marketplace.accounts.access import Principal
 from marketplace.http.portal.base import is_htmx, once_to, page, piece, show, status_of
 from marketplace.models import Rental
 from marketplace.rentals import read
 from marketplace.rentals.act import Asked, act
 from marketplace.rentals.forecast import restart_forecasts
+from marketplace.volumes import mounts
 
 Text = str | Promise
 
@@ -35,6 +37,7 @@ class Action:
     refrain: Text
     danger: bool = False
     forecast: bool = False  # say what a later start can expect
+    keeps: bool = False  # say what the volumes go on costing
 
 
 _METER_STOPS: Final = _(
@@ -61,6 +64,7 @@ ACTIONS: Final[dict[str, Action]] = {
         ),
         refrain=_("Keep it running"),
         forecast=True,
+        keeps=True,
     ),
     "start": Action(
         label=_("Start"),
@@ -95,6 +99,7 @@ ACTIONS: Final[dict[str, Action]] = {
         ),
         refrain=_("Keep it"),
         danger=True,
+        keeps=True,
     ),
 }
 
@@ -125,6 +130,12 @@ def confirm(request: HttpRequest, principal: Principal, rental: str, action: str
     )
 
 
+def _costly(rental: Rental) -> list[dict[str, Any]]:
+    """Its volumes that cost something, whatever becomes of the machine."""
+    mounted = mounts.describe([rental])[rental.id]
+    return [mount for mount in mounted if parse_micro(mount["per_hour"])]
+
+
 def _context(rental: Rental, action: str) -> dict[str, Any]:
     words = ACTIONS[action]
     name = rental.name or rental.public_id
@@ -135,6 +146,7 @@ def _context(rental: Rental, action: str) -> dict[str, Any]:
         "words": words,
         "question": str(words.question).format(name=name),
         "forecast": forecast.get(rental.id),
+        "disks": _costly(rental) if words.keeps else [],
     }
 
 

@@ -106,7 +106,7 @@ def look(rental: Rental) -> Look:
 
 def metered(shown: dict[str, Any]) -> bool:
     """Whether cards are charged as it stands now."""
-    return bool(shown["continuing_charges"]["items"])
+    return any(item["kind"] == "gpu" for item in shown["continuing_charges"]["items"])
 
 
 def _event(event: dict[str, Any]) -> dict[str, Any]:

@@ -28,10 +28,16 @@ from marketplace.volumes import keep, present
 _SHOWN = 100
 
 
+def _price(place: dict[str, Any]) -> str:
+    return _("{price} {currency} per GiB and month").format(
+        price=place["disk_price"], currency=place["currency"]
+    )
+
+
 @page(scope="rentals:read")
 def volume_list(request: HttpRequest, principal: Principal) -> HttpResponse:
     places = [
-        (row["id"], f"{row['name']}, {row['region']}")
+        (row["id"], f"{row['name']}, {row['region']}: {_price(row)}")
         for row in datacenters()
         if row["storage"] != "none"
     ]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kernel.errors import InvalidRequest, Refusal
 from marketplace.catalog.needs import Has, unmet, whole_gib
-from marketplace.catalog.price import components, order_price
+from marketplace.catalog.price import components, disk_price, order_price
 from marketplace.catalog.query import (
     OfferQuery,
     Vocabulary,
@@ -43,7 +43,17 @@ def test_components_sum_to_the_total():
     made = order_price(per_gpu_micro_h=650_001, gpus=3, fee_bps=1500, owned=False)
     lines = components(made, disk_gib=50)
     assert sum(Decimal(line["per_hour"]) for line in lines) == Decimal("1.950003")
-    assert [line["kind"] for line in lines] == ["gpu", "disk", "traffic"]
+    assert [line["kind"] for line in lines] == ["gpu", "disk", "volume", "traffic"]
+    lines = components(made, disk_gib=50, volume_gib=73, micro_gib_month=100_009)
+    assert sum(Decimal(line["per_hour"]) for line in lines) == Decimal("1.960003")
+
+
+@given(price=st.integers(0, 10**8), gib=st.integers(1, 65536), fee=st.integers(0, 10_000))
+def test_a_disk_costs_its_gib_by_the_month_of_730_hours_rounded_down_once(price, gib, fee):
+    made = disk_price(micro_gib_month=price, gib=gib, share_bps=10_000 - fee)
+    assert 0 <= price * gib - made.total_micro_h * 730 < 730
+    kept = made.total_micro_h - made.provider_micro_h
+    assert 0 <= kept * 10_000 - made.total_micro_h * fee < 10_000  # as for cards
 
 
 @given(st.dictionaries(st.text(max_size=12), st.lists(st.text(max_size=12), max_size=3)))
