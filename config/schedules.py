@@ -38,6 +38,8 @@ BEAT: dict[str, dict[str, Any]] = {
     "follow": _every("marketplace.follow", 2),
     # Hours are settled at their end; the loop finds nothing to do in between.
     "charge": _every("marketplace.charge", 15),
+    # An interruption that ended is on the balance while its renter still looks.
+    "outages": _every("marketplace.outages", 30),
     # Woken when cards come back and when a host failed; who waits notices five seconds.
     "place": _every("marketplace.place", 5),
     # paid_until is exact to the second; five seconds late is ours to pay.

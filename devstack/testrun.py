@@ -39,7 +39,7 @@ SUITES = (
 )
 
 # Suites whose tests wait for the database half of the time; each worker has a database of its own.
-WORKERS = {"area": 2, "flows": 2}
+WORKERS = {"contract": 2, "area": 2, "flows": 2, "faults": 2}
 
 # Much computing that depends on no real time: it runs from the beginning, behind everything else,
 # with servers of its own that are behind as well, and takes what the others leave of the cores. At
@@ -164,7 +164,7 @@ class Run:
         self._child = supervisor.start(
             f"pytest-{suite}",
             [
-                *(sys.executable, "-m", "pytest", "-q", "--durations=3", str(TESTS / suite)),
+                *(sys.executable, "-m", "pytest", "-q", "--durations=10", str(TESTS / suite)),
                 *("--numprocesses", str(WORKERS.get(suite, 0)), "--dist", "loadfile"),
                 *("--junitxml", str(self._results)),
             ],

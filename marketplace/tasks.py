@@ -15,6 +15,7 @@ from marketplace.rentals import follow as following
 from marketplace.rentals import freeze as freezing
 from marketplace.rentals import lease as leasing
 from marketplace.rentals import notice as noticing
+from marketplace.rentals import outage as compensating
 from marketplace.rentals import place as placing
 from marketplace.rentals import reconcile as reconciling
 from marketplace.webhooks import health
@@ -50,6 +51,12 @@ def reconcile() -> None:
 def freeze() -> None:
     """Organizations whose payment is contested spend nothing more."""
     freezing.freeze()
+
+
+@shared_task(name="marketplace.outages")
+def outages() -> None:
+    """Credit for what faults broke off."""
+    compensating.compensate()
 
 
 @shared_task(name="marketplace.place")

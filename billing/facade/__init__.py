@@ -34,6 +34,7 @@ from billing.ledger import statement as _statement
 from billing.metering import credit as _credit
 from billing.metering import history as _history
 from billing.metering import hold as _hold
+from billing.metering import outage as _outage
 from billing.metering import reads as _reads
 from billing.metering import runway as _runway
 from billing.metering import sweep as _sweep
@@ -116,6 +117,33 @@ def credit(*, rental_ref: UUID, from_at: datetime, to_at: datetime, by_provider:
     return _credit.credit(
         rental_ref=rental_ref, from_at=from_at, to_at=to_at, by_provider=by_provider
     )
+
+
+def outage(
+    *, case_ref: UUID, rental_ref: UUID, from_at: datetime, to_at: datetime, by_provider: bool
+) -> int:
+    """In a transaction: credit an interruption up to ``to_at``, at most a day; the whole of it.
+
+    Repeating it adds nothing. ``by_provider``: its owner bears it, up to what the rental brought it
+    in the day before; the platform bears the rest.
+    """
+    return _outage.outage(
+        case_ref=case_ref,
+        rental_ref=rental_ref,
+        from_at=from_at,
+        to_at=to_at,
+        by_provider=by_provider,
+    )
+
+
+def outage_seconds(*, case_refs: Sequence[UUID]) -> dict[UUID, int]:
+    """How far interruptions are credited, for those that are at all."""
+    return _outage.credited_seconds(case_refs=case_refs)
+
+
+def provider_gap(*, case_ref: UUID, rental_ref: UUID, seconds: int) -> int:
+    """In a transaction: the owner's share of a gap of our making, once per case; what was paid."""
+    return _outage.provider_gap(case_ref=case_ref, rental_ref=rental_ref, seconds=seconds)
 
 
 def exhausted(*, limit: int) -> list[UUID]:

@@ -15,13 +15,23 @@ from typing import NamedTuple
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import F
+from django.db.models import F, Sum
 
 from billing.contracts import InvoiceView
 from billing.contracts.meters import MeterKind
 from billing.invoicing.reads import view
 from billing.ledger.accounts import lock_purse
-from billing.models import CallKind, Invoice, InvoiceLine, InvoiceSpan, RentalMeter
+from billing.models import (
+    AccountKind,
+    CallKind,
+    Invoice,
+    InvoiceCredit,
+    InvoiceLine,
+    InvoiceSpan,
+    Posting,
+    RentalMeter,
+    TransactionKind,
+)
 from billing.payments.intents import intend
 from billing.payments.tenants import find_customer
 from billing.rating.rounding import hours_text, split_minor
@@ -31,6 +41,8 @@ from kernel.money import CURRENCY, MICRO_PER_MINOR, format_micro
 
 # Stripe takes no charge below 50 cents in USD; a smaller sum waits for the next period.
 SMALLEST_MINOR = 50
+# What changes a tenant's account beside use, and so what it owes for a period.
+_CREDITS = (TransactionKind.OUTAGE_CREDIT, TransactionKind.ADJUSTMENT)
 
 
 class _Use(NamedTuple):
@@ -89,21 +101,24 @@ def close_period(*, org_ref: UUID, actor: str, up_to: datetime | None = None) ->
     present = now()
     if up_to is not None and up_to > present:
         raise InvalidRequest({"up_to": ["not in the future"]})
-    find_customer(org_ref)
+    customer = find_customer(org_ref)
     meters = list(
         RentalMeter.objects.select_for_update()
         .filter(org_ref=org_ref, invoiced_seq__lt=F("next_seq") - 1)
         .order_by("rental_ref")
     )
-    if not lock_purse(org_ref).credit_limit_micro:
+    since = customer.postpaid_since
+    if not lock_purse(org_ref).credit_limit_micro or since is None:
         raise _nothing("The organization has no credit limit: it pays in advance.")
     lines = _lines(_uses(meters, up_to or present))
+    credits = _credits(org_ref, since, up_to or present)
     last = Invoice.objects.filter(org_ref=org_ref).order_by("-id").first()
     carried = last.carried_micro if last else 0
-    exact = carried + sum(line.amount_micro for line in lines)
+    exact = carried + sum(line.amount_micro for line in lines) - sum(credits.values())
     if exact // MICRO_PER_MINOR < SMALLEST_MINOR:
         raise _nothing("Less than 0.50 USD is open; it waits for the next period.")
-    begins = last.period_to if last else min(use.from_at for line in lines for use in line.uses)
+    firsts = (use.from_at for line in lines for use in line.uses)
+    begins = last.period_to if last else min(firsts, default=since)
     invoice = Invoice.objects.create(
         org_ref=org_ref,
         currency=CURRENCY,
@@ -114,7 +129,7 @@ def close_period(*, org_ref: UUID, actor: str, up_to: datetime | None = None) ->
         carried_micro=exact % MICRO_PER_MINOR,
         actor=actor[:100],
     )
-    _store_lines(invoice, lines)
+    _store_lines(invoice, lines, credits)
     _mark(meters, lines)
     key = f"inv:{invoice.id}:create"
     intend(CallKind.INVOICE_CREATE, key=key, subject=invoice.id, org_ref=org_ref)
@@ -149,6 +164,18 @@ def _uses(meters: Sequence[RentalMeter], up_to: datetime) -> list[_Use]:
         return [_Use(*row) for row in cursor.fetchall()]
 
 
+def _credits(org_ref: UUID, since: datetime, up_to: datetime) -> dict[UUID, int]:
+    """What was given back, or taken, since the organization pays by invoice and is on none yet."""
+    legs = Posting.objects.filter(
+        account__kind=AccountKind.TENANT,
+        account__owner_ref=org_ref,
+        txn__kind__in=_CREDITS,
+        txn__at__gte=since,
+        txn__at__lt=up_to,
+    ).exclude(txn__in=InvoiceCredit.objects.values("txn"))
+    return dict(legs.values_list("txn").annotate(total=Sum("amount_micro")).order_by("txn"))
+
+
 def _lines(uses: Iterable[_Use]) -> list[_Line]:
     ordered = sorted(uses, key=lambda use: (use.group, use.rental_ref))
     return [
@@ -157,8 +184,9 @@ def _lines(uses: Iterable[_Use]) -> list[_Line]:
     ]
 
 
-def _store_lines(invoice: Invoice, lines: Sequence[_Line]) -> None:
-    amounts = [line.amount_micro for line in lines]
+def _store_lines(invoice: Invoice, lines: Sequence[_Line], credits: dict[UUID, int]) -> None:
+    given = [-sum(credits.values())] if credits else []
+    amounts = [*(line.amount_micro for line in lines), *given]
     cents = split_minor(invoice.carried_in_micro, amounts, MICRO_PER_MINOR)
     rows = [
         InvoiceLine(
@@ -171,13 +199,32 @@ def _store_lines(invoice: Invoice, lines: Sequence[_Line]) -> None:
             amount_micro=line.amount_micro,
             amount_minor=minor,
         )
-        for position, (line, minor) in enumerate(zip(lines, cents, strict=True), start=1)
+        for position, (line, minor) in enumerate(zip(lines, cents, strict=False), start=1)
     ]
     InvoiceLine.objects.bulk_create(rows)
+    if credits:
+        _store_credits(invoice, credits, position=len(rows) + 1, amount_minor=cents[-1])
     InvoiceSpan.objects.bulk_create(
         InvoiceSpan(line=row, meter_id=use.rental_ref, first_seq=use.first, last_seq=use.last)
         for row, line in zip(rows, lines, strict=True)
         for use in line.uses
+    )
+
+
+def _store_credits(
+    invoice: Invoice, credits: dict[UUID, int], *, position: int, amount_minor: int
+) -> None:
+    line = InvoiceLine.objects.create(
+        invoice=invoice,
+        position=position,
+        text="Credits for interruptions and corrections",
+        gpu_seconds=0,
+        quantity=hours_text(0),
+        amount_micro=-sum(credits.values()),
+        amount_minor=amount_minor,
+    )
+    InvoiceCredit.objects.bulk_create(
+        InvoiceCredit(txn_id=txn, line=line, amount_micro=amount) for txn, amount in credits.items()
     )
 
 

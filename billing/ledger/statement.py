@@ -57,7 +57,7 @@ def transactions(*, org_ref: UUID, limit: int, after: UUID | None = None) -> lis
             kind=row.kind,
             at=row.at,
             amount_micro=sums[row.id],
-            text=_text(TransactionKind(row.kind), uses.get(row.cause_id)),
+            text=_text(row, uses.get(row.cause_id)),
             cause_type=row.cause_type,
             cause_id=str(row.cause_id),
         )
@@ -65,7 +65,10 @@ def transactions(*, org_ref: UUID, limit: int, after: UUID | None = None) -> lis
     ]
 
 
-def _text(kind: TransactionKind, use: str | None) -> str:
+def _text(row: Transaction, use: str | None) -> str:
+    kind = TransactionKind(row.kind)
+    if row.cause_type == CauseType.OUTAGE:
+        return "Credit for an interruption"
     if use is None:
         return _TEXTS[kind]
     return f"{_TEXTS[kind]}: {use}" if kind in _TEXTS else use

@@ -3,10 +3,11 @@
 from billing.models.account import OWNED, STORED, Account, AccountKind
 from billing.models.correction import AGAINST, Adjustment, CreditNote
 from billing.models.dispute import Dispute
-from billing.models.invoice import Invoice, InvoiceLine, InvoiceSpan
+from billing.models.invoice import Invoice, InvoiceCredit, InvoiceLine, InvoiceSpan
 from billing.models.journal import MonthLock
 from billing.models.meter import RentalMeter, UsageLine
 from billing.models.mirror import MeterBatch, MeterSpan, StripeMeter
+from billing.models.outage import OutageCase, OutageCredit
 from billing.models.payment import (
     CardSetup,
     Customer,
@@ -45,11 +46,14 @@ __all__ = [
     "Dispute",
     "EventOutcome",
     "Invoice",
+    "InvoiceCredit",
     "InvoiceLine",
     "InvoiceSpan",
     "MeterBatch",
     "MeterSpan",
     "MonthLock",
+    "OutageCase",
+    "OutageCredit",
     "Payment",
     "PaymentMethod",
     "PortalSession",

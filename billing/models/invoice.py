@@ -13,6 +13,7 @@ from django.db.models import F, Func, Q
 
 from billing.contracts import InvoiceState
 from billing.models.meter import RentalMeter
+from billing.models.posting import Transaction
 from kernel.clock import AppNow
 from kernel.ids import new_id
 
@@ -93,6 +94,19 @@ class InvoiceLine(models.Model):
 
     def __str__(self) -> str:
         return self.text
+
+
+class InvoiceCredit(models.Model):
+    """A transaction that gave something back and is on an invoice: once, whoever runs the close."""
+
+    txn = models.OneToOneField(
+        Transaction, on_delete=models.PROTECT, primary_key=True, related_name="+"
+    )
+    line = models.ForeignKey(InvoiceLine, on_delete=models.PROTECT, related_name="credits")
+    amount_micro = models.BigIntegerField()
+
+    def __str__(self) -> str:
+        return f"{self.amount_micro} on {self.line_id}"
 
 
 class InvoiceSpan(models.Model):

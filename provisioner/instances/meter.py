@@ -29,11 +29,15 @@ PROVEN_BY = ("cluster", "instance__share__node")
 
 @dataclass(frozen=True)
 class Closing:
-    """How an open interval ends. ``final`` False: proof up to ``at`` may still come."""
+    """How an open interval ends. ``final`` False: proof up to ``at`` may still come.
+
+    ``unasked``: it ends because nobody here asked the cluster, which may have been well.
+    """
 
     at: datetime
     good_until: datetime
     final: bool = True
+    unasked: bool = False
 
 
 def proven_until(interval: ReadyInterval) -> datetime:
@@ -86,13 +90,20 @@ def open_interval(
     )
 
 
-def close_interval(instance: Instance, *, closing: Closing, reason: str) -> None:
-    """Close the open interval; nothing happens when none is open."""
+def close_interval(
+    instance: Instance, *, closing: Closing, reason: str, interrupts: bool = False
+) -> None:
+    """Close the open interval; nothing happens when none is open.
+
+    ``interrupts``: by a fault, which is not the renter's.
+    """
     closed = ReadyInterval.objects.filter(instance=instance, closed_at__isnull=True).update(
         closed_at=Greatest(F("opened_at"), closing.at),
         good_until=Greatest(F("opened_at"), Least(closing.good_until, closing.at)),
         close_reason=reason,
         final=closing.final,
+        interrupts=interrupts,
+        unasked=closing.unasked,
     )
     if closed and closing.final:
         wake_on_commit("marketplace.charge")

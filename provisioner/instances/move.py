@@ -19,7 +19,7 @@ from kernel.wake import wake_on_commit
 from provisioner.contracts import EventView, Fault, InstanceState
 from provisioner.instances import meter
 from provisioner.instances.meter import Closing
-from provisioner.instances.reasons import REASONS
+from provisioner.instances.reasons import REASONS, is_interruption
 from provisioner.instances.state import may_move, metered
 from provisioner.models import Instance, InstanceEvent
 
@@ -52,6 +52,7 @@ def move(
     if not may_move(old, to):
         raise IllegalMove(f"{old} -> {to}")
     known = REASONS[reason]
+    at_fault = known.fault if fault is None else fault
     was, will = metered(old, row.reason), metered(to, reason)
     closes = was and (not will or closing is not None)
     opens = will and (not was or closing is not None)
@@ -76,12 +77,13 @@ def move(
             at=at,
             state=to.value,
             reason=reason,
-            fault=(known.fault if fault is None else fault).value,
+            fault=at_fault.value,
             text=clean(text or known.text, limit=500),
             evidence=evidence or {},
         )
         if closes and closing is not None:
-            meter.close_interval(row, closing=closing, reason=reason)
+            broken = is_interruption(reason, at_fault)
+            meter.close_interval(row, closing=closing, reason=reason, interrupts=broken)
         if opens:
             uid = str(values.get("pod_uid") or row.pod_uid)
             meter.open_interval(row, at=at, pod_uid=uid, proof=proof or {})

@@ -80,8 +80,14 @@ HELD = "platform_incident"
 LOOK_FIRST = frozenset({NOT_SEEN, HELD})
 # Ends that we decide by ourselves from what we see, as opposed to wishes and dates. Maintenance is
 # the host's doing, but somebody asked for it. The mass brake counts these.
-DECIDED = frozenset(
-    code
-    for code, reason in REASONS.items()
-    if reason.fault in (Fault.HOST, Fault.PLATFORM, Fault.UNKNOWN)
-) - {"maintenance"}
+_NOT_THE_RENTERS = (Fault.HOST, Fault.PLATFORM, Fault.UNKNOWN)
+_ANNOUNCED = frozenset({"maintenance"})
+DECIDED = (
+    frozenset(code for code, reason in REASONS.items() if reason.fault in _NOT_THE_RENTERS)
+    - _ANNOUNCED
+)
+
+
+def is_interruption(reason: str, fault: Fault) -> bool:
+    """Whether work that ends so was broken off by a fault: not by its renter, nor as announced."""
+    return fault in _NOT_THE_RENTERS and reason not in _ANNOUNCED

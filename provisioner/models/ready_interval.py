@@ -35,6 +35,10 @@ class ReadyInterval(models.Model):
     final = models.BooleanField(default=False)
     charged_to = models.DateTimeField()  # whole seconds; the opening rounded up at first
     settled = models.BooleanField(default=False)  # final and charged to its end
+    # Closed by a fault, and the interruption that began there is not over for the books.
+    interrupts = models.BooleanField(db_default=False, default=False)
+    # Closed for want of an observation that nobody here asked for: the gap is of our making.
+    unasked = models.BooleanField(db_default=False, default=False)
 
     class Meta:
         constraints = [
@@ -74,4 +78,7 @@ class ReadyInterval(models.Model):
                 fields=["cluster"], name="readyinterval_open", condition=Q(closed_at__isnull=True)
             ),
             models.Index(fields=["rental_ref"], name="readyinterval_rental"),
+            models.Index(
+                fields=["closed_at"], name="readyinterval_interrupts", condition=Q(interrupts=True)
+            ),
         ]

@@ -295,7 +295,8 @@ def _evidence(pod: PodFacts) -> dict[str, Any]:
 
 def _ready(known: Known, pod: PodFacts, reason: str, seen: dict[str, Any]) -> Decision:
     devices = proof(pod.check.message) or []
-    return Go(S.READY, reason, seen, {"pod_uid": pod.uid, **as_evidence(devices)})
+    shown = {"pod_uid": pod.uid, "container": pod.main.id, **as_evidence(devices)}
+    return Go(S.READY, reason, seen, shown)
 
 
 def _mismatch(known: Known, pod: PodFacts) -> End | None:

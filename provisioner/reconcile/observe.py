@@ -231,7 +231,11 @@ def expire() -> None:
 
 
 def _lose(cluster: Cluster, *, at: datetime) -> None:
-    """Every serving instance of a cluster becomes unreachable as of the last proof."""
+    """Every serving instance of a cluster becomes unreachable as of the last proof.
+
+    Every attempt that fails is counted at once, and one cannot take as long as a proof is fresh: a
+    silence without a failure is one in which nobody asked.
+    """
     rows = Instance.objects.filter(
         cluster=cluster, state__in=SERVING - {InstanceState.UNREACHABLE}
     ).order_by("pk")
@@ -249,7 +253,7 @@ def _lose(cluster: Cluster, *, at: datetime) -> None:
             to=InstanceState.UNREACHABLE,
             reason="cluster_unreachable",
             at=at,
-            closing=Closing(at=good, good_until=good),
+            closing=Closing(at=good, good_until=good, unasked=not cluster.failures),
             due_at=at + apply.grace(row),
             evidence={"last_positive_at": str(cluster.last_positive_at), "cluster": cluster.reason},
         )

@@ -13,6 +13,7 @@ from billing.models import Account, Invoice, Payment, StripeCall
 from billing.stripe_gateway.client import call
 from kernel.clock import floor_second, hour_of, now
 from kernel.errors import Refusal
+from kernel.ids import new_id
 from tests.area.billing.conftest import USD, limit, open_org, rent, use, window
 from tests.area.billing.stripe import (  # noqa: F401  (fixtures)
     receive,
@@ -108,6 +109,29 @@ def test_the_rest_of_a_cent_goes_on_the_next_invoice(stripe, org):
     assert sum(row["total"] for row in stripe.objects("invoice")) == totals
     receivable = Account.objects.get(kind="tenant", owner_ref=org).receivable_micro
     assert receivable == totals * 10_000
+    assert facade.books().balanced
+
+
+def test_what_was_given_back_is_taken_off_the_next_invoice_once(stripe, org):
+    rental = used(org, 3600, price_micro_h=4 * USD)
+    at = hour_of(now())
+    with transaction.atomic():
+        given = facade.outage(
+            case_ref=new_id(),
+            rental_ref=rental,
+            from_at=at,
+            to_at=at + timedelta(seconds=1801),
+            by_provider=False,
+        )
+    assert given == 4 * USD * 1801 // 3600
+    view = close(org)
+    assert [line.amount_micro for line in view.lines] == [4 * USD, -given]
+    assert view.total_minor * 10_000 + view.carried_micro == 4 * USD - given
+    send()
+    (bill,) = stripe.objects("invoice")
+    assert bill["total"] == view.total_minor
+    used(org, 3600, price_micro_h=4 * USD)
+    assert len(close(org).lines) == 1
     assert facade.books().balanced
 
 

@@ -12,6 +12,7 @@ from marketplace.rentals import charge as charging
 from marketplace.rentals import follow as following
 from marketplace.rentals import lease as leasing
 from marketplace.rentals import notice as noticing
+from marketplace.rentals import outage as compensating
 from marketplace.rentals import place as placing
 from provisioner.instances.release import recycle
 from provisioner.inventory.summary import refresh
@@ -58,6 +59,7 @@ class Platform:
         charging.charge()
         charging.settle()
         charging.funds()
+        compensating.compensate()
         noticing.announce()
         recycle()
         refresh()
