@@ -154,6 +154,11 @@ class CreditNoteAdmin(ReadOnly):
     search_fields = ("id", "org_ref", "stripe_id")
 
 
+@admin.register(models.PromoGrant)
+class PromoGrantAdmin(ReadOnly):
+    list_display = ("org_ref", "amount_micro", "expires_at", "closed_at", "ordered_by")
+
+
 @admin.register(models.Adjustment)
 class AdjustmentAdmin(ReadOnly):
     list_display = ("id", "org_ref", "amount_micro", "against", "ordered_by", "approved_by")

@@ -10,6 +10,7 @@ from celery import shared_task
 from billing.invoicing.month_end import close_due
 from billing.ledger.months import finish
 from billing.metering.mirror import collect
+from billing.payments.promo import expire
 
 
 @shared_task(name="billing.stripe_out")
@@ -26,6 +27,12 @@ def stripe_in() -> None:
     from billing.stripe_gateway.inbox import drain
 
     drain()
+
+
+@shared_task(name="billing.promotions")
+def promotions() -> None:
+    """Take back promotional credit whose date has come."""
+    expire()
 
 
 @shared_task(name="billing.stripe_poll")

@@ -61,6 +61,8 @@ BEAT: dict[str, dict[str, Any]] = {
     "stripe_in": _every("billing.stripe_in", 5),
     # A webhook that never came costs minutes.
     "stripe_poll": _every("billing.stripe_poll", 60),
+    # A date is a date to the minute: what is free of such credit then is taken back.
+    "promotions": _every("billing.promotions", 60),
     # Settled usage mirrored to Stripe's meters.
     "meter_mirror": _every("billing.meter_mirror", 60),
     # Once a night; looking whether it is time costs a query, and what failed is tried again.

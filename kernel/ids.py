@@ -44,6 +44,7 @@ PREFIXES: dict[str, str] = {
     "refund": "ref",
     "credit_note": "crn",
     "adjustment": "adj",
+    "promotion": "prm",
     "dispute": "dsp",
     "payout": "po",
     "payment_method": "pay",

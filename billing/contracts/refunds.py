@@ -74,6 +74,23 @@ class AdjustmentView:
 
 
 @dataclass(frozen=True)
+class PromotionView:
+    """left_micro: what of it is not spent; it counts as spent before anything bought."""
+
+    id: UUID
+    org_ref: UUID
+    amount_micro: int
+    left_micro: int
+    currency: str
+    state: str  # waiting, active, expired
+    expires_at: datetime
+    reason: str
+    ordered_by: str
+    approved_by: str
+    created_at: datetime
+
+
+@dataclass(frozen=True)
 class FraudView:
     """Counts over the whole life of an organization."""
 

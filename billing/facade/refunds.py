@@ -4,12 +4,20 @@ signals of fraud. Orders of staff above a limit wait for a second person."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
-from billing.contracts.refunds import AdjustmentView, CreditNoteView, FraudView, RefundView
+from billing.contracts.refunds import (
+    AdjustmentView,
+    CreditNoteView,
+    FraudView,
+    PromotionView,
+    RefundView,
+)
 from billing.invoicing import credit_note as _notes
 from billing.payments import adjust as _adjust
 from billing.payments import fraud as _fraud
+from billing.payments import promo as _promo
 from billing.payments import refund as _refund
 
 
@@ -97,6 +105,31 @@ def adjustments(
 ) -> list[AdjustmentView]:
     """Newest first, of one organization or of all; ``after``: the last id before."""
     return _adjust.adjustments(org_ref=org_ref, after=after, limit=limit)
+
+
+def order_promotion(
+    *, org_ref: UUID, amount_micro: int, expires_at: datetime, reason: str, ordered_by: str
+) -> PromotionView:
+    """In a transaction: credit that expires; it is spent first and never paid out."""
+    return _promo.order_promotion(
+        org_ref=org_ref,
+        amount_micro=amount_micro,
+        expires_at=expires_at,
+        reason=reason,
+        ordered_by=ordered_by,
+    )
+
+
+def approve_promotion(*, grant_id: UUID, approved_by: str) -> PromotionView:
+    """In a transaction: the second person's yes. Refusal invalid_transition to whoever ordered."""
+    return _promo.approve_promotion(grant_id=grant_id, approved_by=approved_by)
+
+
+def promotions(
+    *, org_ref: UUID | None = None, after: UUID | None = None, limit: int = 200
+) -> list[PromotionView]:
+    """Newest first, of one organization or of all; ``after``: the last id before."""
+    return _promo.promotions(org_ref=org_ref, after=after, limit=limit)
 
 
 def fraud_signals(*, org_refs: Sequence[UUID]) -> dict[UUID, FraudView]:

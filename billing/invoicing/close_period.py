@@ -42,7 +42,12 @@ from kernel.money import CURRENCY, MICRO_PER_MINOR, format_micro
 # Stripe takes no charge below 50 cents in USD; a smaller sum waits for the next period.
 SMALLEST_MINOR = 50
 # What changes a tenant's account beside use, and so what it owes for a period.
-_CREDITS = (TransactionKind.OUTAGE_CREDIT, TransactionKind.ADJUSTMENT)
+_CREDITS = (
+    TransactionKind.OUTAGE_CREDIT,
+    TransactionKind.ADJUSTMENT,
+    TransactionKind.PROMO_GRANT,
+    TransactionKind.PROMO_EXPIRED,
+)
 
 
 class _Use(NamedTuple):

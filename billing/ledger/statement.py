@@ -28,6 +28,8 @@ _TEXTS = {
     TransactionKind.DISPUTE_WON: "Payment given back by the bank",
     TransactionKind.CREDIT_NOTE: "Credit note",
     TransactionKind.ADJUSTMENT: "Adjusted by our staff",
+    TransactionKind.PROMO_GRANT: "Promotional credit",
+    TransactionKind.PROMO_EXPIRED: "Promotional credit expired",
 }
 
 

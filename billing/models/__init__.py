@@ -1,7 +1,7 @@
 """Billing's tables. Nothing outside billing imports them."""
 
 from billing.models.account import OWNED, STORED, Account, AccountKind
-from billing.models.correction import AGAINST, Adjustment, CreditNote
+from billing.models.correction import AGAINST, Adjustment, CreditNote, PromoGrant
 from billing.models.dispute import Dispute
 from billing.models.invoice import Invoice, InvoiceCredit, InvoiceLine, InvoiceSpan
 from billing.models.journal import MonthLock
@@ -58,6 +58,7 @@ __all__ = [
     "PaymentMethod",
     "PortalSession",
     "Posting",
+    "PromoGrant",
     "Refund",
     "RefundOrder",
     "RentalMeter",

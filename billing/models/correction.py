@@ -1,4 +1,4 @@
-"""Corrections that staff order: credit notes on invoices, and adjustments of a balance."""
+"""What staff order: credit notes on invoices, promotional credit, adjustments of a balance."""
 
 from __future__ import annotations
 
@@ -35,6 +35,34 @@ class CreditNote(Ordered):
 
     def __str__(self) -> str:
         return self.number or str(self.id)
+
+
+class PromoGrant(Ordered):
+    """Credit with a date. takes: how often a part of it was taken back since; closed_at: nothing of
+    it is left to take."""
+
+    expires_at = models.DateTimeField()
+    takes = models.PositiveIntegerField(default=0)
+    closed_at = models.DateTimeField(null=True)
+    txn = models.ForeignKey(Transaction, null=True, on_delete=models.PROTECT, related_name="+")
+
+    class Meta(Ordered.Meta):
+        indexes = [
+            models.Index(
+                fields=["expires_at"],
+                condition=Q(closed_at__isnull=True),
+                name="billing_promo_open",
+            )
+        ]
+        constraints = [
+            *Ordered.Meta.constraints,
+            models.CheckConstraint(
+                condition=Q(amount_micro__gte=1), name="billing_promogrant_amount"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"promotion {self.id}"
 
 
 AGAINST = (AccountKind.PLATFORM_COST, AccountKind.REVENUE)

@@ -22,8 +22,8 @@ from billing.ledger.accounts import Purse
 from billing.models import Dispute, Payment, TransactionKind
 from kernel.money import MICRO_PER_MINOR, from_minor
 
-_INNER = (TransactionKind.HOLD, TransactionKind.HOLD_REFILL, TransactionKind.HOLD_RELEASE)
-_BOUGHT = (
+INNER = (TransactionKind.HOLD, TransactionKind.HOLD_REFILL, TransactionKind.HOLD_RELEASE)
+BOUGHT = (
     TransactionKind.TOPUP,
     TransactionKind.REFUND,
     TransactionKind.REFUND_RETURNED,
@@ -71,8 +71,8 @@ def left(purse: Purse) -> Left:
             _WALK,
             {
                 "accounts": [purse.tenant, purse.hold],
-                "bought": [kind.value for kind in _BOUGHT],
-                "inner": [kind.value for kind in _INNER],
+                "bought": [kind.value for kind in BOUGHT],
+                "inner": [kind.value for kind in INNER],
             },
         )
         row = cursor.fetchone()

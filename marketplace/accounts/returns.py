@@ -3,11 +3,12 @@ transaction throughout. Large sums wait in billing for a second person of the st
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from billing.contracts.disputes import DisputeView
-from billing.contracts.refunds import AdjustmentView, CreditNoteView, RefundView
+from billing.contracts.refunds import AdjustmentView, CreditNoteView, PromotionView, RefundView
 from billing.facade import disputes, refunds
 from kernel.errors import NotFound
 from kernel.ids import BadId, parse, public
@@ -115,6 +116,37 @@ def approve_adjustment(*, acting: Principal, adjustment_id: str) -> AdjustmentVi
         adjustment_id=_id("adjustment", adjustment_id), approved_by=acting.staff_actor
     )
     _record(acting, "adjustment.approve", "adjustment", view)
+    return view
+
+
+def order_promotion(
+    *,
+    acting: Principal,
+    organization_id: str,
+    amount_micro: int,
+    expires_at: datetime,
+    reason: str,
+) -> PromotionView:
+    """Give an organization credit until a date."""
+    acting.require(STAFF)
+    view = refunds.order_promotion(
+        org_ref=find(Organization.objects.all(), organization_id).id,
+        amount_micro=amount_micro,
+        expires_at=expires_at,
+        reason=reason,
+        ordered_by=acting.staff_actor,
+    )
+    _record(acting, "promotion.order", "promotion", view)
+    return view
+
+
+def approve_promotion(*, acting: Principal, promotion_id: str) -> PromotionView:
+    """The second person's yes."""
+    acting.require(STAFF)
+    view = refunds.approve_promotion(
+        grant_id=_id("promotion", promotion_id), approved_by=acting.staff_actor
+    )
+    _record(acting, "promotion.approve", "promotion", view)
     return view
 
 

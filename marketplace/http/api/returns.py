@@ -82,7 +82,7 @@ class StaffRefundIn(RefundIn):
     organization = serializers.CharField(max_length=40)
 
 
-class _Returns(ApiView):
+class Pages(ApiView):
     """Lists by id, newest first, read page by page from billing."""
 
     lists = True
@@ -109,7 +109,7 @@ class _Returns(ApiView):
         return self.show({"items": items, "next_cursor": following})
 
 
-class Refunds(_Returns):
+class Refunds(Pages):
     """Refunds of purchased credit that is unspent and not held, to the payments it came from,
     newest first. Credit that was given is spent first and never refunded."""
 
@@ -132,7 +132,7 @@ class Refunds(_Returns):
         )
 
 
-class StaffRefunds(_Returns):
+class StaffRefunds(Pages):
     """All refunds, newest first. POST orders one; above a limit it waits for a second person."""
 
     scopes = {"GET": STAFF, "POST": STAFF}
@@ -195,7 +195,7 @@ class AdjustmentIn(Body):
     transaction = serializers.CharField(max_length=40, required=False, allow_null=True)
 
 
-class Adjustments(_Returns):
+class Adjustments(Pages):
     """Adjustments of balances, newest first. POST gives (or, negative, takes), never past the
     floor; above a limit it waits for a second person."""
 
@@ -258,7 +258,7 @@ class CreditNoteIn(Body):
     reason = NameIn(max_length=500)
 
 
-class CreditNotes(_Returns):
+class CreditNotes(Pages):
     """Credit notes, newest first. POST lowers an open invoice, or gives credit for a paid one, once
     Stripe has it; above a limit it waits for a second person."""
 
@@ -315,7 +315,7 @@ class DisputeOut(Shown):
     closed_at = serializers.DateTimeField(allow_null=True)
 
 
-class Disputes(_Returns):
+class Disputes(Pages):
     """Payments that banks contest, newest first. The organization is frozen while one is open."""
 
     scopes = {"GET": STAFF}

@@ -190,6 +190,8 @@ TRANSACTIONS: Final[dict[str, Text]] = {
     "dispute_won": _("Chargeback turned"),
     "credit_note": _("Credit note"),
     "adjustment": _("Adjustment"),
+    "promo_grant": _("Promotion"),
+    "promo_expired": _("Promotion expired"),
 }
 
 

@@ -89,6 +89,17 @@ class AdjustmentForm(forms.Form):
     reason = forms.CharField(label=_("Reason"), max_length=500)
 
 
+class PromotionForm(forms.Form):
+    organization = forms.CharField(label=_("Organization"), max_length=40)
+    amount = _Signed(label=_("Amount, USD"))
+    expires_at = forms.DateTimeField(
+        label=_("Expires, UTC"),
+        help_text=_("What is not spent by then is taken back."),
+        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}),
+    )
+    reason = forms.CharField(label=_("Reason"), max_length=500)
+
+
 class EvidenceForm(forms.Form):
     uncategorized_text = forms.CharField(
         label=_("Summary"), max_length=20_000, widget=forms.Textarea(attrs={"rows": 8})

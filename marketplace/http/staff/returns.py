@@ -34,6 +34,7 @@ from marketplace.http.staff.forms import (
     AdjustmentForm,
     CreditNoteForm,
     EvidenceForm,
+    PromotionForm,
     RefundOrderForm,
 )
 from marketplace.providers import review
@@ -83,6 +84,16 @@ def _adjustment(acting: Principal, data: dict[str, Any]) -> object:
     )
 
 
+def _promotion(acting: Principal, data: dict[str, Any]) -> object:
+    return returns.order_promotion(
+        acting=acting,
+        organization_id=data["organization"],
+        amount_micro=data["amount"],
+        expires_at=data["expires_at"],
+        reason=data["reason"],
+    )
+
+
 _KINDS = {
     kind.name: kind
     for kind in (
@@ -109,6 +120,14 @@ _KINDS = {
             _adjustment,
             lambda acting, key: returns.approve_adjustment(acting=acting, adjustment_id=key),
             lambda: refunds.adjustments(limit=_LATEST),
+        ),
+        _Kind(
+            "promotion",
+            "Promotional credit",
+            PromotionForm,
+            _promotion,
+            lambda acting, key: returns.approve_promotion(acting=acting, promotion_id=key),
+            lambda: refunds.promotions(limit=_LATEST),
         ),
     )
 }
