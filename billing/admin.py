@@ -197,3 +197,28 @@ class UnknownObjectAdmin(ReadOnly):
     list_display = ("stripe_id", "type", "status", "amount_minor", "currency", "first_seen_at")
     list_filter = ("type",)
     search_fields = ("stripe_id", "customer")
+
+
+@admin.register(models.Maturity)
+class MaturityAdmin(ReadOnly):
+    list_display = ("provider_ref", "up_to", "balance_micro", "blocked_micro", "amount_micro")
+    search_fields = ("provider_ref",)
+
+
+@admin.register(models.PayoutAccount)
+class PayoutAccountAdmin(ReadOnly):
+    list_display = ("provider_ref", "name", "state", "stripe_id", "held_until", "seen_at")
+    list_filter = ("state",)
+    search_fields = ("provider_ref", "name", "stripe_id")
+
+
+class PayoutLines(ReadOnlyRows):
+    model = models.PayoutLine
+    fields: ClassVar = ["provider_ref", "state", "amount_micro", "stripe_id", "reason"]
+
+
+@admin.register(models.PayoutRun)
+class PayoutRunAdmin(ReadOnly):
+    list_display = ("id", "state", "week", "actor", "total_micro", "started_at")
+    list_filter = ("state",)
+    inlines = (PayoutLines,)

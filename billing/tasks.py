@@ -11,6 +11,8 @@ from billing.invoicing.month_end import close_due
 from billing.ledger.months import finish
 from billing.metering.mirror import collect
 from billing.payments.promo import expire
+from billing.payouts.mature import mature_all
+from billing.payouts.run import run_due
 
 
 @shared_task(name="billing.stripe_out")
@@ -67,3 +69,23 @@ def reconcile() -> None:
 def journal() -> None:
     """Digests of months that were locked."""
     finish()
+
+
+@shared_task(name="billing.maturity")
+def maturity() -> None:
+    """Make due what providers' shares have matured."""
+    mature_all()
+
+
+@shared_task(name="billing.payouts")
+def payouts() -> None:
+    """Make the week's payout run, and start what waited out its day."""
+    run_due()
+
+
+@shared_task(name="billing.stripe_follow")
+def stripe_follow() -> None:
+    """Look after our balance, providers' accounts and payouts at Stripe."""
+    from billing.stripe_gateway.follow import follow
+
+    follow()

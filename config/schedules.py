@@ -72,4 +72,10 @@ BEAT: dict[str, dict[str, Any]] = {
     "invoices": _every("billing.invoices", 60),
     # Woken by the lock of a month; this net waits for transactions that were under way then.
     "journal": _every("billing.journal", 60),
+    # Shares mature after days: an hour more is nothing, and each run adds up whole accounts.
+    "maturity": _every("billing.maturity", 3600),
+    # The week's run begins within minutes of its hour, also after a night without workers.
+    "payouts": _every("billing.payouts", 300),
+    # Our balance, accounts being opened and payouts on their way, of which no list of events tells.
+    "stripe_follow": _every("billing.stripe_follow", 600),
 }

@@ -47,6 +47,7 @@ PREFIXES: dict[str, str] = {
     "promotion": "prm",
     "dispute": "dsp",
     "payout": "po",
+    "payout_run": "pru",
     "payment_method": "pay",
     "card_setup": "csu",
     "portal_session": "pts",

@@ -165,15 +165,6 @@ class InvoiceView:
 
 
 @dataclass(frozen=True)
-class EarningsView:
-    provider_ref: UUID
-    currency: str
-    pending_micro: int
-    due_micro: int
-    paid_micro: int
-
-
-@dataclass(frozen=True)
 class BooksView:
     """The books at a glance; every number but ``transactions`` must be zero."""
 

@@ -15,7 +15,6 @@ from billing.contracts import (
     BooksView,
     CardSetupView,
     ChargeView,
-    EarningsView,
     HoldMoveView,
     HoldView,
     InvoiceView,
@@ -28,6 +27,7 @@ from billing.contracts import (
     UnknownObjectView,
     UsageWindows,
 )
+from billing.contracts.payouts import EarningsView
 from billing.invoicing import close_period as _close
 from billing.invoicing import reads as _invoices
 from billing.ledger import statement as _statement
@@ -46,6 +46,7 @@ from billing.payments import tenants as _tenants
 from billing.payments import topup as _topup
 from billing.payments import unknown as _unknown
 from billing.payments import webhook as _webhook
+from billing.payouts import reads as _payouts
 from billing.reconciliation import ledger as _books
 from kernel.vitals import Vital
 
@@ -246,8 +247,8 @@ def invoice(*, org_ref: UUID, invoice_id: UUID) -> InvoiceView:
 
 
 def earnings(*, provider_ref: UUID) -> EarningsView:
-    """A provider's shares by how far they are on their way to it."""
-    return _reads.earnings(provider_ref=provider_ref)
+    """A provider's shares by how far they are on their way to it, and the next payout."""
+    return _payouts.earnings(provider_ref=provider_ref)
 
 
 def receive_webhook(*, payload: bytes, signature: str) -> None:

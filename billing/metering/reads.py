@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from django.db.models import F, Sum
+from django.db.models import F
 
-from billing.contracts import BalanceView, ChargeView, EarningsView
-from billing.models import Account, AccountKind, Posting, RentalMeter, UsageLine
+from billing.contracts import BalanceView, ChargeView
+from billing.models import Account, AccountKind, RentalMeter, UsageLine
 from billing.rating.funds import Burning, lasts_until
 from kernel.clock import now
 from kernel.errors import NotFound
@@ -90,23 +90,6 @@ def spent(*, rental_refs: Sequence[UUID]) -> dict[UUID, int]:
         "rental_ref", F("charged_micro") - F("overrun_micro") - F("credited_micro")
     )
     return dict(rows)
-
-
-def earnings(*, provider_ref: UUID) -> EarningsView:
-    """A provider's shares: still maturing, due, and paid. Payouts come with a later issue."""
-    sums = dict(
-        Posting.objects.filter(account__owner_ref=provider_ref, currency=CURRENCY)
-        .values_list("account__kind")
-        .annotate(Sum("amount_micro"))
-        .values_list("account__kind", "amount_micro__sum")
-    )
-    return EarningsView(
-        provider_ref=provider_ref,
-        currency=CURRENCY,
-        pending_micro=sums.get(AccountKind.PROVIDER_PENDING, 0),
-        due_micro=sums.get(AccountKind.PROVIDER_DUE, 0),
-        paid_micro=0,
-    )
 
 
 def _view(line: UsageLine) -> ChargeView:

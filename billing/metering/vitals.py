@@ -16,10 +16,15 @@ from kernel.vitals import COUNT, Vital
 
 _QUEUES = """
 SELECT outbox.count, outbox.age, stuck.count, inbox.count, inbox.age,
-       breaks.count, breaks.age, compared.age FROM
+       breaks.count, breaks.age, compared.age, payout.age FROM
+  -- A transfer that waits for cash or the end of a hold is no sign of Stripe's.
   (SELECT count(*) AS count,
      coalesce(extract(epoch FROM app_now() - min(created_at)), 0)::float8 AS age
-   FROM billing_stripecall WHERE state = 'pending') outbox,
+   FROM billing_stripecall WHERE state = 'pending'
+    AND NOT (kind = 'transfer' AND error_code = 'not_ready')) outbox,
+  (SELECT coalesce(extract(epoch FROM app_now() - min(created_at)), 0)::float8 AS age
+   FROM billing_stripecall WHERE state = 'pending' AND kind = 'transfer'
+    AND error_code = 'not_ready') payout,
   (SELECT count(*) AS count FROM billing_stripecall WHERE state = 'stuck') stuck,
   (SELECT count(*) AS count,
      coalesce(extract(epoch FROM app_now() - min(received_at)), 0)::float8 AS age
@@ -37,9 +42,9 @@ def vitals() -> list[Vital]:
     with connection.cursor() as cursor:
         cursor.execute(_QUEUES)
         row: tuple[Any, ...] | None = cursor.fetchone()
-    nothing = (0, 0.0, 0, 0, 0.0, 0, 0.0, 0.0)
-    waiting, waiting_age, stuck, unapplied, unapplied_age, *compared = row or nothing
-    breaks, break_age, compared_age = compared
+    nothing = (0, 0.0, 0, 0, 0.0, 0, 0.0, 0.0, 0.0)
+    waiting, waiting_age, stuck, unapplied, unapplied_age, *others = row or nothing
+    breaks, break_age, compared_age, payout_age = others
     return [
         Vital("stripe_out", waiting, "Intents that Stripe has not answered", COUNT),
         Vital("stripe_out_age", max(waiting_age, 0.0), "Since the oldest of them was ordered"),
@@ -50,4 +55,5 @@ def vitals() -> list[Vital]:
         Vital("breaks_age", max(break_age, 0.0), "Since the oldest of them was found"),
         Vital("reconciled_age", max(compared_age, 0.0), "Since the moment up to which all agrees"),
         *returns_vitals(),
+        Vital("payout_wait", max(payout_age, 0.0), "Since the oldest payout that waits began"),
     ]

@@ -16,6 +16,16 @@ from billing.models.payment import (
     PortalSession,
     TopUp,
 )
+from billing.models.payout import (
+    ClearedRenter,
+    Maturity,
+    PayoutAccount,
+    PayoutApproval,
+    PayoutHold,
+    PayoutLine,
+    PayoutRun,
+    StripeBalance,
+)
 from billing.models.posting import CauseType, Posting, Transaction, TransactionKind
 from billing.models.reconciliation import Break
 from billing.models.refund import Refund, RefundOrder
@@ -41,6 +51,7 @@ __all__ = [
     "CallState",
     "CardSetup",
     "CauseType",
+    "ClearedRenter",
     "CreditNote",
     "Customer",
     "Dispute",
@@ -49,6 +60,7 @@ __all__ = [
     "InvoiceCredit",
     "InvoiceLine",
     "InvoiceSpan",
+    "Maturity",
     "MeterBatch",
     "MeterSpan",
     "MonthLock",
@@ -56,12 +68,18 @@ __all__ = [
     "OutageCredit",
     "Payment",
     "PaymentMethod",
+    "PayoutAccount",
+    "PayoutApproval",
+    "PayoutHold",
+    "PayoutLine",
+    "PayoutRun",
     "PortalSession",
     "Posting",
     "PromoGrant",
     "Refund",
     "RefundOrder",
     "RentalMeter",
+    "StripeBalance",
     "StripeCall",
     "StripeCursor",
     "StripeEvent",

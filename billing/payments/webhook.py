@@ -68,7 +68,7 @@ def _row(event: Any, raw: str, source: str) -> StripeEvent | None:
     if not 0 < len(identifier) <= 255 or not 0 < len(kind) <= 100:
         return None
     data = event.get("data")
-    inner = data.get("object") if isinstance(data, dict) else None
+    inner = data.get("object") if isinstance(data, dict) else event.get("related_object")
     object_id = inner.get("id") if isinstance(inner, dict) else None
     created = event.get("created")
     return StripeEvent(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
-from typing import Final
+from datetime import datetime
 from uuid import UUID
 
 import structlog
@@ -12,14 +11,11 @@ from django.db import transaction
 
 from billing.contracts.reconciliation import CHECKS, BreakView, Difference
 from billing.models import Break
-from kernel.clock import AppNow, now
+from billing.payouts.breaks import open_breaks
+from kernel.clock import now
 from kernel.errors import InvalidRequest, NotFound, Refusal
 
 log = structlog.get_logger(__name__)
-
-# Three nights: long enough to look at a weekend's break on Monday, short enough that no weekly
-# payout goes out over one that nobody explained.
-PATIENCE: Final = timedelta(hours=72)
 
 
 def record(name: str, differences: Iterable[Difference]) -> int:
@@ -127,9 +123,7 @@ def resolve(break_id: UUID, *, by: str, note: str) -> BreakView:
 
 def payouts_blocked() -> bool:
     """Whether a difference is open for longer than 72 hours: nothing is paid out over it."""
-    return Break.objects.filter(
-        resolved_at__isnull=True, first_seen_at__lte=AppNow() - PATIENCE
-    ).exists()
+    return bool(open_breaks())
 
 
 def oldest() -> datetime | None:

@@ -23,6 +23,7 @@ from billing.models import (
     CauseType,
     Dispute,
     Payment,
+    PayoutLine,
     Posting,
     Refund,
     TransactionKind,
@@ -70,6 +71,12 @@ SOURCES: Final = (
         CauseType.DISPUTE,
         Dispute,
         (TransactionKind.DISPUTE, TransactionKind.DISPUTE_FEE, TransactionKind.DISPUTE_WON),
+    ),
+    # A transfer; what is reversed of it is named by it as well.
+    Source(
+        CauseType.PAYOUT,
+        PayoutLine,
+        (TransactionKind.PAYOUT_SENT, TransactionKind.PAYOUT_RETURNED),
     ),
 )
 

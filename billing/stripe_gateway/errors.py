@@ -12,7 +12,10 @@ class ServerError(UnknownOutcome):
 
 
 class NotReady(TemporaryError):
-    """Something this call needs is not at Stripe yet; its own intent is on the way."""
+    """What this call needs is not there yet: an object that its own intent makes, or cash.
+
+    Nothing was sent; other intents go on meanwhile.
+    """
 
 
 class Stuck(Exception):

@@ -25,6 +25,12 @@ from billing.stripe_gateway.invoice_steps import (
     WriteLine,
 )
 from billing.stripe_gateway.meter_steps import CreateMeter, SendMeterEvent
+from billing.stripe_gateway.payout_steps import (
+    CreateAccount,
+    OpenPage,
+    ReverseTransfer,
+    Transfer,
+)
 from billing.stripe_gateway.portal_steps import OpenPortal
 from billing.stripe_gateway.return_steps import SendRefund, SubmitEvidence, WriteCreditNote
 from billing.stripe_gateway.steps import (
@@ -64,6 +70,10 @@ STEPS: dict[str, Step] = {
         SendRefund(),
         WriteCreditNote(),
         SubmitEvidence(),
+        CreateAccount(),
+        OpenPage(),
+        Transfer(),
+        ReverseTransfer(),
     )
 }
 
@@ -116,7 +126,7 @@ def _run(intent: StripeCall) -> bool:
     except _Lost:
         return True
     except NotReady as error:
-        _later(intent, error, 1.0, code="not_ready")
+        _later(intent, error, error.delay, code="not_ready")
     except TemporaryError as error:
         _later(intent, error, error.delay + _pause(intent), code="temporary")
         return False
@@ -169,7 +179,7 @@ def _mark_sent(intent: StripeCall) -> None:
 
 def _key(intent: StripeCall) -> str:
     """Stripe's key: the intent's name, with the attempt where one may follow another."""
-    numbered = intent.kind in (CallKind.TOPUP_CHECKOUT, CallKind.TOPUP_CHARGE)
+    numbered = intent.kind in (CallKind.TOPUP_CHECKOUT, CallKind.TOPUP_CHARGE, CallKind.TRANSFER)
     return f"{intent.key}:{intent.attempt}" if numbered or intent.attempt > 1 else intent.key
 
 
@@ -212,11 +222,11 @@ def _later(
 
 
 def _wake_waiting(intent: StripeCall) -> None:
-    """What waited for a customer or a meter goes on at once."""
-    if intent.kind in (CallKind.CUSTOMER, CallKind.METER):
-        StripeCall.objects.filter(state=CallState.PENDING, error_code="not_ready").update(
-            next_at=AppNow()
-        )
+    """What waited for a customer, a meter or an account goes on at once."""
+    if intent.kind in (CallKind.CUSTOMER, CallKind.METER, CallKind.ACCOUNT):
+        StripeCall.objects.filter(state=CallState.PENDING, error_code="not_ready").exclude(
+            kind=CallKind.TRANSFER  # waits for cash or time
+        ).update(next_at=AppNow())
 
 
 def _pause(intent: StripeCall) -> float:

@@ -6,6 +6,7 @@ believed. Types that we do not use are marked ignored.
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from datetime import timedelta
@@ -17,7 +18,9 @@ from prometheus_client import Counter
 from billing.invoicing import converge as invoicing
 from billing.models import EventOutcome, StripeEvent
 from billing.payments import converge
-from billing.stripe_gateway import read, return_events
+from billing.payouts import converge as payouts
+from billing.stripe_gateway import connect, read, return_events
+from billing.stripe_gateway.follow import account_seen
 from billing.stripe_gateway.outcome import outcome_of
 from kernel.clock import AppNow, now
 from kernel.errors import PermanentError, VendorError
@@ -59,9 +62,8 @@ def _claim() -> StripeEvent | None:
 
 
 def _run(event: StripeEvent) -> bool:
-    handler = HANDLERS.get(event.type)
     try:
-        outcome = handler(event.object_id) if handler else EventOutcome.IGNORED
+        outcome = _handle(event)
     except PermanentError as error:
         # The object is gone or not readable by us: there is nothing to converge on.
         _finish(event, EventOutcome.ORPHAN, str(error))
@@ -74,6 +76,13 @@ def _run(event: StripeEvent) -> bool:
     else:
         _finish(event, outcome, "")
     return True
+
+
+def _handle(event: StripeEvent) -> EventOutcome:
+    if event.type in BANK_EVENTS:
+        return _bank_payout(event)
+    handler = HANDLERS.get(event.type)
+    return handler(event.object_id) if handler else EventOutcome.IGNORED
 
 
 def _finish(event: StripeEvent, outcome: EventOutcome, error: str) -> None:
@@ -134,6 +143,33 @@ def _credit_note(object_id: str) -> EventOutcome:
     return outcome
 
 
+def _transfer(object_id: str) -> EventOutcome:
+    found = connect.transfer(object_id)
+    line = read.ours(found, read.PAYOUT)
+    if line is None:
+        return EventOutcome.IGNORED
+    known = payouts.transfer_seen(line, connect.transfer_fact(found))
+    return outcome_of(known, found, read.PAYOUT, line)
+
+
+def _account(object_id: str) -> EventOutcome:
+    return EventOutcome.APPLIED if account_seen(object_id) else EventOutcome.IGNORED
+
+
+def _bank_payout(event: StripeEvent) -> EventOutcome:
+    """A connected account's payout to its bank; without an account it is our own to ours."""
+    name = json.loads(event.raw).get("account")
+    if not isinstance(name, str) or not name:
+        return EventOutcome.IGNORED
+    known = payouts.bank_seen(name, connect.bank_payout(name, event.object_id))
+    return EventOutcome.APPLIED if known else EventOutcome.IGNORED
+
+
+# Told by Stripe to endpoints that listen for connected accounts, with the account's id.
+BANK_EVENTS = frozenset(
+    {"payout.created", "payout.updated", "payout.paid", "payout.failed", "payout.canceled"}
+)
+
 HANDLERS: dict[str, Callable[[str], EventOutcome]] = {
     "payment_intent.succeeded": _payment_intent,
     "payment_intent.payment_failed": _payment_intent,
@@ -161,4 +197,10 @@ HANDLERS: dict[str, Callable[[str], EventOutcome]] = {
     "credit_note.created": _credit_note,
     "credit_note.updated": _credit_note,
     "credit_note.voided": _credit_note,
+    "transfer.created": _transfer,
+    "transfer.updated": _transfer,
+    "transfer.reversed": _transfer,
+    "v2.core.account[requirements].updated": _account,
+    "v2.core.account[configuration.recipient].updated": _account,
+    "v2.core.account[configuration.recipient].capability_status_updated": _account,
 }

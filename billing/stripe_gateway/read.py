@@ -12,8 +12,9 @@ from billing.payments.facts import CardFact, InvoiceFact, ObjectFact, PaymentFac
 from billing.stripe_gateway.client import call
 
 # The metadata that names our row on each object of ours.
-TOPUP, SETUP, INVOICE, LINE, ORG = (
-    f"gpuyard_{name}" for name in ("topup", "card_setup", "invoice", "invoice_line", "org")
+TOPUP, SETUP, INVOICE, LINE, ORG, PROVIDER, PAYOUT = (
+    f"gpuyard_{name}"
+    for name in ("topup", "card_setup", "invoice", "invoice_line", "org", "provider", "payout")
 )
 
 _INTENT_STATES = {

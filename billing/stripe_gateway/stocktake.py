@@ -14,7 +14,7 @@ from uuid import UUID
 
 import structlog
 
-from billing.models import CardSetup, CreditNote, Invoice, Refund, TopUp
+from billing.models import CardSetup, CreditNote, Invoice, PayoutLine, Refund, TopUp
 from billing.payments import unknown
 from billing.stripe_gateway import read, read_returns
 from billing.stripe_gateway.client import call
@@ -30,6 +30,7 @@ _KNOWN: dict[str, Callable[[UUID], bool]] = {
     read.INVOICE: lambda ref: Invoice.objects.filter(id=ref).exists(),
     read_returns.REFUND: lambda ref: Refund.objects.filter(id=ref).exists(),
     read_returns.CREDIT_NOTE: lambda ref: CreditNote.objects.filter(id=ref).exists(),
+    read.PAYOUT: lambda ref: PayoutLine.objects.filter(id=ref).exists(),
 }
 
 
@@ -43,6 +44,7 @@ def take(since: datetime) -> int:
         lambda client: client.v1.invoices.list(params),
         lambda client: client.v1.refunds.list(params),
         lambda client: client.v1.credit_notes.list(params),
+        lambda client: client.v1.transfers.list(params),
     ):
         found += sum(map(_note, _all(listed)))
     return found

@@ -11,6 +11,7 @@ from csp.constants import NONE, SELF
 from config.settings.env import Environment
 from kernel import grants
 from kernel.addresses import Network
+from kernel.money import MICRO
 from kernel.sealed import parse_key
 
 BASE_DIR = Path(__file__).resolve().parents[2]
@@ -200,6 +201,8 @@ GPUYARD_SELLER_TAX_ID: str
 GPUYARD_ROLES: dict[str, str]
 GPUYARD_SECOND_PERSON_ABOVE: int
 GPUYARD_SELF_REFUND_LIMIT: int
+GPUYARD_MATURITY_DAYS: int
+GPUYARD_PAYOUT_APPROVAL_MICRO: int
 GPUYARD_REGISTRY_NETWORKS: tuple[Network, ...]
 GPUYARD_WEBHOOK_NETWORKS: tuple[Network, ...]
 GPUYARD_WEBHOOK_CA_FILE: str
@@ -228,6 +231,8 @@ def apply(env: Environment) -> dict[str, Any]:
         "GPUYARD_ROLES": env.roles,
         "GPUYARD_SECOND_PERSON_ABOVE": env.second_person_above,
         "GPUYARD_SELF_REFUND_LIMIT": env.self_refund_limit,
+        "GPUYARD_MATURITY_DAYS": env.maturity_days,
+        "GPUYARD_PAYOUT_APPROVAL_MICRO": env.payout_approval_usd * MICRO,
         "GPUYARD_REGISTRY_NETWORKS": env.registry_networks,
         "GPUYARD_WEBHOOK_NETWORKS": env.webhook_networks,
         "GPUYARD_WEBHOOK_CA_FILE": env.webhook_ca_file,

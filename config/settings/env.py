@@ -42,6 +42,8 @@ class Environment:
     roles: dict[str, str]  # by ownership class: principal or agent
     second_person_above: int  # micro-units
     self_refund_limit: int  # micro-units in 30 days
+    maturity_days: int
+    payout_approval_usd: int
     registry_networks: tuple[Network, ...]
     log_format: str
     webhook_networks: tuple[Network, ...]
@@ -81,6 +83,8 @@ def read(*, defaults: dict[str, str] | None = None) -> Environment:
         },
         second_person_above=_money("GPUYARD_SECOND_PERSON_ABOVE", default="500"),
         self_refund_limit=_money("GPUYARD_SELF_REFUND_LIMIT", default="500"),
+        maturity_days=_env.int("GPUYARD_MATURITY_DAYS", default=7),
+        payout_approval_usd=_env.int("GPUYARD_PAYOUT_APPROVAL_USD", default=10_000),
         registry_networks=_networks("GPUYARD_REGISTRY_NETWORKS"),
         log_format=_env.str("GPUYARD_LOG_FORMAT", default="json"),
         webhook_networks=_networks("GPUYARD_WEBHOOK_NETWORKS"),

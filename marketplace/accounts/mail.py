@@ -33,6 +33,7 @@ _SUBJECTS = {
     EmailToken.Purpose.KNOWN: "You already have an account",
     EmailToken.Purpose.WEBHOOK: "We stopped sending to a webhook",
     EmailToken.Purpose.RECEIPT: "Your receipt",
+    EmailToken.Purpose.PAYOUT: "Your payout account was opened",
 }
 _PAGES = {EmailToken.Purpose.VERIFY: "/verify-email", EmailToken.Purpose.RESET: "/reset-password"}
 
@@ -83,7 +84,7 @@ def _send(token: EmailToken) -> None:
         "about": token.about,
         "expires_at": token.expires_at,
     }
-    to = [token.user.email]
+    to = [token.address or token.user.email]
     if purpose == EmailToken.Purpose.RECEIPT:
         found, to = receipts.contents(UUID(token.about))
         context |= found

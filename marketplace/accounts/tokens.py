@@ -25,6 +25,7 @@ VALID_FOR = {
     EmailToken.Purpose.KNOWN: timedelta(days=1),
     EmailToken.Purpose.WEBHOOK: timedelta(days=3),
     EmailToken.Purpose.RECEIPT: timedelta(days=30),
+    EmailToken.Purpose.PAYOUT: timedelta(days=3),
 }
 # One mail of a kind per address and minute: a form must not become a way to flood a mailbox.
 _SPACING = timedelta(minutes=1)
@@ -47,10 +48,16 @@ def order_mail(user: User, purpose: EmailToken.Purpose) -> None:
         wake_on_commit("marketplace.mail")
 
 
-def order_notice(user: User, purpose: EmailToken.Purpose, *, about: str) -> None:
-    """Order one mail that proves nothing and names something; in the caller's transaction."""
-    expires_at = now() + VALID_FOR[purpose]
-    EmailToken.objects.create(user=user, purpose=purpose, about=about, expires_at=expires_at)
+def order_notice(user: User, purpose: EmailToken.Purpose, *, about: str, address: str = "") -> None:
+    """Order one mail that proves nothing and names something, to the person or to another address
+    of theirs; in the caller's transaction."""
+    EmailToken.objects.create(
+        user=user,
+        purpose=purpose,
+        about=about,
+        address=address,
+        expires_at=now() + VALID_FOR[purpose],
+    )
     wake_on_commit("marketplace.mail")
 
 

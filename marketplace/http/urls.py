@@ -16,6 +16,8 @@ from marketplace.http.api import (
     frozen,
     journal,
     oncall,
+    payout_runs,
+    payouts,
     promotions,
     provider,
     reconciliation,
@@ -34,6 +36,7 @@ from marketplace.http.api import (
 from marketplace.http.portal import urls as portal
 from marketplace.http.staff import books as staff_books
 from marketplace.http.staff import pages as staff_pages
+from marketplace.http.staff import payouts as staff_payouts
 from marketplace.http.staff import returns as staff_returns
 
 _API = [
@@ -51,6 +54,8 @@ _API = [
     *rentals.urls,
     *volumes.urls,
     *provider.urls,
+    *payouts.urls,
+    *payout_runs.urls,
     *staff.urls,
     *journal.urls,
     *brakes.urls,
@@ -69,5 +74,6 @@ urlpatterns = [
     path("", include(staff_pages)),
     path("", include(staff_books)),
     path("", include(staff_returns)),
+    path("", include(staff_payouts)),
     path("", include(portal)),
 ]

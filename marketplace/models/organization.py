@@ -71,11 +71,14 @@ class EmailToken(models.Model):
         KNOWN = "known"  # somebody signed up with an address that has an account: a mail, no proof
         WEBHOOK = "webhook"  # an endpoint was disabled: a mail about it, no proof
         RECEIPT = "receipt"  # money came: about names the payment
+        PAYOUT = "payout"  # a payout account was opened for a change: a mail about it, no proof
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="email_tokens")
     purpose = models.CharField(max_length=10, choices=Purpose.choices)
     about = models.CharField(max_length=500, blank=True, db_default="")  # what a notice names
+    # Where a notice goes instead of to the person, such as an address that was just replaced.
+    address = models.EmailField(max_length=254, blank=True, db_default="")
     expires_at = models.DateTimeField()
     used_at = models.DateTimeField(null=True, blank=True)
     send_after = models.DateTimeField(db_default=AppNow())

@@ -245,6 +245,17 @@ TABLE: Final[tuple[Alarm, ...]] = (
         _STRIPE,
     ),
     Alarm(
+        "payout_waits",
+        "payout_wait",
+        Call.WAIT,
+        # Cards' money is available after two days, so a run may well be ahead of it for a while.
+        6 * HOUR,
+        None,
+        "A payout waits: Stripe's available balance is too small, or something stands against it",
+        "Read its reason on the staff page Payouts",
+        _ONCALL,
+    ),
+    Alarm(
         "inbox_old",
         "stripe_in_age",
         Call.PAGE,

@@ -50,11 +50,13 @@ BODIES: dict[str, Any] = {
     "POST staff/breaks/{}/note": {"note": "looked at it"},
     "POST staff/breaks/{}/owner": {"owner": "somebody"},
     "POST staff/breaks/{}/resolve": {"note": "explained"},
+    "POST staff/earnings-reviews/{}/release": {"note": "knows them"},
     "POST staff/organizations/{}/limit": {"credit_limit": "1"},
     "POST staff/providers/{}/approve": {"ownership": "partner"},
 }
-# Addresses whose objects are for everybody, or for staff whoever owns them: no foreign one exists.
-SHARED = ("offers/{}", "staff/")
+# Addresses whose objects are for everybody, for staff whoever owns them, or are a month of one's
+# own: no foreign one exists.
+SHARED = ("offers/{}", "staff/", "provider/statements/{}")
 PINNED_IMAGE = "ubuntu:24.04@sha256:" + "0" * 64
 
 

@@ -1,4 +1,4 @@
-"""Providers: apply, clusters, offers, earnings. Their data centres are in datacenters.py."""
+"""Providers: apply, clusters, offers. Data centres are in datacenters.py, money in payouts.py."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 
-from billing import facade as billing
 from marketplace.catalog import publish
 from marketplace.http.api import datacenters
 from marketplace.http.api.base import ApiView, Body
 from marketplace.http.api.fields import (
     IdOut,
     MoneyIn,
-    MoneyOut,
     NameIn,
     PublicShown,
     Shown,
@@ -346,24 +344,6 @@ class OwnedOffer(ApiView):
         )
 
 
-class EarningsOut(Shown):
-    currency = serializers.CharField()
-    pending = MoneyOut(source="pending_micro")
-    due = MoneyOut(source="due_micro")
-    paid = MoneyOut(source="paid_micro")
-
-
-class Earnings(ApiView):
-    """The provider's share of what its cards earned, by how far it is on its way."""
-
-    scopes = {"GET": "provider:read"}
-
-    @extend_schema(responses={200: EarningsOut})
-    def get(self, request: Request) -> HttpResponse:
-        provider = onboard.own_provider(self.principal(request))
-        return self.show(EarningsOut(billing.earnings(provider_ref=provider.id)).data)
-
-
 urls = [
     path("provider", OwnProvider.as_view()),
     *datacenters.urls,
@@ -373,5 +353,4 @@ urls = [
     path("provider/clusters/<str:id>/slots", Slots.as_view()),
     path("provider/offers", OwnedOffers.as_view()),
     path("provider/offers/<str:id>", OwnedOffer.as_view()),
-    path("provider/earnings", Earnings.as_view()),
 ]

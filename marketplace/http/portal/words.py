@@ -131,6 +131,30 @@ PROVIDER: Final[dict[str, Word]] = {
     "suspended": Word(_("Suspended"), "bad"),
 }
 
+PAYOUT: Final[dict[str, Word]] = {
+    "planned": Word(_("Planned"), "wait"),
+    "clearing": Word(_("On its way to Stripe"), "wait", busy=True),
+    "sent": Word(_("Sent to your bank"), "wait", busy=True),
+    "paid": Word(_("Paid"), "good", settled=True),
+    "failed": Word(_("Refused by the bank"), "bad"),
+    "returned": Word(_("Due again"), "idle", settled=True),
+    "canceled": Word(_("Left out"), "idle", settled=True),
+}
+
+PAYOUT_ACCOUNT: Final[dict[str, Word]] = {
+    "pending": Word(_("Being opened"), "wait", busy=True),
+    "onboarding": Word(_("Stripe needs details"), "wait"),
+    "active": Word(_("Receives"), "good"),
+    "restricted": Word(_("Stopped by Stripe"), "bad"),
+    "failed": Word(_("Not opened"), "bad"),
+}
+
+PAYOUT_RUN: Final[dict[str, Word]] = {
+    "waiting": Word(_("Waits for approval"), "wait"),
+    "started": Word(_("Started"), "good", settled=True),
+    "canceled": Word(_("Given up"), "idle", settled=True),
+}
+
 WEBHOOK: Final[dict[str, Word]] = {
     "enabled": Word(_("Enabled"), "good"),
     "disabled": Word(_("Disabled"), "idle", settled=True),
@@ -161,6 +185,9 @@ KINDS: Final[dict[str, dict[str, Word]]] = {
     "cluster": CLUSTER,
     "offer": OFFER,
     "provider": PROVIDER,
+    "payout": PAYOUT,
+    "payout_account": PAYOUT_ACCOUNT,
+    "payout_run": PAYOUT_RUN,
     "webhook": WEBHOOK,
     "delivery": DELIVERY,
 }

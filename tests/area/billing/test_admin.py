@@ -10,9 +10,10 @@ from django.contrib.admin import site
 from django.db import transaction
 
 from billing import facade
-from billing.facade import refunds
+from billing.facade import payouts, refunds
 from billing.metering.mirror import collect
 from tests.area.billing.conftest import DAY, USD, credit, limit, open_org, rent, use, window
+from tests.area.billing.earners import earner
 
 pytestmark = pytest.mark.django_db
 
@@ -21,6 +22,9 @@ SHOWN = [model for model in site._registry if model._meta.app_label == "billing"
 
 @pytest.fixture
 def filled(at):
+    earner(at)
+    with transaction.atomic():
+        payouts.make_run(actor="staff:usr_1", sole=False)
     org = open_org()
     credit(org, 20 * USD)
     limit(org, 20 * USD)
@@ -51,11 +55,27 @@ def filled(at):
     )
     apps.get_model("billing", "Dispute").objects.create(
         org_ref=org,
-        payment=apps.get_model("billing", "Payment").objects.get(),
+        payment=apps.get_model("billing", "Payment").objects.filter(org_ref=org).first(),
         stripe_id="du_1",
         state="needs_response",
         reason="fraudulent",
         amount_minor=1,
+    )
+    with transaction.atomic():
+        refunds.order_promotion(
+            org_ref=org,
+            amount_micro=USD,
+            expires_at=DAY + timedelta(days=30),
+            reason="why",
+            ordered_by="x",
+        )
+    apps.get_model("billing", "Break").objects.create(
+        rule="R1",
+        name="balance_stored",
+        subject="account:1",
+        expected="1",
+        found="2",
+        text="why",
     )
     apps.get_model("billing", "UnknownObject").objects.create(
         stripe_id="pi_1", type="payment_intent", names="topup", claimed_ref=org

@@ -187,6 +187,10 @@ def test_an_old_intent_and_an_old_event(db: None) -> None:
     assert raised() == {"outbox_old": "page"}
     StripeCall.objects.filter(pk=intent.pk).update(state="stuck")
     assert raised() == {"stripe_stuck": "warn"}
+    StripeCall.objects.filter(pk=intent.pk).update(
+        state="pending", kind=CallKind.TRANSFER, error_code="not_ready", created_at=ago(hours=7)
+    )
+    assert raised() == {"payout_waits": "warn"}
     StripeCall.objects.filter(pk=intent.pk).update(state="done")
     StripeEvent.objects.create(
         id="evt_1", type="invoice.paid", raw="{}", source="poll", received_at=ago(minutes=31)

@@ -14,6 +14,7 @@ from marketplace.accounts import join, switches
 from marketplace.http.portal import urls as portal
 from marketplace.http.staff import books as staff_books
 from marketplace.http.staff import pages as staff_pages
+from marketplace.http.staff import payouts as staff_payouts
 from marketplace.http.staff import returns as staff_returns
 from marketplace.models import User
 from tests import market
@@ -36,6 +37,8 @@ PRIVATE = [
     "/settings",
     "/provider",
 ]
+# For those who applied as a provider; nobody else has such a page.
+SUPPLIERS = ["/provider/payouts"]
 STAFF = [
     "/staff/",
     "/staff/providers",
@@ -44,6 +47,7 @@ STAFF = [
     "/staff/months",
     "/staff/returns",
     "/staff/disputes",
+    "/staff/payouts",
 ]
 FOREIGN: list[tuple[str, str]] = [
     ("rental", "/rentals/{id}"),
@@ -63,6 +67,8 @@ FOREIGN: list[tuple[str, str]] = [
     ("offer", "/offers/{id}"),
     ("template", "/templates/{id}"),
     ("webhook", "/webhooks/{id}"),
+    ("payout", "/provider/statements/{id}"),
+    ("payout", "/provider/statements/{id}/export.csv"),
 ]
 
 
@@ -82,7 +88,7 @@ def test_public_pages_need_no_account(stranger: Visitor, path: str) -> None:
     assert stranger.get(path).status_code == 200
 
 
-@pytest.mark.parametrize("path", PRIVATE + STAFF)
+@pytest.mark.parametrize("path", PRIVATE + SUPPLIERS + STAFF)
 def test_private_pages_send_strangers_to_sign_in_and_back(stranger: Visitor, path: str) -> None:
     answer = stranger.get(path)
     assert answer.status_code == 302
@@ -129,6 +135,9 @@ def test_every_page_is_in_a_list_above() -> None:
         *staff_books.urlpatterns,
         *staff_returns.urlpatterns,
     ]
+    known = {*PUBLIC, *PRIVATE, *SUPPLIERS, *STAFF, *(path for _kind, path in FOREIGN)}
+    staff_urls = (staff_pages, staff_books, staff_payouts)
+    patterns = [*portal.urlpatterns, *(url for urls in staff_urls for url in urls.urlpatterns)]
     assert all(isinstance(pattern, URLPattern) for pattern in patterns)
     missing = set()
     for pattern in patterns:
@@ -141,6 +150,12 @@ def test_every_page_is_in_a_list_above() -> None:
 
 # Forms' targets and pages of staff about one object; each has a test of its own.
 POSTED = {
+    "/staff/payouts/run",
+    "/staff/payouts/{id}/approve",
+    "/staff/payouts/{id}/cancel",
+    "/staff/payouts/providers/{id}/hold",
+    "/staff/payouts/providers/{id}/release",
+    "/staff/payouts/renters/{id}/release",
     "/offers/{id}/quote",
     "/offers/{id}/price",
     "/offers/{id}/rent",

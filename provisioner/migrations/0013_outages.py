@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('provisioner', '0011_node_proof'),
+        ('provisioner', '0012_disk_meters'),
     ]
 
     operations = [

@@ -1,0 +1,1 @@
+"""Providers' money: shares mature, become due, and are paid out through Stripe."""
