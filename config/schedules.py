@@ -46,6 +46,10 @@ BEAT: dict[str, dict[str, Any]] = {
     "funds": _every("marketplace.funds", 5),
     # A bank decides in weeks: half a minute of spending more changes nothing.
     "freeze": _every("marketplace.freeze", 30),
+    # The shortest forecast is one hour: a minute of it may pass.
+    "ladder": _every("marketplace.ladder", 60),
+    # Money is looked at hours before it ends: a minute late is early enough.
+    "auto_topup": _every("marketplace.auto_topup", 60),
     # Audit rows are chained within 5 s.
     "seal": _every("marketplace.seal_audit", 3),
     # Woken after commit; this net also sends again what a mail server refused.

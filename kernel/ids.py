@@ -55,6 +55,7 @@ PREFIXES: dict[str, str] = {
     "listing": "ofr",
     "correlation": "err",
     "switch": "swi",
+    "budget": "bud",
 }
 
 

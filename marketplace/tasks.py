@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from marketplace.accounts import audit, idempotency, receipts, tokens
+from marketplace.accounts import audit, auto_topup, idempotency, receipts, tokens
 from marketplace.accounts import mail as mailing
 from marketplace.catalog import publish as publishing
+from marketplace.rentals import budgets, dunning, ladder
 from marketplace.rentals import charge as charging
 from marketplace.rentals import follow as following
 from marketplace.rentals import freeze as freezing
@@ -36,8 +37,9 @@ def charge() -> None:
 
 @shared_task(name="marketplace.funds")
 def funds() -> None:
-    """Stop what the held money does not pay any more; notices of what is about to happen."""
+    """Stop what held money or a budget does not pay any more; notices of what is about to come."""
     charging.funds()
+    budgets.sweep()
     noticing.announce()
 
 
@@ -57,6 +59,20 @@ def freeze() -> None:
 def outages() -> None:
     """Credit for what faults broke off."""
     compensating.compensate()
+
+
+@shared_task(name="marketplace.auto_topup")
+def auto_topups() -> None:
+    """Charge saved cards where a balance runs low and its people ordered that."""
+    auto_topup.run()
+
+
+@shared_task(name="marketplace.ladder")
+def funds_ladder() -> None:
+    """Tell people when money will end and has ended, or an invoice is late; delete what nobody
+    paid for in time."""
+    ladder.run()
+    dunning.run()
 
 
 @shared_task(name="marketplace.place")

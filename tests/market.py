@@ -98,7 +98,7 @@ def make_renter(name: str = "Acme", credit: int = 1000 * USD, verified: bool = T
     email = f"{new_id().hex}@example.com"
     user = User.objects.create_user(email, email_verified_at=now() if verified else None)
     organization = Organization.objects.create(
-        name=name, quota_gpus=10_000, spend_limit_micro_h=10**12
+        name=name, quota_gpus=10_000, spend_limit_micro_h=10**12, spend_limit_fixed=True
     )
     Membership.objects.create(organization=organization, user=user, role=Membership.Role.OWNER)
     principal = principal_of(user)

@@ -158,17 +158,24 @@ def running_out(*, within: timedelta, limit: int) -> dict[UUID, datetime]:
 
 
 def start_topup(
-    *, org_ref: UUID, amount_micro: int, return_url: str, payment_method_id: UUID | None = None
+    *,
+    org_ref: UUID,
+    amount_micro: int,
+    return_url: str,
+    payment_method_id: UUID | None = None,
+    ip: str | None = None,
 ) -> TopUpView:
     """In a transaction: a top-up on Stripe's page, or at once with a saved card.
 
-    InvalidRequest for an amount that is not 5 to 10,000 USD in whole cents.
+    InvalidRequest for an amount that is not 5 to 10,000 USD in whole cents; Refusal("rate_limited")
+    after too many attempts by the organization, from ``ip`` or with the card.
     """
     return _topup.start_topup(
         org_ref=org_ref,
         amount_micro=amount_micro,
         return_url=return_url,
         payment_method_id=payment_method_id,
+        ip=ip,
     )
 
 
@@ -182,9 +189,10 @@ def topups(*, org_ref: UUID) -> list[TopUpView]:
     return _topup.topups(org_ref=org_ref)
 
 
-def start_card_setup(*, org_ref: UUID, return_url: str) -> CardSetupView:
-    """In a transaction: a visit to Stripe's page that saves a card."""
-    return _cards.start_card_setup(org_ref=org_ref, return_url=return_url)
+def start_card_setup(*, org_ref: UUID, return_url: str, ip: str | None = None) -> CardSetupView:
+    """In a transaction: a visit to Stripe's page that saves a card. Refusal("rate_limited") after
+    too many attempts by the organization or from ``ip``."""
+    return _cards.start_card_setup(org_ref=org_ref, return_url=return_url, ip=ip)
 
 
 def card_setup(*, org_ref: UUID, setup_id: UUID) -> CardSetupView:

@@ -9,6 +9,7 @@ from django.db import transaction
 from django.db.models import F
 
 from billing.contracts import InvoiceState, PaymentState
+from billing.invoicing import bad_debt
 from billing.invoicing.credit_note import owed_minor
 from billing.ledger.accounts import Purse, account, lock_purse
 from billing.ledger.post import Entry, post
@@ -81,7 +82,7 @@ def invoice_seen(invoice_id: UUID, fact: InvoiceFact) -> bool:
         elif fact.state == InvoiceState.VOID:
             _void(invoice)
         elif fact.state == InvoiceState.UNCOLLECTIBLE and invoice.state == InvoiceState.OPEN:
-            invoice.state = InvoiceState.UNCOLLECTIBLE
+            bad_debt.book(invoice)
         invoice.save()
     return True
 
@@ -112,8 +113,11 @@ def _pay(invoice: Invoice, payments: tuple[PaymentFact, ...]) -> None:
         payment = locked_payment(fact, org_ref=invoice.org_ref, kind="invoice", invoice=invoice)
         if payment.txn_id is None:
             amount = from_minor(fact.amount_minor)
+            if invoice.written_off_at is not None:
+                bad_debt.book_back(invoice, payment, amount)
             book(payment, TransactionKind.INVOICE_PAYMENT, (receivable, amount))
-            _owe(lock_purse(invoice.org_ref), -amount)
+            if invoice.written_off_at is None:
+                _owe(lock_purse(invoice.org_ref), -amount)
         settle_payment(payment, fact)
     invoice.state, invoice.paid_at, invoice.alarm = InvoiceState.PAID, now(), ""
 
@@ -122,7 +126,10 @@ def _void(invoice: Invoice) -> None:
     """Voided at Stripe: what it had taken out of the balance is owed there again."""
     if invoice.state in (InvoiceState.PAID, InvoiceState.VOID):
         return
-    if invoice.finalized_at is not None:
+    if invoice.written_off_at is not None:
+        alarm(invoice.id, "Voided at Stripe after it was written off: it stays a loss here.")
+        invoice.refresh_from_db(fields=["alarm"])
+    elif invoice.finalized_at is not None:
         amount = from_minor(owed_minor(invoice))
         purse = lock_purse(invoice.org_ref)
         # Before the posting: the balance must not fall before the floor did.

@@ -5,9 +5,11 @@ The same arithmetic as the balance that people see; here for many organizations 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from datetime import datetime
 from uuid import UUID
 
+from django.db import connection
 from django.db.models import Q
 
 from billing.contracts import LastingView
@@ -43,3 +45,34 @@ def lasting(*, rental_refs: Sequence[UUID]) -> dict[UUID, LastingView]:
             ends_at = lasts_until(burning[owner], spendable_micro=spendable, at=at)
             found[owner] = LastingView(post_paid=bool(limit), ends_at=ends_at)
     return found
+
+
+# Holds less what runs and is not charged, and the balance above its floor, as lasts_until adds up.
+_ENDS = """
+SELECT org_ref, app_now() + make_interval(
+         secs => least(greatest(funds, 0)::numeric * 3600 / burn, 3153600000)::bigint)
+  FROM (SELECT m.org_ref, sum(m.price_micro_h)::bigint AS burn,
+               t.balance_micro - t.floor_micro + sum(m.held_micro - m.price_micro_h * greatest(0,
+                 floor(extract(epoch FROM app_now() - greatest(m.running_since, m.charged_until))
+                 )::bigint) / 3600)::bigint AS funds
+          FROM billing_rentalmeter m
+          JOIN billing_account t
+            ON t.kind = 'tenant' AND t.owner_ref = m.org_ref AND t.currency = m.currency
+         WHERE m.running_since IS NOT NULL AND m.price_micro_h > 0
+         GROUP BY m.org_ref, t.balance_micro, t.floor_micro) AS one
+"""
+
+
+def ends() -> dict[UUID, datetime]:
+    """By organization that uses up money: when it has none left; a century for longer."""
+    with connection.cursor() as cursor:
+        cursor.execute(_ENDS)
+        return dict(cursor.fetchall())
+
+
+def spendable(*, org_refs: Collection[UUID]) -> dict[UUID, int]:
+    """By organization: its balance above its floor."""
+    rows = Account.objects.filter(
+        kind=AccountKind.TENANT, currency=CURRENCY, owner_ref__in=list(org_refs)
+    ).values_list("owner_ref", "balance_micro", "floor_micro")
+    return {owner: (balance or 0) - (floor or 0) for owner, balance, floor in rows if owner}

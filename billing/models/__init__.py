@@ -1,6 +1,7 @@
 """Billing's tables. Nothing outside billing imports them."""
 
 from billing.models.account import OWNED, STORED, Account, AccountKind
+from billing.models.autotopup import AutoTopUp
 from billing.models.correction import AGAINST, Adjustment, CreditNote, PromoGrant
 from billing.models.dispute import Dispute
 from billing.models.invoice import Invoice, InvoiceCredit, InvoiceLine, InvoiceSpan
@@ -46,6 +47,7 @@ __all__ = [
     "Account",
     "AccountKind",
     "Adjustment",
+    "AutoTopUp",
     "Break",
     "CallKind",
     "CallState",

@@ -50,8 +50,17 @@ class Invoice(models.Model):
     created_at = models.DateTimeField(db_default=AppNow())
     finalized_at = models.DateTimeField(null=True)
     paid_at = models.DateTimeField(null=True)
+    written_off_at = models.DateTimeField(null=True)
 
     class Meta:
+        indexes = [
+            # Who is reminded, stopped and refused: a handful of rows among all invoices.
+            models.Index(
+                fields=["finalized_at"],
+                condition=Q(state__in=[InvoiceState.OPEN, InvoiceState.UNCOLLECTIBLE]),
+                name="billing_invoice_unpaid",
+            )
+        ]
         constraints = [
             models.CheckConstraint(
                 condition=Q(total_minor__gte=1)

@@ -44,6 +44,8 @@ class PaymentMethod(models.Model):
     last4 = models.CharField(max_length=4)
     exp_month = models.IntegerField()
     exp_year = models.IntegerField()
+    # The same for one card wherever it is saved: what a card is counted by.
+    fingerprint = models.CharField(max_length=64, default="", db_default="", blank=True)
     state = models.CharField(
         max_length=10, choices=[(ACTIVE, ACTIVE), (DETACHED, DETACHED)], default=ACTIVE
     )
@@ -66,7 +68,17 @@ class CardSetup(models.Model):
     stripe_id = models.CharField(max_length=255, null=True, unique=True)
     method = models.ForeignKey(PaymentMethod, null=True, on_delete=models.PROTECT, related_name="+")
     failure = models.CharField(max_length=500, null=True)
+    ip = models.GenericIPAddressField(null=True)  # who asked, to bound attempts
     created_at = models.DateTimeField(db_default=AppNow())
+
+    class Meta:
+        indexes = [
+            models.Index(
+                fields=["ip", "created_at"],
+                condition=Q(ip__isnull=False),
+                name="billing_cardsetup_ip",
+            )
+        ]
 
     def __str__(self) -> str:
         return f"card setup {self.id}"
@@ -104,12 +116,26 @@ class TopUp(models.Model):
     checkout_url = models.TextField(null=True)
     stripe_id = models.CharField(max_length=255, null=True, unique=True)
     failure = models.CharField(max_length=500, null=True)
+    failure_code = models.CharField(max_length=100, default="", db_default="", blank=True)
+    auto = models.BooleanField(default=False, db_default=False)  # by the standing order
+    ip = models.GenericIPAddressField(null=True)  # who asked, to bound attempts
     created_at = models.DateTimeField(db_default=AppNow())
 
     class Meta:
         constraints = [
             models.CheckConstraint(
                 condition=Q(amount_micro__gte=10_000), name="billing_topup_amount"
+            ),
+            # Whatever a loop believes: the next one waits until this one is settled.
+            models.UniqueConstraint(
+                fields=["customer"],
+                condition=Q(auto=True, state__in=[PaymentState.PENDING, PaymentState.OPEN]),
+                name="billing_topup_auto_open",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["ip", "created_at"], condition=Q(ip__isnull=False), name="billing_topup_ip"
             )
         ]
 

@@ -22,6 +22,7 @@ class CallKind(models.TextChoices):
     INVOICE_LINE = "invoice_line"
     INVOICE_FINALIZE = "invoice_finalize"
     INVOICE_PAY = "invoice_pay"
+    INVOICE_WRITE_OFF = "invoice_write_off"
     METER = "meter"
     METER_EVENT = "meter_event"
     REFUND = "refund"

@@ -6,16 +6,19 @@ from uuid import UUID
 
 from billing.contracts import CardSetupView, PaymentMethodView, PaymentState
 from billing.models import CallKind, CardSetup, PaymentMethod
+from billing.payments import attempts
 from billing.payments.intents import intend
 from billing.payments.tenants import find_customer
 from billing.payments.topup import check_return_url
 from kernel.errors import NotFound
 
 
-def start_card_setup(*, org_ref: UUID, return_url: str) -> CardSetupView:
-    """Store the wish to save a card and its intent."""
+def start_card_setup(*, org_ref: UUID, return_url: str, ip: str | None = None) -> CardSetupView:
+    """Store the wish to save a card and its intent. Refusal rate_limited after too many."""
     check_return_url(return_url)
-    setup = CardSetup.objects.create(customer=find_customer(org_ref), return_url=return_url)
+    customer = find_customer(org_ref)
+    attempts.check(org_ref=org_ref, ip=ip, fingerprint="")
+    setup = CardSetup.objects.create(customer=customer, return_url=return_url, ip=ip)
     intend(CallKind.CARD_SETUP, key=f"setup:{setup.id}", subject=setup.id, org_ref=org_ref)
     return _setup_view(setup)
 

@@ -66,11 +66,13 @@ def topup_payment(topup_id: UUID, fact: PaymentFact) -> bool:
     return True
 
 
-def topup_refused(topup_id: UUID, failure: str) -> None:
-    """Stripe refused the top-up for good; nothing was charged."""
+def topup_refused(topup_id: UUID, failure: str, code: str) -> None:
+    """Stripe refused the top-up for good; nothing was charged. code: Stripe's word for why."""
     TopUp.objects.filter(id=topup_id).exclude(state__in=FINAL).update(
         state=PaymentState.FAILED, failure=failure[:500]
     )
+    # Its event may have come first and does not carry the word.
+    TopUp.objects.filter(id=topup_id, state=PaymentState.FAILED).update(failure_code=code[:100])
 
 
 def setup_session(setup_id: UUID, session: SessionFact, card: CardFact | None) -> bool:
@@ -110,6 +112,7 @@ def save_card(customer: Customer, card: CardFact) -> PaymentMethod:
             "last4": card.last4[:4],
             "exp_month": card.exp_month,
             "exp_year": card.exp_year,
+            "fingerprint": card.fingerprint[:64],
             "state": PaymentMethod.ACTIVE if card.customer else PaymentMethod.DETACHED,
         },
     )

@@ -40,6 +40,7 @@ class CardFact:
     last4: str
     exp_month: int
     exp_year: int
+    fingerprint: str = ""  # the same for one card wherever it is saved
 
 
 @dataclass(frozen=True)

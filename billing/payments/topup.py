@@ -7,6 +7,7 @@ from uuid import UUID
 
 from billing.contracts import PaymentState, TopUpView
 from billing.models import CallKind, PaymentMethod, TopUp
+from billing.payments import attempts
 from billing.payments.dispute import refuse_while_disputed
 from billing.payments.intents import intend
 from billing.payments.tenants import find_customer
@@ -19,25 +20,46 @@ LARGEST = 10_000 * MICRO
 
 
 def start_topup(
-    *, org_ref: UUID, amount_micro: int, return_url: str, payment_method_id: UUID | None = None
+    *,
+    org_ref: UUID,
+    amount_micro: int,
+    return_url: str,
+    payment_method_id: UUID | None = None,
+    ip: str | None = None,
 ) -> TopUpView:
-    """Store a top-up and its intent: Stripe's page, or at once with a saved card."""
+    """Store a top-up and its intent: Stripe's page, or at once with a saved card.
+
+    ``ip``: who asks, where that is known. Refusal rate_limited after too many attempts.
+    """
     check_return_url(return_url)
-    if not SMALLEST <= amount_micro <= LARGEST or amount_micro % MICRO_PER_MINOR:
-        span = f"{format_micro(SMALLEST, places=2)} to {format_micro(LARGEST, places=2)}"
-        raise InvalidRequest({"amount": [f"whole cents, {span} {CURRENCY}"]})
+    check_amount("amount", amount_micro)
     refuse_while_disputed(org_ref)
+    customer, method = find_customer(org_ref), find_method(org_ref, payment_method_id)
+    attempts.check(org_ref=org_ref, ip=ip, fingerprint=method.fingerprint if method else "")
     topup = TopUp.objects.create(
-        customer=find_customer(org_ref),
+        customer=customer,
         amount_micro=amount_micro,
         currency=CURRENCY,
         return_url=return_url,
-        method=_method(org_ref, payment_method_id),
+        method=method,
+        ip=ip,
     )
-    kind = CallKind.TOPUP_CHARGE if topup.method_id else CallKind.TOPUP_CHECKOUT
-    intend(kind, key=f"topup:{topup.id}", subject=topup.id, org_ref=org_ref)
+    ask(topup)
     topup.refresh_from_db(fields=["created_at"])
     return _view(topup)
+
+
+def ask(topup: TopUp) -> None:
+    """Store the intent: Stripe's page, or a charge of the saved card."""
+    kind = CallKind.TOPUP_CHARGE if topup.method_id else CallKind.TOPUP_CHECKOUT
+    intend(kind, key=f"topup:{topup.id}", subject=topup.id, org_ref=topup.customer_id)
+
+
+def check_amount(field: str, amount_micro: int) -> None:
+    """InvalidRequest for what is no whole cents between the smallest and the largest top-up."""
+    if not SMALLEST <= amount_micro <= LARGEST or amount_micro % MICRO_PER_MINOR:
+        span = f"{format_micro(SMALLEST, places=2)} to {format_micro(LARGEST, places=2)}"
+        raise InvalidRequest({field: [f"whole cents, {span} {CURRENCY}"]})
 
 
 def topup(*, org_ref: UUID, topup_id: UUID) -> TopUpView:
@@ -60,7 +82,8 @@ def check_return_url(url: str) -> None:
         raise InvalidRequest({"return_url": ["an http or https address of at most 2000 letters"]})
 
 
-def _method(org_ref: UUID, method_id: UUID | None) -> PaymentMethod | None:
+def find_method(org_ref: UUID, method_id: UUID | None) -> PaymentMethod | None:
+    """The organization's active card; NotFound for another's or a detached one."""
     if method_id is None:
         return None
     method = PaymentMethod.objects.filter(

@@ -21,6 +21,7 @@ from billing.stripe_gateway.errors import NotReady, ServerError, Stuck
 from billing.stripe_gateway.invoice_steps import (
     CreateInvoice,
     FinalizeInvoice,
+    MarkUncollectible,
     PayInvoice,
     WriteLine,
 )
@@ -64,6 +65,7 @@ STEPS: dict[str, Step] = {
         WriteLine(),
         FinalizeInvoice(),
         PayInvoice(),
+        MarkUncollectible(),
         CreateMeter(),
         SendMeterEvent(),
         OpenPortal(),

@@ -144,3 +144,26 @@ class PayInvoice(_OnInvoice):
 
     def refuse(self, intent: StripeCall, error: PermanentError) -> None:
         converge.alarm(UUID(intent.subject), f"The card was not charged: {error}")
+
+
+class MarkUncollectible(_OnInvoice):
+    kind = CallKind.INVOICE_WRITE_OFF
+
+    def send(self, intent: StripeCall, key: str) -> Any:
+        """The invoice marked as given up; one that was paid meanwhile stays paid."""
+        _, there = self.fetch(intent)
+        if there.status == "open":
+            call(
+                lambda client: client.v1.invoices.mark_uncollectible(
+                    there.id, params=None, options=options(key)
+                )
+            )
+            _, there = self.fetch(intent)
+        return read.invoice_fact(there)
+
+    def look(self, intent: StripeCall) -> Any:
+        _, there = self.fetch(intent)
+        return None if there.status == "open" else read.invoice_fact(there)
+
+    def refuse(self, intent: StripeCall, error: PermanentError) -> None:
+        converge.alarm(UUID(intent.subject), f"Stripe did not mark it uncollectible: {error}")

@@ -124,6 +124,7 @@ def card_fact(method: stripe.PaymentMethod) -> CardFact | None:
         last4=method.card.last4 or "",
         exp_month=method.card.exp_month,
         exp_year=method.card.exp_year,
+        fingerprint=method.card.fingerprint or "",
     )
 
 

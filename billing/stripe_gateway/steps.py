@@ -169,7 +169,7 @@ class TopUpCheckout(_Checkout):
         converge.topup_session(UUID(intent.subject), read.session_fact(found))
 
     def refuse(self, intent: StripeCall, error: PermanentError) -> None:
-        converge.topup_refused(UUID(intent.subject), str(error))
+        converge.topup_refused(UUID(intent.subject), str(error), error.code)
 
 
 class CardSetupPage(_Checkout):
@@ -234,4 +234,4 @@ class TopUpCharge(Step):
         converge.topup_payment(UUID(intent.subject), read.payment_fact(found))
 
     def refuse(self, intent: StripeCall, error: PermanentError) -> None:
-        converge.topup_refused(UUID(intent.subject), str(error))
+        converge.topup_refused(UUID(intent.subject), str(error), error.code)

@@ -206,6 +206,7 @@ GPUYARD_PAYOUT_APPROVAL_MICRO: int
 GPUYARD_REGISTRY_NETWORKS: tuple[Network, ...]
 GPUYARD_WEBHOOK_NETWORKS: tuple[Network, ...]
 GPUYARD_WEBHOOK_CA_FILE: str
+GPUYARD_TRUSTED_PROXIES: tuple[Network, ...]
 STRIPE_API_KEY: str
 STRIPE_API_BASE: str
 STRIPE_WEBHOOK_SECRET: str
@@ -236,6 +237,7 @@ def apply(env: Environment) -> dict[str, Any]:
         "GPUYARD_REGISTRY_NETWORKS": env.registry_networks,
         "GPUYARD_WEBHOOK_NETWORKS": env.webhook_networks,
         "GPUYARD_WEBHOOK_CA_FILE": env.webhook_ca_file,
+        "GPUYARD_TRUSTED_PROXIES": env.trusted_proxies,
         "STRIPE_API_KEY": env.stripe_api_key,
         "STRIPE_API_BASE": env.stripe_api_base,
         "STRIPE_WEBHOOK_SECRET": env.stripe_webhook_secret,

@@ -48,6 +48,7 @@ class Environment:
     log_format: str
     webhook_networks: tuple[Network, ...]
     webhook_ca_file: str
+    trusted_proxies: tuple[Network, ...]
     process: str  # web, worker, beat, watcher, streams or command
 
 
@@ -89,6 +90,7 @@ def read(*, defaults: dict[str, str] | None = None) -> Environment:
         log_format=_env.str("GPUYARD_LOG_FORMAT", default="json"),
         webhook_networks=_networks("GPUYARD_WEBHOOK_NETWORKS"),
         webhook_ca_file=_file("GPUYARD_WEBHOOK_CA_FILE"),
+        trusted_proxies=_networks("GPUYARD_TRUSTED_PROXIES"),
         process=_env.str("GPUYARD_PROCESS", default="command"),
     )
 

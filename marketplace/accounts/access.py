@@ -18,6 +18,7 @@ from kernel.ids import BadId, parse, public
 from marketplace.models import (
     ApiKey,
     AuditEntry,
+    Budget,
     DataCenter,
     Membership,
     Offer,
@@ -46,7 +47,7 @@ SCOPES: dict[str, str] = {
     "rentals:read": "see rentals and quotes",
     "rentals:write": "rent, stop and change rentals; change templates",
     "billing:read": "see balance, transactions and invoices",
-    "billing:write": "top up and save payment methods",
+    "billing:write": "top up, save payment methods and set budgets",
     "provider:read": "see clusters, offers and earnings",
     "provider:write": "register clusters and price offers",
     STAFF: "act for the platform",
@@ -199,6 +200,7 @@ def _deliveries(principal: Principal) -> Q:
 _VISIBLE: dict[type[Model], Callable[[Principal], Q]] = {
     ApiKey: _keys,
     AuditEntry: _audit,
+    Budget: _by("organization"),
     DataCenter: _by("provider__organization"),
     Membership: _by("organization"),
     Offer: _by("provider__organization"),

@@ -84,8 +84,10 @@ def _send(token: EmailToken) -> None:
         "about": token.about,
         "expires_at": token.expires_at,
     }
-    to = [token.address or token.user.email]
+    subject, to = _SUBJECTS.get(purpose, ""), [token.address or token.user.email]
+    if purpose == EmailToken.Purpose.MONEY:
+        subject, _, context["about"] = token.about.partition("\n")
     if purpose == EmailToken.Purpose.RECEIPT:
         found, to = receipts.contents(UUID(token.about))
         context |= found
-    send_mail(_SUBJECTS[purpose], render_to_string(f"email/{purpose}.txt", context), None, to)
+    send_mail(subject, render_to_string(f"email/{purpose}.txt", context), None, to)

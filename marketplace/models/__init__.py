@@ -1,6 +1,9 @@
 """The marketplace's tables. Import models from here."""
 
 from marketplace.models.audit import AuditEntry, AuditSeal
+from marketplace.models.budget import Budget
+from marketplace.models.dunning import Dunning
+from marketplace.models.funds import FundsWatch
 from marketplace.models.listing import Offer, PriceVersion, Template
 from marketplace.models.organization import (
     ApiKey,
@@ -23,8 +26,11 @@ __all__ = [
     "ApiKey",
     "AuditEntry",
     "AuditSeal",
+    "Budget",
     "DataCenter",
+    "Dunning",
     "EmailToken",
+    "FundsWatch",
     "IdempotencyKey",
     "Membership",
     "Offer",

@@ -72,11 +72,12 @@ class EmailToken(models.Model):
         WEBHOOK = "webhook"  # an endpoint was disabled: a mail about it, no proof
         RECEIPT = "receipt"  # money came: about names the payment
         PAYOUT = "payout"  # a payout account was opened for a change: a mail about it, no proof
+        MONEY = "money"  # about the organization's money: ``about`` is subject and text, no proof
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="email_tokens")
     purpose = models.CharField(max_length=10, choices=Purpose.choices)
-    about = models.CharField(max_length=500, blank=True, db_default="")  # what a notice names
+    about = models.TextField(blank=True, db_default="")  # what a notice names or says
     # Where a notice goes instead of to the person, such as an address that was just replaced.
     address = models.EmailField(max_length=254, blank=True, db_default="")
     expires_at = models.DateTimeField()
@@ -112,7 +113,9 @@ class Organization(PublicObject):
     frozen_for = models.CharField(max_length=20, blank=True, default="", db_default="")
     frozen_at = models.DateTimeField(null=True, blank=True)
     # A new organization may burn this much per hour: a stolen card empties no data centre.
+    # What staff fixed; otherwise the limit grows by itself (accounts/spend_limit.py).
     spend_limit_micro_h = models.BigIntegerField(default=200_000_000)
+    spend_limit_fixed = models.BooleanField(default=False, db_default=False)
     quota_gpus = models.PositiveIntegerField(default=64)
     # What a team's projects need. Without a bound one account could fill a data centre's disks, or
     # the 128 claims that a provider's quota allows in a namespace, with volumes nobody uses.

@@ -10,10 +10,10 @@ from django.db.models import QuerySet
 from billing import facade as billing
 from billing.contracts import InvoiceView
 from billing.contracts.journal import MonthView
-from billing.facade import journal
+from billing.facade import dunning, journal
 from kernel.clock import now
-from kernel.errors import InvalidRequest
-from kernel.ids import public
+from kernel.errors import InvalidRequest, NotFound
+from kernel.ids import BadId, parse, public
 from kernel.money import format_micro
 from marketplace.accounts import audit
 from marketplace.accounts.access import STAFF, Principal, find
@@ -103,11 +103,14 @@ def set_limits(
         details["quota_gpus"] = organization.quota_gpus = quota_gpus
     if spend_limit_micro_h is not None:
         organization.spend_limit_micro_h = spend_limit_micro_h
+        organization.spend_limit_fixed = True
         details["spend_limit"] = format_micro(spend_limit_micro_h)
     if not details:
         raise InvalidRequest({"credit_limit": ["give at least one limit"]})
     organization.version += 1
-    organization.save(update_fields=["quota_gpus", "spend_limit_micro_h", "version"])
+    organization.save(
+        update_fields=["quota_gpus", "spend_limit_micro_h", "spend_limit_fixed", "version"]
+    )
     audit.record(
         acting=acting,
         action="organization.limit",
@@ -116,6 +119,23 @@ def set_limits(
         details=details,
     )
     return organization
+
+
+def write_off(*, acting: Principal, invoice_id: str) -> InvoiceView:
+    """Book an open invoice as a loss, and say so at Stripe; NotFound, invalid_transition."""
+    acting.require(STAFF)
+    try:
+        identifier = parse("invoice", invoice_id)
+    except BadId as error:
+        raise NotFound("invoice") from error
+    view = dunning.write_off(invoice_id=identifier)
+    audit.record(
+        acting=acting,
+        action="invoice.write_off",
+        object=public("invoice", view.id),
+        organization_ref=view.org_ref,
+    )
+    return view
 
 
 def close_period(*, acting: Principal, organization_id: str) -> InvoiceView:

@@ -107,7 +107,9 @@ def funds(limit: int = _BATCH) -> int:
 
 def _stop_unpaid(rental_ref: UUID) -> bool:
     with transaction.atomic(durable=True):
-        rental = Rental.objects.select_for_update().filter(id=rental_ref).first()
+        # A sweep that takes long meets the next one on the same list: they share it.
+        rows = Rental.objects.select_for_update(skip_locked=True)
+        rental = rows.filter(id=rental_ref).first()
         if rental is None or rental.state not in LEGAL["stop"]:
             return False
         halt_for(rental, "funds")

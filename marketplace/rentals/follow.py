@@ -50,8 +50,6 @@ _SHOWN_AS: Final[dict[InstanceState, str]] = {
 
 # Of an interruptible rental that ended without its notice, the last hour is free.
 FREE_WITHOUT_NOTICE: Final = timedelta(hours=1)
-# Time to top up or to export after the money ended: stopping is not deleting.
-FUNDS_GRACE: Final = timedelta(days=7)
 
 
 def follow(limit: int = _LIMIT) -> int:
@@ -282,22 +280,17 @@ def _show(
 
 
 def expire(limit: int = _LIMIT) -> int:
-    """End rentals whose end date has come, or whose time to pay is over; how many."""
+    """End rentals whose end date has come; how many. After the money ended it is ladder.py's."""
     over = Q(expires_at__lte=AppNow()) & ~Q(state__in=(*states.ENDING, states.FAILED))
-    unpaid = Q(state=states.STOPPED, reason="funds", state_since__lte=AppNow() - FUNDS_GRACE)
-    ended = 0
-    for condition, reason in ((over, "end_date"), (unpaid, "funds_grace_over")):
-        due = Rental.objects.filter(condition, ended_at=None).order_by("expires_at")
-        for rental_id in list(due.values_list("id", flat=True)[:limit]):
-            ended += _end_one(rental_id, condition, reason)
-    return ended
+    due = Rental.objects.filter(over, ended_at=None).order_by("expires_at")
+    return sum(_end_one(rental_id, over) for rental_id in due.values_list("id", flat=True)[:limit])
 
 
-def _end_one(rental_id: UUID, condition: Q, reason: str) -> bool:
+def _end_one(rental_id: UUID, over: Q) -> bool:
     with transaction.atomic(durable=True):
         rows = Rental.objects.select_for_update(skip_locked=True)
-        rental = rows.filter(condition, id=rental_id, ended_at=None).first()
+        rental = rows.filter(over, id=rental_id, ended_at=None).first()
         if rental is None:
             return False
-        end_for(rental, reason)
+        end_for(rental, "end_date")
         return True

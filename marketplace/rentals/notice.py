@@ -7,6 +7,7 @@ it was before.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -19,8 +20,9 @@ from kernel.clock import AppNow, now
 from kernel.text import rfc3339
 from marketplace.models import Rental
 from marketplace.rentals.announce import announce_notice
-from marketplace.rentals.reasons import actor_of
-from marketplace.rentals.state import DEGRADED, INTERRUPTING, RUNNING
+from marketplace.rentals.reasons import REASONS, actor_of
+from marketplace.rentals.state import DEGRADED, INTERRUPTING, LEGAL, RUNNING
+from marketplace.rentals.stop import halt_for
 from marketplace.rentals.timeline import move
 from provisioner import facade as provisioner
 from provisioner.contracts import InstanceState
@@ -44,10 +46,12 @@ _TEXTS: Final = {
         "stopped then. Write to support."
     ),
     "funds": "The balance lasts until {at}: it will be stopped then. Top up to keep it.",
+    "budget": "Its budget lasts until {at}: it will be stopped then. Raise it to keep it.",
+    "overdue": "An invoice is two weeks overdue: it will be stopped {at}. Pay it to keep it.",
 }
 # The notice is called otherwise than its reason in the contract. For staff's there is no type of
 # its own: ``rental.interrupting`` tells it.
-_NAMES: Final = {"outbid": "interruption"}
+_NAMES: Final = {"outbid": "interruption", "budget": "funds", "overdue": "funds"}
 _UNNAMED: Final = frozenset({"admin"})
 
 
@@ -64,7 +68,7 @@ def give(rental: Rental, reason: str, *, at: datetime) -> None:
         INTERRUPTING,
         at=now(),
         reason=reason,
-        actor=actor_of(reason, "funds" if reason == "funds" else "none"),
+        actor=actor_of(reason, REASONS[reason].fault),
         text=_TEXTS[reason].format(at=rfc3339(at)),
         evidence={"interrupt_at": rfc3339(at)},
     )
@@ -91,6 +95,33 @@ def withdraw(rental: Rental, reason: str, *, text: str) -> bool:
         text=text,
     )
     return True
+
+
+def enforce(reason: str, due: Mapping[UUID, datetime], *, withdrawn: str) -> int:
+    """Give the notices for ``reason``, stop what is due, withdraw where it is not any more.
+
+    due: by rental, when it is to be stopped; all of them, and no others. The number stopped.
+    """
+    given = Rental.objects.filter(state=INTERRUPTING, reason=reason).exclude(id__in=list(due))
+    for rental_id in list(given.values_list("id", flat=True)):
+        with transaction.atomic(durable=True):
+            rental = _locked(rental_id)
+            if rental is not None:
+                withdraw(rental, reason, text=withdrawn)
+    return sum(_enforce(rental_id, reason, until) for rental_id, until in due.items())
+
+
+def _enforce(rental_id: UUID, reason: str, until: datetime) -> bool:
+    with transaction.atomic(durable=True):
+        rental = _locked(rental_id)
+        if rental is None or rental.state not in LEGAL["stop"]:
+            return False
+        if until <= now():
+            halt_for(rental, reason)
+            return True
+        if rental.state == RUNNING:
+            give(rental, reason, at=until)
+        return False
 
 
 def _end_dates(limit: int) -> int:
@@ -130,5 +161,9 @@ def _funds(limit: int) -> int:
 
 
 def _running(rental_id: UUID) -> Rental | None:
-    rows = Rental.objects.select_for_update(skip_locked=True)
-    return rows.filter(id=rental_id, state=RUNNING).first()
+    rental = _locked(rental_id)
+    return rental if rental is not None and rental.state == RUNNING else None
+
+
+def _locked(rental_id: UUID) -> Rental | None:
+    return Rental.objects.select_for_update(skip_locked=True).filter(id=rental_id).first()

@@ -46,7 +46,7 @@ log = structlog.get_logger(__name__)
 _BATCH: Final = 200
 _READ: Final = ("id", "offer_id", "gpus", "interruptible", "wanted", "state", "promised_node")
 # Why one that waits fails when it is refused: everything else is a limit of its organization.
-_CODES: Final = {"insufficient_funds": "funds"}
+_CODES: Final = {"insufficient_funds": "funds", "budget_exceeded": "budget"}
 
 
 def place(limit: int = _BATCH) -> int:
@@ -145,7 +145,7 @@ def give_cards(rental: Rental, *, reason: str, actor: str) -> None:
         org_ref=rental.organization_id, rental_ref=rental.id, terms=terms_of(rental, rental.offer)
     )
     # Behind the account's lock: what others of the organization committed is visible now.
-    check_limits(rental.organization_id)
+    check_limits(rental)
     wake_on_commit("provisioner.instances")
 
 

@@ -109,6 +109,12 @@ _ROWS = (
     Reason("notice_withdrawn", NONE, NO, "The reason for the notice is gone; it runs on."),
     Reason("funds", FUNDS, LATER, "The balance is used up. The meter stopped; top up to rent."),
     Reason("budget", FUNDS, LATER, "The budget is used up."),
+    Reason(
+        "overdue",
+        FUNDS,
+        LATER,
+        "An invoice is two weeks overdue. The meter stopped and volumes are kept; pay it to rent.",
+    ),
     Reason("end_date", NONE, NO, "The end date that you set has come."),
     Reason("idle", NONE, NO, "It was idle for as long as you set."),
     Reason("abuse", RENTER, NO, "Ended for abuse. Write to support if this is wrong."),

@@ -108,8 +108,8 @@ def rent(*, acting: Principal, order: RentOrder, claim: Claim | None, render: Re
     """Rent, once per claim; the rendered rental.
 
     Raises Refusal: those of :func:`prepare`, email_unverified, account_frozen, offer_taken,
-    no_capacity, volume_in_use, insufficient_funds, spend_rate_limit, quota_exceeded,
-    read_only. Nothing is stored then.
+    no_capacity, volume_in_use, insufficient_funds, spend_rate_limit, budget_exceeded,
+    quota_exceeded, read_only. Nothing is stored then.
     """
     replay = stored(claim) if claim else None
     if replay is not None:
@@ -222,7 +222,7 @@ def _create(
     )
     billing.hold(org_ref=acting.org.id, rental_ref=rental_id, terms=terms_of(rental, offer))
     # Behind the account's lock: what others of the organization committed is visible now.
-    check_limits(acting.org.id)
+    check_limits(rental)
     mounts.record(acting, rental, prepared.volumes)
     wake_on_commit("provisioner.instances")
     return rental
@@ -259,7 +259,7 @@ def _enqueue(acting: Principal, prepared: Prepared, choice: _Choice, *, key: str
     )
     wake_on_commit("marketplace.place")  # others may have to make room for it
     billing.check_affordable(org_ref=acting.org.id, price_micro_h=rental.price_micro_h)
-    check_limits(acting.org.id)
+    check_limits(rental)
     mounts.record(acting, rental, prepared.volumes)
     return rental
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from marketplace.accounts import audit
 from marketplace.accounts.access import Principal, get_visible
 from marketplace.catalog.price import share_bps
 from marketplace.catalog.quote import fee_of
-from marketplace.models import DataCenter, Project, Provider, Volume
+from marketplace.models import DataCenter, Project, Provider, RentalVolume, Volume
 from marketplace.volumes import confirm, metering, quota
 from marketplace.volumes.place import choose_cluster
 from provisioner import facade as provisioner
@@ -162,11 +163,29 @@ def remove(
     if view.rental_ref is None:  # in use is said before anybody confirms a loss
         confirm.require([volume], confirm_token, at=at)
     provisioner.delete_volumes(volume_ids=[volume.id])
+    _removed(acting, volume, "volume.delete", at)
+    return volume
+
+
+def remove_for(rental_ids: Sequence[UUID], reason: str) -> list[Volume]:
+    """Delete, with receipts, what ended rentals mounted and no other rental may still mount; joins
+    the caller's transaction. Nobody is asked: its people were told the date."""
+    ended = RentalVolume.objects.filter(rental__in=rental_ids).values("volume")
+    needed = RentalVolume.objects.filter(rental__ended_at=None).exclude(rental__in=rental_ids)
+    rows = Volume.objects.select_for_update(of=("self",)).filter(id__in=ended, removed_at=None)
+    found = list(rows.exclude(id__in=needed.values("volume")).order_by("id"))
+    if found:
+        provisioner.delete_volumes(volume_ids=[volume.id for volume in found], reason=reason)
+    for volume in found:
+        _removed("platform", volume, f"volume.delete.{reason}", now())
+    return found
+
+
+def _removed(acting: Principal | str, volume: Volume, action: str, at: datetime) -> None:
     volume.removed_at = at
     volume.version += 1
     volume.save(update_fields=["removed_at", "version"])
-    _audit(acting, volume, "volume.delete", {"size_gib": volume.size_gib})
-    return volume
+    _audit(acting, volume, action, {"size_gib": volume.size_gib})
 
 
 def confirmation(*, acting: Principal, volume_id: str) -> str:
@@ -185,7 +204,7 @@ def _locked(acting: Principal, volume_id: str, expected: int | None) -> Volume:
     return volume
 
 
-def _audit(acting: Principal, volume: Volume, action: str, details: dict[str, Any]) -> None:
+def _audit(acting: Principal | str, volume: Volume, action: str, details: dict[str, Any]) -> None:
     audit.record(
         acting=acting,
         action=action,

@@ -242,12 +242,12 @@ def resize_volume(*, volume_id: UUID, size_gib: int) -> None:
     _wish.resize(volume_id=volume_id, size_gib=size_gib)
 
 
-def delete_volumes(*, volume_ids: Sequence[UUID]) -> None:
+def delete_volumes(*, volume_ids: Sequence[UUID], reason: str = "delete_requested") -> None:
     """In a transaction. With their data; the meter stops now, repeating it changes nothing.
 
     Raises NotFound, Refusal volume_in_use; then none is deleted.
     """
-    _wish.delete(volume_ids=volume_ids)
+    _wish.delete(volume_ids=volume_ids, reason=reason)
 
 
 def volumes(*, ids: Sequence[UUID]) -> list[VolumeView]:

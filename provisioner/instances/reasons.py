@@ -62,6 +62,7 @@ REASONS: dict[str, Reason] = {
     "maintenance": Reason(Fault.HOST, "Ended for maintenance of the host."),
     "funds": Reason(Fault.FUNDS, "Ended because the balance was used up."),
     "funds_grace_over": Reason(Fault.FUNDS, "Ended because the time to pay was over."),
+    "overdue": Reason(Fault.FUNDS, "Ended because an invoice was two weeks overdue."),
     "budget": Reason(Fault.FUNDS, "Ended because its budget was used up."),
     "end_date": Reason(Fault.NONE, "Ended at the agreed time."),
     "idle": Reason(Fault.NONE, "Ended because it was idle."),

@@ -102,6 +102,7 @@ def _content(row: Volume, absence: Absence) -> dict[str, Any]:
         "size_gib": row.bound_gib,
         "bound_at": rfc3339(row.bound_at),
         "delete_requested_at": rfc3339(row.delete_requested_at),
+        "delete_reason": row.reason,
         "absence": {
             "observed_by": "full list of our claims in the namespace",
             "list_sent_at": rfc3339(absence.sent_at),

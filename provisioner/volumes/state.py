@@ -44,6 +44,7 @@ REASONS: dict[str, str] = {
     "resized": "It has the larger size.",
     "resize_refused": "Its cluster refuses to enlarge it; it keeps its size and its data.",
     "delete_requested": "It is being deleted with its data.",
+    "funds_grace_over": "It is being deleted: the money ended and the time to pay is over.",
     "deleted": "It is gone from its cluster.",
     "lost": "Its cluster reports that the storage behind it is gone.",
     "vanished": "It disappeared from its cluster although nobody here deleted it.",

@@ -137,8 +137,10 @@ def resize(*, volume_id: UUID, size_gib: int) -> Volume:
     return row
 
 
-def delete(*, volume_ids: Sequence[UUID]) -> None:
+def delete(*, volume_ids: Sequence[UUID], reason: str) -> None:
     """All of them shall go, in the caller's transaction; repeating it changes nothing.
+
+    reason: delete_requested, or funds_grace_over; the receipt names it.
 
     Raises NotFound, Refusal volume_in_use; then none is deleted.
     """
@@ -152,7 +154,7 @@ def delete(*, volume_ids: Sequence[UUID]) -> None:
         move(
             row,
             to=VolumeState.DELETING,
-            reason="delete_requested",
+            reason=reason,
             at=at,
             desired=Volume.Desired.DELETE.value,
             generation=row.generation + 1,

@@ -37,6 +37,7 @@ pytestmark = pytest.mark.django_db
 METHODS = ("get", "post", "patch", "put", "delete")
 # Bodies that pass their own checks, so that the answer depends on the id in the address.
 BODIES: dict[str, Any] = {
+    "PATCH budgets/{}": {"amount": "7"},
     "PATCH provider/clusters/{}": {"token": "another.token"},
     "PATCH provider/offers/{}": {"price_per_gpu_hour": "1.00"},
     "PATCH registry-credentials/{}": {"password": "another"},
@@ -254,6 +255,11 @@ class Owned:
             )["id"],
             "templates": lambda: self._post(
                 renter, "/templates", {"name": "x", "image": PINNED_IMAGE}
+            )["id"],
+            "budgets": lambda: self._post(
+                renter,
+                "/budgets",
+                {"amount": "5", "thresholds": [{"percent": 80, "action": "notify"}]},
             )["id"],
             "quotes": lambda: self._post(renter, "/quotes", quote)["id"],
             "rentals": lambda: self.rental,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from django.db import transaction
 
 from billing import facade
-from billing.models import Payment, StripeCall, StripeEvent
+from billing.contracts.autotopup import AutoTopUpWish
+from billing.facade import autotopup
+from billing.models import Payment, PaymentMethod, StripeCall, StripeEvent
 from billing.stripe_gateway import inbox
 from tests.area.billing.conftest import USD, open_org
 from tests.area.billing.stripe import (  # noqa: F401  (fixtures)
@@ -196,3 +199,23 @@ def test_no_call_leaves_from_inside_a_transaction(stripe):
     with transaction.atomic(), pytest.raises(RuntimeError, match="inside a transaction"):
         call(lambda client: client.v1.customers.list())
     assert len(stripe.requests()) == before
+
+
+def test_the_standing_order_charges_the_saved_card_and_asks_its_owner_when_the_bank_does(stripe):
+    for number, state, due in (
+        ("4242424242424242", "on", 50 * USD),
+        ("4000002760003184", "action_required", 0),
+    ):
+        org = open_org()
+        card = save_card(stripe, org, number)
+        wish = AutoTopUpWish(True, 10 * USD, 50 * USD, 100 * USD, card)
+        with transaction.atomic():
+            autotopup.set_order(org_ref=org, wish=wish)
+        assert autotopup.run(besides=()) == 1
+        send()
+        receive()
+        assert autotopup.run(besides=()) == 0
+        assert (autotopup.order(org_ref=org).state, available(org)) == (state, due)
+        fingerprint = PaymentMethod.objects.get(id=card).fingerprint
+        assert fingerprint, "one card is counted wherever it is saved"
+    assert [intent["amount"] for intent in stripe.objects("payment_intent")] == [5000, 5000]

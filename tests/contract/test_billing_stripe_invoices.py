@@ -9,6 +9,7 @@ import pytest
 from django.db import transaction
 
 from billing import facade
+from billing.facade import dunning
 from billing.models import Account, Invoice, Payment, StripeCall
 from billing.stripe_gateway.client import call
 from kernel.clock import floor_second, hour_of, now
@@ -247,3 +248,20 @@ def test_the_month_closes_by_itself_once(stripe, org, django_db_blocker):
         finally:
             cursor.execute("SELECT set_config('gpuyard.now', '', false)")
     assert Invoice.objects.get().actor == "system"
+
+
+def test_a_write_off_is_uncollectible_at_stripe_and_can_still_be_paid(stripe, org):
+    used(org, 3600, price_micro_h=60 * USD, provider_micro_h=USD)
+    view = close(org)
+    send()
+    with transaction.atomic():
+        dunning.write_off(invoice_id=view.id)
+    send()
+    receive()
+    (there,) = stripe.objects("invoice")
+    assert there["status"] == "uncollectible"
+    page = facade.invoice(org_ref=org, invoice_id=view.id).hosted_url
+    stripe.pay_page(page)
+    receive()
+    assert facade.invoice(org_ref=org, invoice_id=view.id).state == "paid"
+    assert facade.books().balanced

@@ -15,7 +15,7 @@ import pytest
 from django.db import connections
 
 from kernel.ids import new_id
-from marketplace.models import IdempotencyKey, Rental, RentalEvent
+from marketplace.models import IdempotencyKey, Organization, Rental, RentalEvent
 from provisioner.models import Hold, Instance, Slot
 from tests.market import USD, Renter, make_renter, make_supply, order
 
@@ -164,3 +164,14 @@ def test_terminated_from_everywhere_at_once_ends_once():
     assert {status for status, _ in answers} == {202}
     assert {answer["version"] for _, answer in answers} == {answers[0][1]["version"]}
     assert RentalEvent.objects.filter(reason="terminated_by_user").count() == 1
+
+
+def test_eight_at_once_cannot_pass_the_spend_limit_together():
+    renter, supply = make_renter(), make_supply(8, price=2 * USD, region="limit")
+    Organization.objects.filter(pk=renter.org).update(spend_limit_micro_h=7 * USD)
+    outcomes = Counter(
+        status if status == 202 else problem["type"]
+        for status, problem in at_once([rent_call(renter, order(supply.offer))] * 8)
+    )
+    assert outcomes == {202: 3, "/problems/spend_rate_limit": 5}
+    assert Rental.objects.filter(organization=renter.org).count() == 3

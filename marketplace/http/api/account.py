@@ -10,13 +10,15 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 
+from kernel.money import CURRENCY
 from marketplace.accounts import keys, organizations, ssh_keys
 from marketplace.accounts.access import SCOPES, Principal, get_visible, role_of, visible
+from marketplace.accounts.spend_limit import spend_limit
 from marketplace.http import ratelimit
 from marketplace.http.api.base import ApiView, Body
 from marketplace.http.api.fields import IdOut, MoneyOut, NameIn, PublicShown, Shown, shown
 from marketplace.http.api.schema import paged
-from marketplace.models import ApiKey, AuditEntry, Membership, Project, SshKey
+from marketplace.models import ApiKey, AuditEntry, Membership, Organization, Project, SshKey
 
 
 class PersonOut(Shown):
@@ -68,16 +70,18 @@ def describe_me(principal: Principal) -> Any:
             "quota_gpus": organization.quota_gpus if organization else None,
             "requests_per_second": int(ratelimit.RATE),
         },
-        # raises_at stays empty until limits rise by themselves; staff raise them.
-        "spend_limit": {
-            "per_hour": organization.spend_limit_micro_h,
-            "currency": "USD",
-            "raises_at": None,
-        }
-        if organization
-        else None,
+        "spend_limit": _spend_limit(organization) if organization else None,
     }
     return MeOut(value).data
+
+
+def _spend_limit(organization: Organization) -> dict[str, Any]:
+    allowed = spend_limit(organization)
+    return {
+        "per_hour": allowed.per_hour_micro,
+        "currency": CURRENCY,
+        "raises_at": allowed.raises_at,
+    }
 
 
 class Me(ApiView):

@@ -20,6 +20,7 @@ from kernel.ids import BadId, parse, public
 from kernel.money import CURRENCY, from_minor
 from marketplace.accounts import audit
 from marketplace.accounts.access import Principal
+from marketplace.http.address import client_address
 from marketplace.http.api.base import ApiView, Body
 from marketplace.http.api.fields import (
     IdOut,
@@ -141,6 +142,7 @@ class TopUps(ApiView):
                 amount_micro=data["amount"],
                 return_url=data.get("return_url") or back_to_billing(),
                 payment_method_id=method_id,
+                ip=client_address(request),
             )
             _record(principal, "topup.start", public("topup", view.id))
             return view
@@ -197,7 +199,9 @@ class PaymentMethods(ApiView):
 
         def start() -> CardSetupView:
             view = billing.start_card_setup(
-                org_ref=principal.org.id, return_url=data.get("return_url") or back_to_billing()
+                org_ref=principal.org.id,
+                return_url=data.get("return_url") or back_to_billing(),
+                ip=client_address(request),
             )
             _record(principal, "card_setup.start", public("card_setup", view.id))
             return view

@@ -12,6 +12,7 @@ from rest_framework.request import Request
 
 from billing import facade as billing
 from marketplace.accounts.access import STAFF, find
+from marketplace.accounts.spend_limit import spend_limit
 from marketplace.http.api.account import OrganizationOut
 from marketplace.http.api.base import ApiView, Body
 from marketplace.http.api.billing import InvoiceOut
@@ -80,7 +81,8 @@ class Approve(ApiView):
 class StaffOrganizationOut(OrganizationOut):
     owner_email = serializers.CharField(allow_null=True)
     quota_gpus = serializers.IntegerField()
-    spend_limit_per_hour = MoneyOut(source="spend_limit_micro_h")
+    spend_limit_per_hour = MoneyOut(source="allowed.per_hour_micro")
+    spend_limit_fixed = serializers.BooleanField()
     credit_limit = MoneyOut(source="balance.credit_limit_micro")
     available = MoneyOut(source="balance.available_micro")
     currency = serializers.CharField(source="balance.currency")
@@ -88,6 +90,7 @@ class StaffOrganizationOut(OrganizationOut):
     def to_representation(self, instance: Organization) -> Any:
         owner = instance.memberships.select_related("user").order_by("id").first()
         instance.owner_email = owner.user.email if owner else None  # type: ignore[attr-defined]
+        instance.allowed = spend_limit(instance)  # type: ignore[attr-defined]
         instance.balance = billing.balance(org_ref=instance.pk)  # type: ignore[attr-defined]
         return super().to_representation(instance)
 
@@ -159,6 +162,22 @@ class ClosePeriod(ApiView):
         )
 
 
+class WriteOff(ApiView):
+    """Give up an open invoice: a loss here, uncollectible at Stripe. The credit limit falls by as
+    much. A payment that still comes is booked back."""
+
+    scopes = {"POST": STAFF}
+
+    @extend_schema(request=Nothing, responses={200: InvoiceOut})
+    def post(self, request: Request, id: str) -> HttpResponse:
+        principal, _ = self.principal(request), self.body(Nothing)
+        return self.act(
+            request,
+            lambda: review.write_off(acting=principal, invoice_id=id),
+            lambda invoice: (200, InvoiceOut(invoice).data),
+        )
+
+
 class OrganizationInvoices(ApiView):
     """Invoices of one organization."""
 
@@ -202,5 +221,6 @@ urls = [
     path("staff/organizations/<str:id>/limit", Limit.as_view()),
     path("staff/organizations/<str:id>/close-period", ClosePeriod.as_view()),
     path("staff/organizations/<str:id>/invoices", OrganizationInvoices.as_view()),
+    path("staff/invoices/<str:id>/write-off", WriteOff.as_view()),
     path("staff/books", Books.as_view()),
 ]

@@ -17,6 +17,7 @@ from kernel.errors import InvalidRequest, Refusal
 from marketplace.accounts import join
 from marketplace.accounts.access import Principal
 from marketplace.accounts.idempotency import once
+from marketplace.accounts.spend_limit import spend_limit
 from marketplace.http.portal.base import DEAR, blame, go, next_url, page, posted, show, status_of
 from marketplace.http.portal.forms import (
     AddressForm,
@@ -235,7 +236,8 @@ def _ask_reset(request: HttpRequest) -> HttpResponse:
 
 @page()
 def account_settings(request: HttpRequest, principal: Principal) -> HttpResponse:
-    return show(request, principal, "portal/settings.html")
+    allowed = spend_limit(principal.organization) if principal.organization else None
+    return show(request, principal, "portal/settings.html", {"allowed": allowed})
 
 
 @page(public=True)

@@ -23,6 +23,7 @@ from marketplace.accounts.idempotency import Claim, blinded, hash_request, once
 from marketplace.http import ratelimit
 from marketplace.http.problems import PROBLEMS, rate_limited
 from marketplace.models import Provider, User
+from marketplace.rentals.ladder import standing
 
 View = Callable[..., HttpResponse]
 T = TypeVar("T")
@@ -113,7 +114,11 @@ def frame(principal: Principal | None) -> dict[str, Any]:
         if principal.organization is not None:
             context["is_provider"] = visible(Provider, principal).exists()
             if "billing:read" in principal.scopes:
-                context["balance"] = billing.balance(org_ref=principal.organization.id)
+                balance = billing.balance(org_ref=principal.organization.id)
+                context["balance"] = balance
+                context["funds"] = standing(
+                    principal.organization.id, balance, at=context["served_at"]
+                )
     return context
 
 

@@ -17,11 +17,13 @@ from django.views.decorators.http import require_POST
 
 from billing import facade as billing
 from billing.contracts import CardSetupView, PaymentState, TopUpView, TransactionView
+from billing.facade import autotopup as orders
 from billing.facade import refunds
 from kernel.errors import NotFound, Refusal
 from kernel.ids import BadId, parse, public
-from marketplace.accounts import audit, returns
+from marketplace.accounts import audit, auto_topup, returns
 from marketplace.accounts.access import Principal
+from marketplace.http.address import client_address
 from marketplace.http.api.paging import bad_cursor, decode_cursor, encode_cursor
 from marketplace.http.portal.base import (
     ORDER,
@@ -37,6 +39,7 @@ from marketplace.http.portal.base import (
     status_of,
 )
 from marketplace.http.portal.forms import TopUpForm
+from marketplace.http.portal.money_forms import AutoTopUpForm, initial_of
 from marketplace.http.portal.refund_form import RefundForm
 
 _PRESETS = (25, 50, 100, 250)
@@ -50,15 +53,37 @@ def balance_page(request: HttpRequest, principal: Principal) -> HttpResponse:
     return _balance(request, principal, TopUpForm())
 
 
+@require_POST
+@page(scope="billing:write")
+def set_auto_topup(request: HttpRequest, principal: Principal) -> HttpResponse:
+    form = AutoTopUpForm(request.POST, methods=billing.payment_methods(org_ref=principal.org.id))
+    if not form.is_valid():
+        return _balance(request, principal, TopUpForm(), auto=form)
+    try:
+        return once_to(
+            None,
+            lambda: auto_topup.set_order(acting=principal, wish=form.wish()),
+            lambda _view: "/billing#auto-topup",
+        )
+    except Refusal as error:
+        return _balance(request, principal, TopUpForm(), blame(form, error), auto=form)
+
+
 def _balance(
     request: HttpRequest,
     principal: Principal,
     form: TopUpForm,
     refusal: Refusal | None = None,
     refund_form: RefundForm | None = None,
+    *,
+    auto: AutoTopUpForm | None = None,
 ) -> HttpResponse:
     org_ref = principal.org.id
+    methods, order = billing.payment_methods(org_ref=org_ref), orders.order(org_ref=org_ref)
+    auto = auto or AutoTopUpForm(initial=initial_of(order.wish), methods=methods)
     context = {
+        "auto": auto,
+        "order": order,
         "balance": billing.balance(org_ref=org_ref),
         "form": form,
         "refusal": refusal,
@@ -71,13 +96,13 @@ def _balance(
         "refund_form": refund_form or RefundForm(auto_id="refund_%s"),
         "refunds": refunds.refunds(org_ref=org_ref, limit=5),
         "topups": [_topup(view) for view in billing.topups(org_ref=org_ref)[:5]],
-        "methods": billing.payment_methods(org_ref=org_ref),
+        "methods": methods,
         "transactions": [
             _entry(row) for row in billing.transactions(org_ref=org_ref, limit=_LATEST)
         ],
     }
     mistaken = form.errors or (refund_form is not None and refund_form.errors)
-    status = 422 if mistaken else status_of(refusal)
+    status = 422 if mistaken or auto.errors else status_of(refusal)
     return show(request, principal, "portal/billing.html", context, status=status)
 
 
@@ -94,7 +119,10 @@ def start_topup(request: HttpRequest, principal: Principal) -> HttpResponse:
 
     def start() -> TopUpView:
         view = billing.start_topup(
-            org_ref=principal.org.id, amount_micro=amount, return_url=_back("topups")
+            org_ref=principal.org.id,
+            amount_micro=amount,
+            return_url=_back("topups"),
+            ip=client_address(request),
         )
         _record(principal, "topup.start", public("topup", view.id))
         return view
@@ -138,7 +166,9 @@ def start_refund(request: HttpRequest, principal: Principal) -> HttpResponse:
 @page(scope="billing:write")
 def start_card(request: HttpRequest, principal: Principal) -> HttpResponse:
     def start() -> CardSetupView:
-        view = billing.start_card_setup(org_ref=principal.org.id, return_url=_back("cards"))
+        view = billing.start_card_setup(
+            org_ref=principal.org.id, return_url=_back("cards"), ip=client_address(request)
+        )
         _record(principal, "card_setup.start", public("card_setup", view.id))
         return view
 
@@ -303,6 +333,7 @@ urls = [
     path("billing/topups", start_topup),
     path("billing/cards", start_card),
     path("billing/refunds", start_refund),
+    path("billing/auto-topup", set_auto_topup),
     path("billing/<str:what>/return", came_back),
     path("billing/topups/<str:topup>", topup_page),
     path("billing/cards/<str:setup>", card_page),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from marketplace.http.portal import (
     account,
     billing,
+    budgets,
     catalogue,
     documents,
     keys,
@@ -24,6 +25,7 @@ urlpatterns = [
     *rent.urls,
     *rentals.urls,
     *volumes.urls,
+    *budgets.urls,
     *billing.urls,
     *documents.urls,
     *keys.urls,

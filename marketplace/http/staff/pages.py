@@ -15,6 +15,7 @@ from billing import facade as billing
 from kernel.errors import InvalidRequest, Refusal
 from kernel.ids import public
 from marketplace.accounts.access import STAFF, Principal, find
+from marketplace.accounts.spend_limit import spend_limit
 from marketplace.http.api.paging import keyset_page
 from marketplace.http.portal.base import (
     blame,
@@ -159,6 +160,7 @@ def _organization(
         "tab": "organizations",
         "found": found,
         "account": billing.balance(org_ref=found.id),
+        "allowed": spend_limit(found),
         "people": found.memberships.select_related("user").order_by("id"),
         "invoices": [
             {"view": view, "public_id": public("invoice", view.id)}

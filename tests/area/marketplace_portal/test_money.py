@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from billing.models import CardSetup, Invoice, TopUp
+from billing.models import AutoTopUp, CardSetup, Invoice, PaymentMethod, TopUp
 from kernel.ids import parse
 from marketplace.accounts import join
 from marketplace.models import ApiKey, Organization, Provider, User
@@ -228,3 +228,23 @@ def test_a_renter_cannot_do_what_staff_do(renter: Visitor) -> None:
     path = f"/staff/organizations/{org.public_id}"
     assert renter.post(path, {"credit_limit_micro": "500"}).status_code == 403
     assert renter.post(f"{path}/close-period", {"idempotency_key": "k"}).status_code == 403
+
+
+def test_automatic_top_up_is_set_on_the_billing_page(renter: Visitor) -> None:
+    form = {"enabled": "on", "threshold": "10", "target": "50", "daily_ceiling": "100"}
+    refused = renter.send(renter.get("/billing"), "/billing/auto-topup", **form)
+    assert (refused.status_code, "save a card first" in refused.text) == (422, True)
+    PaymentMethod.objects.create(
+        customer_id=renter.person.org,
+        stripe_id="pm_1",
+        brand="visa",
+        last4="4242",
+        exp_month=1,
+        exp_year=2030,
+    )
+    page = renter.send(renter.get("/billing"), "/billing/auto-topup", **form)
+    assert page.status_code == 303
+    assert AutoTopUp.objects.get().target_micro == 50 * market.USD
+    assert "On. $0.00 in the last 24 hours." in renter.get("/billing").text
+    wrong = renter.send(renter.get("/billing"), "/billing/auto-topup", **{**form, "target": "5"})
+    assert (wrong.status_code, 'aria-invalid="true"' in wrong.text) == (422, True)

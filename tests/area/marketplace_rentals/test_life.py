@@ -359,10 +359,6 @@ def test_it_stops_when_nothing_pays_it_any_more(clock):
     assert world.show() == shown
     balance = renter.call("GET", "/billing/balance")[1]
     assert float(balance["available"]) == float(balance["held"]) == 0
-    world.clock.set(NOON + timedelta(days=7, minutes=91))
-    following.expire()
-    shown = world.show()
-    assert (shown["state"], shown["reason"]) == ("terminated", "funds_grace_over")
 
 
 def test_a_top_up_in_time_withdraws_the_notice(clock):

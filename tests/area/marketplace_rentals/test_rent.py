@@ -5,10 +5,11 @@ from __future__ import annotations
 from unittest.mock import patch
 
 import pytest
+from django.db import connection
 
 from kernel.ids import new_id, parse
 from marketplace.accounts import idempotency
-from marketplace.models import Quote, Rental, RentalEvent
+from marketplace.models import Organization, Quote, Rental, RentalEvent
 from marketplace.rentals import start
 from provisioner.models import DeviceGroup, Hold, Instance, Slot
 from tests.market import SSH_KEY, USD, Renter, Supply, make_renter, make_supply, order
@@ -117,14 +118,27 @@ def test_spend_limit_and_quota_hold_for_the_sum_of_what_is_rented(supply, renter
     assert renter.call("POST", "/rentals", order(supply.offer, 1))[0] == 202
     status, problem = renter.call("POST", "/rentals", order(supply.offer, 2))
     assert (status, problem["type"]) == (403, "/problems/spend_rate_limit")
-    assert problem["limit"] == "4.0000"
-    assert "raises_at" in problem
+    assert (problem["limit"], problem["raises_at"]) == ("4.0000", None)  # staff fixed it
     organization.spend_limit_micro_h = 100 * USD
     organization.save()
     status, problem = renter.call("POST", "/rentals", order(supply.offer, 3))
     assert (status, problem["type"]) == (403, "/problems/quota_exceeded")
     assert Rental.objects.count() == 1
     assert Slot.objects.filter(state="held").count() == 1
+
+
+def test_the_spend_limit_grows_with_what_was_paid_and_stayed_paid(renter):
+    supply = make_supply(1, price=250 * USD)
+    Organization.objects.update(spend_limit_fixed=False)
+    status, problem = renter.call("POST", "/rentals", order(supply.offer, 1))
+    assert (status, problem["type"]) == (403, "/problems/spend_rate_limit")
+    assert problem["limit"] == "200.0000"
+    shown = renter.call("GET", "/me")[1]["spend_limit"]
+    assert (shown["per_hour"], shown["raises_at"]) == ("200.0000", problem["raises_at"])
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('gpuyard.now', %s, true)", [problem["raises_at"]])
+    assert renter.call("GET", "/me")[1]["spend_limit"]["per_hour"] == "500.0000"
+    assert renter.call("POST", "/rentals", order(supply.offer, 1))[0] == 202
 
 
 def test_a_taken_offer_names_alternatives_and_a_requirement_relaxations(renter):
