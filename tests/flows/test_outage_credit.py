@@ -78,6 +78,7 @@ def test_a_long_one_is_credited_while_it_lasts_and_not_beyond_the_renters_wait(
     platform.cluster.down = True
     platform.until(NOON + 20 * MINUTE + timedelta(seconds=40))
     begin = ReadyInterval.objects.get(rental_ref=parse("rental", rental)).closed_at
+    assert begin is not None
     if show(renter, rental)["state"] == "unreachable":
         assert moved(TransactionKind.OUTAGE_CREDIT, AccountKind.TENANT) == PRICE_H * 600 // 3600
     status, _ = act(renter, rental, "terminate")

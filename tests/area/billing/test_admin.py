@@ -55,7 +55,7 @@ def filled(at):
     )
     apps.get_model("billing", "Dispute").objects.create(
         org_ref=org,
-        payment=apps.get_model("billing", "Payment").objects.filter(org_ref=org).first(),
+        payment=apps.get_model("billing", "Payment").objects.get(org_ref=org),
         stripe_id="du_1",
         state="needs_response",
         reason="fraudulent",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -61,7 +62,7 @@ def note(invoice: Invoice, amount: int, *, by: str = ANN) -> CreditNoteView:
 
 
 def there(view: CreditNoteView, **changes) -> CreditNoteFact:
-    values = {
+    values: dict[str, Any] = {
         "stripe_id": f"cn_{view.id.hex}",
         "invoice": "in_1",
         "total_minor": view.amount_micro // 10_000,

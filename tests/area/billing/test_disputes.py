@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -47,7 +48,7 @@ def available(org: UUID) -> int:
 
 def opened(payment: Payment, **changes) -> DisputeFact:
     """A chargeback of the whole payment with Stripe's fee of 15 USD."""
-    values = {
+    values: dict[str, Any] = {
         "stripe_id": "du_1",
         "payment": payment.stripe_id,
         "state": DisputeState.NEEDS_RESPONSE,

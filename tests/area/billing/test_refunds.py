@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -81,7 +82,7 @@ def total(kind: AccountKind) -> int:
 
 
 def fact(row: Refund, state: PaymentState = PaymentState.SUCCEEDED, **changes) -> RefundFact:
-    values = {
+    values: dict[str, Any] = {
         "stripe_id": f"re_{row.id.hex}",
         "payment": row.payment.stripe_id,
         "state": state,
@@ -94,20 +95,16 @@ def fact(row: Refund, state: PaymentState = PaymentState.SUCCEEDED, **changes) -
 
 
 def by_hand(payment: Payment, minor: int, **changes) -> RefundFact:
-    return RefundFact(
-        **(
-            {
-                "stripe_id": "re_hand",
-                "payment": payment.stripe_id,
-                "state": PaymentState.SUCCEEDED,
-                "amount_minor": minor,
-                "currency": "USD",
-                "moved": True,
-                "failure": "",
-            }
-            | changes
-        )
-    )
+    values: dict[str, Any] = {
+        "stripe_id": "re_hand",
+        "payment": payment.stripe_id,
+        "state": PaymentState.SUCCEEDED,
+        "amount_minor": minor,
+        "currency": "USD",
+        "moved": True,
+        "failure": "",
+    }
+    return RefundFact(**(values | changes))
 
 
 def give(org: UUID, micro: int) -> None:

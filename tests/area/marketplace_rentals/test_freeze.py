@@ -59,6 +59,7 @@ def test_a_running_rental_is_told_and_then_stopped(world: World) -> None:  # noq
     assert (org.state, org.frozen_for) == ("frozen", "dispute")
     shown = world.show()
     assert (shown["state"], world.rental.reason) == ("interrupting", "admin")
+    assert org.frozen_at is not None
     assert world.rental.interrupt_at == org.frozen_at + LEAD
     status, problem = world.renter.call("POST", "/rentals", order(world.supply.offer))
     assert (status, problem["type"]) == (403, "/problems/account_frozen")
