@@ -23,6 +23,7 @@ from billing.models import (
     RentalMeter,
     Transaction,
     TransactionKind,
+    UsageLine,
 )
 from billing.rating.rounding import charged
 
@@ -120,7 +121,10 @@ def _post(meter: RentalMeter, case: OutageCase, amount: int, borne: int) -> None
         (accounts[pending], -borne),
         (accounts[cost], borne - amount),
     )
-    entry = Entry(TransactionKind.OUTAGE_CREDIT, CauseType.OUTAGE, row.id, legs)
+    # As old as the use that was broken off: what its owner bears is of that share, due or not.
+    last = UsageLine.objects.filter(meter=meter).order_by("-seq").values_list("txn_id", flat=True)
+    linked = last.first()
+    entry = Entry(TransactionKind.OUTAGE_CREDIT, CauseType.OUTAGE, row.id, legs, linked=linked)
     post([entry])
     row.txn_id = entry.id
     row.save(force_insert=True)
