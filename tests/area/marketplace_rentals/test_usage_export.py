@@ -7,9 +7,9 @@ import io
 import json
 from dataclasses import dataclass
 from datetime import timedelta
-from uuid import UUID
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.db import transaction
