@@ -57,7 +57,8 @@ def test_a_line_numbered_first_and_committed_last_matures_once(two_rentals):
         moved = mature(provider_ref=provider)
         may_commit.set()
         task.result()
-    low, high = Posting.objects.filter(account__kind="provider_pending", amount_micro__gt=0)[:2]
+    shares = Posting.objects.filter(account__kind="provider_pending", amount_micro__gt=0)
+    low, high = shares.order_by("id")
     assert low.amount_micro == 2 * USD  # numbered before the other, and not seen then
     assert low.id < high.id
     assert moved is not None
