@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 import pytest
 from django.db import transaction
 
+from billing.models import Break
 from kernel.clock import now
 from kernel.errors import InvalidRequest
 from kernel.ids import public
@@ -58,6 +59,14 @@ HOSTILE: list[Any] = [
 ]
 
 
+NOBODYS = f"inv_{'0' * 26}"
+# Objects that only Stripe or a month of use makes: the address is right, and nothing is there.
+UNMADE = (
+    *("staff/adjustments/", "staff/credit-notes/", "staff/disputes/", "staff/earnings-reviews/"),
+    *("staff/invoices/", "staff/payout-runs/", "staff/promotions/", "staff/refunds/"),
+)
+
+
 @pytest.fixture(autouse=True)
 def fresh_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ratelimit, "requests", ratelimit.Buckets(burst=1e9))
@@ -76,9 +85,19 @@ def no_registry_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 def bodies(supply: Supply) -> dict[str, Any]:
     """Bodies that are right in every field, so that one wrong field is what is tested."""
     token = {"token": "x", "password": people.PASSWORD}
+    renter = {"organization": supply.owner.principal.org.public_id, "reason": "a good one"}
     return {
         **BODIES,
         "POST api-keys": {"name": "x", "scopes": ["account:read"], "expires_at": None},
+        "PUT billing/auto-topup": {
+            "enabled": False,
+            "threshold": "5",
+            "target": "50",
+            "daily_ceiling": "200",
+        },
+        "POST billing/portal": {"return_url": "https://example.com/"},
+        "POST billing/refunds": {"amount": "all", "reason": "not needed any more"},
+        "POST budgets": {"amount": "7", "thresholds": [{"percent": 80, "action": "notify"}]},
         "POST billing/payment-methods": {"return_url": "https://example.com/"},
         "POST billing/topups": {"amount": "5", "return_url": "https://example.com/"},
         "POST email-verification": token,
@@ -88,6 +107,7 @@ def bodies(supply: Supply) -> dict[str, Any]:
         "POST projects": {"name": "x"},
         "POST provider": {"contact_email": "x@example.com", "description": "x"},
         "PATCH provider": {"contact_email": "x@example.com"},
+        "POST provider/payout-account": {"password": people.PASSWORD, "country": "DE"},
         "POST provider/datacenters": {"name": "x", "region": "eu", "country": "DE"},
         "POST provider/clusters": {
             "name": "x",
@@ -110,6 +130,20 @@ def bodies(supply: Supply) -> dict[str, Any]:
             "accepted_terms_version": "x",
         },
         "POST ssh-keys": {"name": "x", "public_key": SSH_KEY},
+        "POST staff/adjustments": {**renter, "amount": "1"},
+        "POST staff/credit-notes": {"invoice": NOBODYS, "amount": "1", "reason": "a wrong price"},
+        "POST staff/disputes/{}/evidence": {"uncategorized_text": "x"},
+        "POST staff/payout-runs/hold": {
+            "provider": supply.provider.public_id,
+            "reason": "looks odd",
+        },
+        "POST staff/payout-runs/release": {"provider": supply.provider.public_id},
+        "POST staff/promotions": {
+            **renter,
+            "amount": "1",
+            "expires_at": (now() + timedelta(days=30)).isoformat(),
+        },
+        "POST staff/refunds": {**renter, "amount": "1"},
         "POST staff/switches": {"name": "stop_rentals", "on": True, "note": "x"},
         "POST volumes": {
             "name": "x",
@@ -148,6 +182,19 @@ def target(operation: Operation, supply: Supply, caller: Api) -> str:
         return operation.at(public("brake", brake.id))
     if operation.path.startswith("volumes/"):
         return operation.at(f"vol_{'0' * 26}")
+    if operation.path.startswith("staff/breaks/"):
+        row = Break.objects.create(
+            rule="R1", name="balance_stored", subject="account:1", expected="1", found="2", text="x"
+        )
+        return operation.at(public("break", row.id))
+    if operation.path.startswith("staff/months/"):
+        return operation.at("2020-01")
+    if operation.path.startswith("budgets/"):
+        made = caller.post("budgets", bodies(supply)["POST budgets"])
+        assert made.status_code == 201, made.content
+        return operation.at(made.data["id"])
+    if operation.path.startswith(UNMADE) and "{}" in operation.path:
+        return operation.at(NOBODYS)
     if operation.path.startswith("rentals/"):
         made = caller.post("rentals", order(supply.offer))
         assert made.status_code == 202, made.content
@@ -227,7 +274,7 @@ def test_one_hostile_parameter_never_breaks_a_list(operation: Operation) -> None
         for value in [*sorted(values - {"x" * 70_000}), "\x00", "a,b", "WyJ4Il0", "%F0"]:
             query = urlencode({name: value})
             answer = caller.get(f"{address}?{query}")
-            shown = f"{query[:80]}: {answer.content[:300]!r}"
+            shown = f"{query[:80]}: {answer.getvalue()[:300]!r}"
             assert answer.status_code < 500, shown
             assert answer.status_code in {200, 400, 404}, shown
 
@@ -260,8 +307,23 @@ def test_one_key_has_one_effect_and_one_answer(operation: Operation) -> None:
     assert other.status_code == 422
 
 
-# Right in form, and refused for what the test's market is: applied already, no such CA, no credit.
+# Right in form, and refused for what the test's market is: applied already, no such CA, no credit,
+# nothing to pay or to refund, nobody frozen, no such object.
 REFUSED = {
+    "POST staff/adjustments/{}/approve",
+    "POST staff/credit-notes",
+    "POST staff/credit-notes/{}/approve",
+    "POST staff/disputes/{}/evidence",
+    "POST staff/earnings-reviews/{}/release",
+    "POST staff/invoices/{}/write-off",
+    "POST staff/organizations/{}/unfreeze",
+    "POST staff/payout-runs",
+    "POST staff/payout-runs/{}/approve",
+    "POST staff/payout-runs/{}/cancel",
+    "POST staff/payout-runs/release",
+    "POST staff/promotions/{}/approve",
+    "POST staff/refunds",
+    "POST staff/refunds/{}/approve",
     "POST provider",
     "POST provider/clusters",
     "POST staff/organizations/{}/close-period",

@@ -70,10 +70,10 @@ class Platform:
         up = [key for key, cluster in self.clusters.items() if not cluster.down]
         Node.objects.filter(cluster_id__in=up, ready=True).update(ready_at=self.moment)
 
-    def until(self, moment: datetime) -> None:
-        """Turn the loops every twenty seconds up to ``moment``."""
+    def until(self, moment: datetime, *, every: int = 20) -> None:
+        """Turn the loops every so many seconds up to ``moment``; fewer than a proof is fresh."""
         while self.moment < moment:
-            self.at(min(moment, self.moment + timedelta(seconds=20)))
+            self.at(min(moment, self.moment + timedelta(seconds=every)))
             self.turn()
 
 

@@ -325,7 +325,7 @@ def test_lost_before_its_notice_was_over_its_last_hour_is_free_once(
     up(platform)
     ref = parse("rental", victim)
     running = platform.moment
-    platform.until(running + 90 * MINUTE)
+    platform.until(running + 90 * MINUTE, every=50)
     if noticed:
         queue(make_renter("Payer"), supply, 4)
         platform.until(running + 91 * MINUTE)

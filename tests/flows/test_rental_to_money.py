@@ -40,7 +40,7 @@ def test_from_the_click_to_the_owners_share(platform, renter, supply):
     assert (running["state"], running["reason"]) == ("running", "ready")
     assert running["spent"] == "0.0000"
 
-    platform.until(NOON + timedelta(minutes=92))
+    platform.until(NOON + timedelta(minutes=92), every=50)
     stopped_at = platform.moment
     status, ending = renter.call("DELETE", f"/rentals/{rental}")
     assert (status, ending["state"]) == (202, "terminating")

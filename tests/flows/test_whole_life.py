@@ -308,7 +308,7 @@ def test_without_another_host_it_waits_as_long_as_was_allowed_and_nothing_is_hel
     waiting = show(renter, rental)
     assert (waiting["state"], waiting["queue"]["position"]) == ("queued", 1)
     assert float(renter.call("GET", "/billing/balance")[1]["held"]) == 0.0
-    platform.until(NOON + 69 * MINUTE)
+    platform.until(NOON + 69 * MINUTE, every=50)
     late = show(renter, rental)
     assert (late["state"], late["reason"]) == ("failed", "queue_deadline")
     assert max(end for _, end in charged(rental)) <= 300

@@ -21,7 +21,7 @@ from tests.market import USD, Renter, make_renter, make_supply, order
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-ROUNDS = int(os.environ.get("ROUNDS", "5"))
+ROUNDS = int(os.environ.get("ROUNDS", "3"))
 CONTENDERS = 64
 
 
