@@ -96,7 +96,7 @@ def bodies(supply: Supply) -> dict[str, Any]:
             "daily_ceiling": "200",
         },
         "POST billing/portal": {"return_url": "https://example.com/"},
-        "POST billing/refunds": {"amount": "all", "reason": "not needed any more"},
+        "POST billing/refunds": {"amount": "5", "reason": "not needed any more"},
         "POST budgets": {"amount": "7", "thresholds": [{"percent": 80, "action": "notify"}]},
         "POST billing/payment-methods": {"return_url": "https://example.com/"},
         "POST billing/topups": {"amount": "5", "return_url": "https://example.com/"},
@@ -308,8 +308,10 @@ def test_one_key_has_one_effect_and_one_answer(operation: Operation) -> None:
 
 
 # Right in form, and refused for what the test's market is: applied already, no such CA, no credit,
-# nothing to pay or to refund, nobody frozen, no such object.
+# nothing to pay or to refund, nobody frozen, no such object, another's password.
 REFUSED = {
+    "POST provider/payout-account",
+    "POST staff/months/{}/lock",
     "POST staff/adjustments/{}/approve",
     "POST staff/credit-notes",
     "POST staff/credit-notes/{}/approve",

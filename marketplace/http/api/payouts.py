@@ -136,6 +136,7 @@ class PayoutAccount(WriteOnlyView):
     @extend_schema(request=PayoutAccountIn, responses={202: PayoutAccountOut})
     def post(self, request: Request) -> HttpResponse:
         principal, data = self.principal(request), self.body(PayoutAccountIn)
+        self.claim(request)  # a request without a key is wrong before anybody's password is
         reauth.prove(request._request, principal, data["password"])
         return self.act(
             request,
