@@ -98,8 +98,12 @@ def running(world: World) -> str:
 
 
 def available(world: World) -> Decimal:
-    """Credit of the renter that is not held, in USD."""
-    return Decimal(world.people["second_renter"].api.get("/billing/balance")["available"])
+    """Credit of the renter that is not held, in USD, without what it got for interruptions: the
+    stop and the restore are some."""
+    api = world.people["second_renter"].api
+    rows = api.get("/billing/transactions?limit=200")["items"]
+    given = (Decimal(row["amount"]) for row in rows if row["kind"] == "outage_credit")
+    return Decimal(api.get("/billing/balance")["available"]) - sum(given)
 
 
 def pod_of(world: World, rental: str) -> Sighting:
