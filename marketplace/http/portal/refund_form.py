@@ -10,7 +10,7 @@ from kernel.money import BadAmount, parse_micro
 
 class RefundForm(forms.Form):
     amount = forms.CharField(
-        label=_("Amount in USD"),
+        label=_("To refund, in USD"),
         required=False,
         max_length=12,
         help_text=_("Empty: all that can be refunded."),
