@@ -1,0 +1,98 @@
+"""The check of the cards: the pod's own command line, run against the vendors' tools' output."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from provisioner.inventory.accelerators import by_slug
+from provisioner.kube import manifests
+from provisioner.kube.pods import proof
+from tests.golden.test_provisioner_pods import spec
+
+pytestmark = [pytest.mark.live, pytest.mark.slow]
+
+H100 = "nvidia-h100-80gb-sxm"
+NVIDIA_SMI = """\
+GPU-5c1f0a1e-1111-2222-3333-444455556666, NVIDIA H100 80GB HBM3, 81559
+GPU-6d2f0a1e-1111-2222-3333-444455556666, NVIDIA H100 80GB HBM3, 81559
+"""
+NPU_SMI = """\
+case "$*" in
+"info -m")
+    printf '\tNPU ID\tChip ID\tChip Logic ID\tChip Name\n'
+    printf '\t0\t0\t0\tAscend 910B3\n\t0\t1\t-\tMcu\n'
+;;
+"info -t board -i 0 -c 0") printf '\\tSerial Number : 1023ABC\\n\\tChip Name : 910B3\\n' ;;
+"info -t board -i 0") printf '\\tSerial Number                  : 1023ABC\\n' ;;
+"info -t memory -i 0 -c 0") printf '\\tHBM Capacity(MB)               : 65536\\n' ;;
+*) exit 1 ;;
+esac
+"""
+XPU_SMI = """\
+cat <<END
+Device Name, UUID, Memory Physical Size
+"Intel(R) Data Center GPU Max 1550", "00000000-0000-0029-0000-002f0bd58086", "131072.00 MiB"
+END
+"""
+
+
+def run(binary: Path, folder: Path, slug: str, tool: str, body: str) -> tuple[int, str]:
+    """The check's exit code and termination message with ``tool`` replaced by ``body``."""
+    fake = folder / tool
+    fake.write_text("#!/bin/sh\n" + body)
+    fake.chmod(0o755)
+    log = folder / "termination-log"
+    words = manifests.pod(spec(slug))["spec"]["initContainers"][1]["command"]
+    assert words[:3] == ["/run/gpuyard/bin/podtools", "check", "/dev/termination-log"]
+    done = subprocess.run(
+        [str(binary), "check", str(log), *words[3:]],
+        env={"PATH": f"{folder}:{os.environ['PATH']}"},
+        capture_output=True,
+        check=False,
+        timeout=20,
+    )
+    return done.returncode, log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("slug", "tool", "body", "count"),
+    [
+        ("nvidia-h100-80gb-sxm", "nvidia-smi", f"cat <<END\n{NVIDIA_SMI}END\n", 2),
+        ("ascend-910b", "npu-smi", NPU_SMI, 1),
+        ("intel-max-1550", "xpu-smi", XPU_SMI, 1),
+    ],
+)
+def test_the_report_proves_the_cards(binary, slug, tool, body, count, tmp_path) -> None:
+    code, message = run(binary, tmp_path, slug, tool, body)
+    assert code == 0, message
+    devices = proof(message)
+    assert devices is not None, message
+    assert len(devices) == count
+    model = by_slug()[slug][1]
+    assert all(model.is_named(device.model) for device in devices), devices
+    assert all(model.has_memory(device.memory_mib) for device in devices)
+
+
+def test_hostile_names_stay_inside_their_strings(binary, tmp_path) -> None:
+    body = 'echo \'GPU-1, "},{"uid":"x\\\\, 81559\'\n'
+    code, message = run(binary, tmp_path, H100, "nvidia-smi", body)
+    assert code == 0
+    assert len(json.loads(message)["devices"]) == 1
+
+
+def test_a_failing_tool_fails_the_check_with_a_sentence(binary, tmp_path) -> None:
+    code, message = run(binary, tmp_path, H100, "nvidia-smi", "exit 9\n")
+    assert code == 1
+    assert proof(message) is None
+    assert "failed" in message
+
+
+def test_a_tool_that_sees_nothing_reports_no_card(binary, tmp_path) -> None:
+    code, message = run(binary, tmp_path, H100, "nvidia-smi", "true\n")
+    assert code == 0
+    assert proof(message) == []
