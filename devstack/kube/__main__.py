@@ -45,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     up.add_argument("--namespaces", type=int, default=16)
     up.add_argument("--heartbeat-s", type=float, default=10.0)
     up.add_argument("--node-grace-s", type=int, default=40)
+    up.add_argument("--real", default="", help="of the names those with a real node")
     given = parser.parse_args(arguments)
     started_at()
     _on_signals(_interrupt)
@@ -92,6 +93,7 @@ def _made(given: argparse.Namespace) -> KubeStack | SimStack:
         namespaces=given.namespaces,
         heartbeat_s=given.heartbeat_s,
         node_grace_s=given.node_grace_s,
+        real=[name for name in given.real.split(",") if name],
     )
 
 

@@ -85,6 +85,13 @@ class Api:
     def get(self, path: str, **query: str) -> Json:
         return self.call("GET", _with_query(path, query))
 
+    def text(self, path: str, **query: str) -> str:
+        """The answer as it is, such as a container's log."""
+        status, content = self._exchange("GET", _with_query(path, query), None, "application/json")
+        if status >= 400:
+            _decoded(status, content)
+        return content.decode(errors="replace")
+
     def post(self, path: str, body: Mapping[str, Any], **query: str) -> Json:
         return self.call("POST", _with_query(path, query), body)
 
@@ -109,6 +116,12 @@ class Api:
         A kept connection that the server has closed meanwhile is replaced once, before any answer
         was read; so a POST may be sent twice and then answers 409, which callers expect anyway.
         """
+        return _decoded(*self._exchange(method, path, body, content_type))
+
+    def _exchange(
+        self, method: str, path: str, body: Mapping[str, Any] | None, content_type: str
+    ) -> tuple[int, bytes]:
+        """One request, see `call`: the answer's status and content."""
         payload = None if body is None else json.dumps(body).encode()
         headers = {**self._headers, "Accept": "application/json", "Content-Type": content_type}
         kept = getattr(self._local, "connection", None)
@@ -129,7 +142,7 @@ class Api:
                 self._local.connection = None
                 raise ConnectionError(f"{method} {path}: {error!r}") from error
             self._local.connection = connection
-            return _decoded(status, content)
+            return status, content
         raise AssertionError("unreachable: the second connection either answers or raises")
 
     def watch(self, path: str, *, silence_s: float, **query: str) -> Iterator[Json]:

@@ -2,7 +2,7 @@
 
 No Debian package carries the control plane any more and nothing may be downloaded from elsewhere,
 but bookworm still has the source, vendored whole, and a Go compiler that can build it after two
-repairs (`_repair_reflect2`, `_generate_openapi`). Compiler, sources and build cache are thrown away
+repairs (`repair_reflect2`, `_generate_openapi`). Compiler, sources and build cache are thrown away
 afterwards; only the binaries stay.
 """
 
@@ -54,13 +54,16 @@ def build_control_plane(components: Sequence[str] = CONTROL_PLANE) -> Path:
     recipe = repr(
         (SUITE, VERSION, PACKAGES, TAGS, sorted(components), os.uname().machine, REVISION)
     )
-    return cached("kubernetes", recipe, lambda entry: _Build(entry, tuple(components)).run())
+    return cached(
+        "kubernetes", recipe, lambda entry: _ControlPlaneBuild(entry, tuple(components)).run()
+    )
 
 
 @dataclasses.dataclass
-class _Build:
+class SourceBuild:
+    """Debian's source of Kubernetes with a compiler, unpacked below the cache entry `entry`."""
+
     entry: Path
-    components: tuple[str, ...]
 
     def __post_init__(self) -> None:
         self.work = self.entry / "work"
@@ -69,19 +72,7 @@ class _Build:
         self.tree = self.gopath / "src" / _KUBERNETES
         self.tools = self.work / "tools"
 
-    def run(self) -> None:
-        say(f"kubernetes {VERSION}: building {', '.join(self.components)} (once, a few minutes)")
-        say("kubernetes: KUBE=sim make demo shows the same on simulated control planes, at once")
-        self._fetch()
-        self._repair_reflect2()
-        self._generate_openapi()
-        targets = [f"./cmd/{name}" for name in self.components]
-        self._go_build(targets, self.entry, ["-tags", TAGS, "-ldflags", self._ldflags()])
-        shutil.copy2(self.root / "usr/bin/etcd", self.entry / "etcd")
-        shutil.rmtree(self.work)
-        say(f"kubernetes {VERSION}: built")
-
-    def _fetch(self) -> None:
+    def fetch(self) -> None:
         apt = Apt(sources=True, suites=(SUITE,))
         # The suite is named with each package: newer releases carry versions that do not fit.
         debs = apt.download([f"{name}/{SUITE}" for name in PACKAGES], self.work / "debs")
@@ -106,60 +97,22 @@ class _Build:
             name = line.split("#", 1)[0].strip()
             if name:
                 program = str(self.root / "usr/bin/patch")
-                self._run([program, "-p1", "--batch", "-i", str(patches / name)], f"patch {name}")
+                self.run_tool(
+                    [program, "-p1", "--batch", "-i", str(patches / name)], f"patch {name}"
+                )
 
-    def _repair_reflect2(self) -> None:
+    def repair_reflect2(self) -> None:
         """The vendored 1.0.1 breaks with Go >= 1.18: the server then drops every JSON body."""
         good = self.root / "usr/share/gocode/src/github.com/modern-go/reflect2"
         vendored = self.tree / "vendor/github.com/modern-go/reflect2"
         shutil.rmtree(vendored)
         shutil.copytree(good, vendored, ignore=shutil.ignore_patterns("*_test.go"))
 
-    def _generate_openapi(self) -> None:
-        """The source package lacks this generated file, without which nothing compiles."""
-        say("kubernetes: generating the OpenAPI definitions")
-        self._go_build(["./vendor/k8s.io/kube-openapi/cmd/openapi-gen"], self.tools, [])
-        command = [str(self.tools / "openapi-gen"), "--logtostderr"]
-        command += ["-i", ",".join(f"{_KUBERNETES}/{folder}" for folder in self._marked_packages())]
-        command += ["-p", f"{_KUBERNETES}/pkg/generated/openapi", "-O", "zz_generated.openapi"]
-        command += ["-h", "hack/boilerplate/boilerplate.generatego.txt"]
-        command += ["-r", str(self.work / "api-rule-violations")]
-        self._run(command, "openapi-gen")
-
-    def _marked_packages(self) -> list[str]:
-        """Packages with a `+k8s:openapi-gen=` tag, staged ones by their vendored import path."""
-        folders = set()
-        for top in ("pkg", "staging/src", "vendor/k8s.io/kube-openapi/pkg"):
-            for file in (self.tree / top).rglob("*.go"):
-                if b"+k8s:openapi-gen=" in file.read_bytes():
-                    folders.add(str(file.parent.relative_to(self.tree)))
-        named = {re.sub(r"^staging/src/", "vendor/", folder) for folder in folders}
-        unused = ("vendor/k8s.io/code-generator/", "vendor/k8s.io/sample-apiserver/")
-        return sorted(name for name in named if not name.startswith(unused))
-
-    def _ldflags(self) -> str:
-        """Two copies: --version reads the first, /version the second. Without the vendored
-        import path the linker ignores the setting and the server claims to be v0.0.0."""
-        packages = ("component-base/version", "client-go/pkg/version")
-        major, minor, _ = VERSION.split(".")
-        values = {
-            "gitVersion": f"v{VERSION}",
-            "gitMajor": major,
-            "gitMinor": minor,
-            "gitTreeState": "archive",
-        }
-        settings = [
-            f"-X {_KUBERNETES}/vendor/k8s.io/{package}.{key}={value}"
-            for package in packages
-            for key, value in values.items()
-        ]
-        return " ".join(["-s", "-w", *settings])
-
-    def _go_build(self, targets: Sequence[str], dest: Path, options: Sequence[str]) -> None:
+    def go_build(self, targets: Sequence[str], dest: Path, options: Sequence[str]) -> None:
         dest.mkdir(exist_ok=True)
         program = str(self.root / "usr/lib/go-1.19/bin/go")
         command = [program, "build", "-v", "-trimpath", *options, "-o", f"{dest}/", *targets]
-        self._run(command, f"compiling {', '.join(Path(target).name for target in targets)}")
+        self.run_tool(command, f"compiling {', '.join(Path(target).name for target in targets)}")
 
     def _environment(self) -> dict[str, str]:
         goroot = self.root / "usr/lib/go-1.19"
@@ -177,7 +130,7 @@ class _Build:
             "LC_ALL": "C.UTF-8",
         }
 
-    def _run(self, command: Sequence[str], what: str) -> None:
+    def run_tool(self, command: Sequence[str], what: str) -> None:
         """Run in the source tree; every few seconds say how many lines the tool has printed."""
         log = self.work / "step.log"
         began = time.monotonic()
@@ -210,6 +163,64 @@ class _Build:
             raise BuildError(f"{what} failed with status {child.returncode}:\n{tail}")
         if time.monotonic() - began > _PROGRESS_EVERY_S:
             say(f"kubernetes: {what} took {time.monotonic() - began:.0f} s")
+
+
+@dataclasses.dataclass
+class _ControlPlaneBuild(SourceBuild):
+    components: tuple[str, ...]
+
+    def run(self) -> None:
+        say(f"kubernetes {VERSION}: building {', '.join(self.components)} (once, a few minutes)")
+        say("kubernetes: KUBE=sim make demo shows the same on simulated control planes, at once")
+        self.fetch()
+        self.repair_reflect2()
+        self._generate_openapi()
+        targets = [f"./cmd/{name}" for name in self.components]
+        self.go_build(targets, self.entry, ["-tags", TAGS, "-ldflags", version_flags()])
+        shutil.copy2(self.root / "usr/bin/etcd", self.entry / "etcd")
+        shutil.rmtree(self.work)
+        say(f"kubernetes {VERSION}: built")
+
+    def _generate_openapi(self) -> None:
+        """The source package lacks this generated file, without which nothing compiles."""
+        say("kubernetes: generating the OpenAPI definitions")
+        self.go_build(["./vendor/k8s.io/kube-openapi/cmd/openapi-gen"], self.tools, [])
+        command = [str(self.tools / "openapi-gen"), "--logtostderr"]
+        command += ["-i", ",".join(f"{_KUBERNETES}/{folder}" for folder in self._marked_packages())]
+        command += ["-p", f"{_KUBERNETES}/pkg/generated/openapi", "-O", "zz_generated.openapi"]
+        command += ["-h", "hack/boilerplate/boilerplate.generatego.txt"]
+        command += ["-r", str(self.work / "api-rule-violations")]
+        self.run_tool(command, "openapi-gen")
+
+    def _marked_packages(self) -> list[str]:
+        """Packages with a `+k8s:openapi-gen=` tag, staged ones by their vendored import path."""
+        folders = set()
+        for top in ("pkg", "staging/src", "vendor/k8s.io/kube-openapi/pkg"):
+            for file in (self.tree / top).rglob("*.go"):
+                if b"+k8s:openapi-gen=" in file.read_bytes():
+                    folders.add(str(file.parent.relative_to(self.tree)))
+        named = {re.sub(r"^staging/src/", "vendor/", folder) for folder in folders}
+        unused = ("vendor/k8s.io/code-generator/", "vendor/k8s.io/sample-apiserver/")
+        return sorted(name for name in named if not name.startswith(unused))
+
+
+def version_flags() -> str:
+    """Two copies: --version reads the first, /version the second. Without the vendored
+    import path the linker ignores the setting and the server claims to be v0.0.0."""
+    packages = ("component-base/version", "client-go/pkg/version")
+    major, minor, _ = VERSION.split(".")
+    values = {
+        "gitVersion": f"v{VERSION}",
+        "gitMajor": major,
+        "gitMinor": minor,
+        "gitTreeState": "archive",
+    }
+    settings = [
+        f"-X {_KUBERNETES}/vendor/k8s.io/{package}.{key}={value}"
+        for package in packages
+        for key, value in values.items()
+    ]
+    return " ".join(["-s", "-w", *settings])
 
 
 def _extract(archive: Path, dest: Path) -> None:

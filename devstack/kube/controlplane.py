@@ -1,13 +1,14 @@
 """One Kubernetes control plane on loopback: etcd, API server, scheduler, controller manager.
 
-No kubelet: nodes come from `nodesim`. Settings are chosen to be quiet (a demo runs two of these on
-two cores) and otherwise as real clusters have them. Certificates, keys and data lie in the state
-directory and are as short-lived as that.
+No kubelet: nodes come from `nodesim`, or a real one from `node`. Settings are chosen to be quiet (a
+demo runs two of these on two cores) and otherwise as real clusters have them. Certificates, keys
+and data lie in the state directory and are as short-lived as that.
 """
 
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import os
 from functools import partial
@@ -20,6 +21,7 @@ from devstack.ports import free_port, release
 from devstack.process import Child, Supervisor, wait_until
 
 ADMIN_GROUP = "system:masters"
+NODE_GROUP = "system:nodes"
 _HOST = "127.0.0.1"
 _PORT_NAMES = ("api", "etcd", "etcd-peer", "scheduler", "controllers")
 
@@ -47,6 +49,15 @@ SCHEDULER_QPS = 500
 
 _READY_WITHIN_S = 60.0
 _STOP_GRACE_S = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class KubeletFiles:
+    """How a real kubelet talks to its cluster and lets itself be talked to."""
+
+    kubeconfig: Path
+    serving: Pair
+    ca: Path
 
 
 class ControlPlane:
@@ -99,6 +110,15 @@ class ControlPlane:
     def admin(self) -> Api:
         """A client with all rights."""
         return Api.from_kubeconfig(self.admin_kubeconfig)
+
+    def kubelet_files(self, node: str, address: str) -> KubeletFiles:
+        """New files for the kubelet of `node` at `address`, once per node of this cluster.
+
+        FileExistsError for a node that has its files.
+        """
+        serving = self._authority.server(f"kubelet-{node}", [address, node])
+        kubeconfig = self._kubeconfig(f"system:node:{node}", [NODE_GROUP])
+        return KubeletFiles(kubeconfig, serving, self._authority.pair.cert)
 
     def start(self) -> None:
         """Start all four and return when each is ready. Raises ProcessError; then call `stop`."""

@@ -22,6 +22,7 @@ BUNDLE = Path(__file__).resolve().parents[2] / "deploy" / "provider"
 POOL_PREFIX = "gpuyard-r-"
 TOKEN_SECONDS = 30 * 24 * 3600
 REAPER = "gpuyard-reaper"
+RELAY = "gpuyard-relay"
 _FIRST = f"{POOL_PREFIX}01"
 _FIELD_MANAGER = "provider-bundle"
 _NAMESPACE_READY_WITHIN_S = 30.0
@@ -81,7 +82,7 @@ def provision(
 
 def bundle_objects(version: tuple[int, int], namespaces: int = 16) -> list[Json]:
     """The bundle's objects for a server of `version`, with a pool of that size."""
-    files = ["bundle.yaml", "reaper.yaml"]
+    files = ["bundle.yaml", "reaper.yaml", "relay.yaml"]
     files += ["psp-1.24-and-older.yaml"] if version <= (1, 24) else []
     files += ["egress-1.22-and-newer.yaml"] if version >= (1, 22) else []
     files += ["admission-1.30-and-newer.yaml"] if version >= (1, 30) else []

@@ -19,8 +19,13 @@ from devstack.console import say
 from devstack.kube.api import Api
 from devstack.kube.binaries import Binaries, find_binaries
 from devstack.kube.controlplane import ControlPlane
+from devstack.kube.faults import Orders
+from devstack.kube.node.cards import Group
+from devstack.kube.node.node import RealNode
 from devstack.kube.provision import provision
 from devstack.kube.reaper import reaper_command
+from devstack.kube.storagesim import StorageSim, load_storage
+from devstack.podtools import build_podtools
 from devstack.ports import free_port, release
 from devstack.process import Child, Supervisor, answers_at, wait_until
 from devstack.state import State
@@ -40,8 +45,10 @@ class Cluster:
     name: str
     version: str  # of the server, as in v1.20.2
     admin_kubeconfig: str  # path
-    sim_control_url: str
+    sim_control_url: str  # "" where no node is simulated
     namespaces: int  # size of the rental pool
+    node_address: str = ""  # of the real node, where its pods reach this machine
+    images: dict[str, str] = dataclasses.field(default_factory=dict)  # on the real node, by digest
 
     def admin(self) -> Api:
         """A client with all rights."""
@@ -56,8 +63,9 @@ class KubeStack:
     """Clusters `names` with their files below `folder`, which it owns while it runs.
 
     `fleets`: fleet preset or file by name; by default the preset called like the cluster.
-    `heartbeat_s` and `node_grace_s` (s): how often nodes report and after which silence they are
-    Unknown; real clusters have 10 and 40.
+    `real`: of them those with one real node instead of a simulated fleet (node/able.py says whether
+    this machine can). `heartbeat_s` and `node_grace_s` (s): how often nodes report and after which
+    silence they are Unknown; real clusters have 10 and 40.
     """
 
     def __init__(
@@ -69,6 +77,7 @@ class KubeStack:
         namespaces: int = 16,
         heartbeat_s: float = 10.0,
         node_grace_s: int = 40,
+        real: Sequence[str] = (),
     ) -> None:
         self.clusters: dict[str, Cluster] = {}
         self.planes: dict[str, ControlPlane] = {}
@@ -78,6 +87,7 @@ class KubeStack:
         self._namespaces = namespaces
         self._heartbeat_s = heartbeat_s
         self._node_grace_s = node_grace_s
+        self._real = frozenset(real)
         self._simulators: dict[str, Child] = {}
         self._reapers: dict[str, Child] = {}
         self._control_ports: dict[str, int] = {}
@@ -193,11 +203,13 @@ class KubeStack:
         self._kubelet_ports[name] = free_port()
         plane.start()
         admin = plane.admin()
-        self.start_simulator(name)
+        if name not in self._real:
+            self.start_simulator(name)
         credentials = provision(
             admin, ca_pem=plane.ca_pem, version=plane.version, namespaces=self._namespaces
         )
         self.start_reaper(name)
+        node = self._start_node(plane) if name in self._real else None
         wait_until(lambda: _nodes_usable(admin), f"usable nodes in {name}")
         version: str = admin.get("/version")["gitVersion"]
         say(f"cluster {name}: {version} serves at {plane.api_url}")
@@ -206,12 +218,33 @@ class KubeStack:
             name=name,
             version=version,
             admin_kubeconfig=str(plane.admin_kubeconfig),
-            sim_control_url=self._control_url(name),
+            sim_control_url="" if node else self._control_url(name),
             namespaces=self._namespaces,
+            node_address=node.address if node else "",
+            images=_images(node) if node else {},
         )
+
+    def _start_node(self, plane: ControlPlane) -> RealNode:
+        assert self._supervisor is not None
+        assert self._state is not None
+        folder = self._state.path / plane.name / "node"
+        # With each card comes a share of the machine's processors, and test machines have two.
+        cards = [Group("h100-sxm", 4)]
+        node = RealNode(plane, folder, self._supervisor, cards=cards, cpus=16)
+        node.start()
+        storage = load_storage(plane.name)
+        if storage is not None:
+            disks = folder / "disks"
+            StorageSim(storage, api=plane.admin(), orders=Orders(), say=say, disks=disks).start()
+        return node
 
     def _control_url(self, name: str) -> str:
         return f"http://127.0.0.1:{self._control_ports[name]}"
+
+
+def _images(node: RealNode) -> dict[str, str]:
+    """Given to the node, since it has no registry: the pod tools, and one to rent with."""
+    return {"tools": node.tools_image(build_podtools()), "base": node.base_image()}
 
 
 def _nodes_usable(admin: Api) -> bool:

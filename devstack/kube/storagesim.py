@@ -3,8 +3,8 @@
 The bare control plane binds claims to volumes that exist and makes none. This thread is the
 external provisioner that real clusters have: it follows the claims of one storage class, makes a
 volume for each (on the node that the scheduler chose, where the class is local), grows it when the
-claim asks for more, and deletes it once it is released. It stores nothing: data continuity is the
-matter of real disks.
+claim asks for more, and deletes it once it is released. For simulated nodes it stores nothing; for
+a real one each volume is a folder of its disk, which goes with the volume.
 
 Orders for faults: slow_bind (waits that long before it makes the volume) and bind_error (makes none
 and says so in an event on the claim).
@@ -13,6 +13,7 @@ and says so in an event on the claim).
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import threading
 import time
 import tomllib
@@ -63,15 +64,23 @@ def load_storage(fleet: str) -> StorageClass | None:
 
 
 class StorageSim:
-    """The provisioner of one class. `start` returns once the class exists."""
+    """The provisioner of one class. `start` returns once the class exists. `disks`: where a real
+    node keeps its volumes."""
 
     def __init__(
-        self, kind: StorageClass, *, api: Api, orders: Orders, say: Callable[[str], None]
+        self,
+        kind: StorageClass,
+        *,
+        api: Api,
+        orders: Orders,
+        say: Callable[[str], None],
+        disks: Path | None = None,
     ) -> None:
         self._kind = kind
         self._api = api
         self._orders = orders
         self._say = say
+        self._disks = disks
         self._news = threading.Event()
         self._seen: dict[str, float] = {}  # claim's UID -> when it could be bound first
         self._told: set[str] = set()  # claims whose error is in an event already
@@ -140,6 +149,8 @@ class StorageSim:
         for name, volume in volumes.items():  # no claim of theirs is left
             busy = True
             if volume["status"].get("phase") in {"Released", "Failed"}:
+                if self._disks:
+                    shutil.rmtree(self._disks / name, ignore_errors=True)
                 self._api.delete(f"{_VOLUMES}/{name}")
         return busy
 
@@ -174,7 +185,7 @@ class StorageSim:
             "volumeMode": "Filesystem",
             "persistentVolumeReclaimPolicy": "Delete",
             "storageClassName": self._kind.name,
-            "csi": {"driver": self._kind.provisioner, "volumeHandle": metadata["uid"]},
+            **self._source(claim),
             "claimRef": {
                 "apiVersion": "v1",
                 "kind": "PersistentVolumeClaim",
@@ -196,6 +207,13 @@ class StorageSim:
             },
             "spec": spec,
         }
+
+    def _source(self, claim: Json) -> Json:
+        if self._disks is None:
+            handle = claim["metadata"]["uid"]
+            return {"csi": {"driver": self._kind.provisioner, "volumeHandle": handle}}
+        place = str(self._disks / volume_name(claim))
+        return {"hostPath": {"path": place, "type": "DirectoryOrCreate"}}
 
     def _grow(self, claim: Json, volume: Json) -> bool:
         asked = claim["spec"]["resources"]["requests"]["storage"]

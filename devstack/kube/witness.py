@@ -39,14 +39,14 @@ class Witness:
     """Watches all pods of a cluster from `start` to `stop`; `sightings` by pod UID."""
 
     def __init__(self, admin_kubeconfig: Path) -> None:
-        self._api = Api.from_kubeconfig(admin_kubeconfig)
+        self.api = Api.from_kubeconfig(admin_kubeconfig)
         self.sightings: dict[str, Sighting] = {}
         self.changed = threading.Condition()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="witness")
 
     def start(self) -> Witness:
-        listed = self._api.get("/api/v1/pods")
+        listed = self.api.get("/api/v1/pods")
         for pod in listed["items"]:
             self._note("ADDED", pod)
         self._version = listed["metadata"]["resourceVersion"]
@@ -63,7 +63,7 @@ class Witness:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                events = self._api.watch(
+                events = self.api.watch(
                     "/api/v1/pods",
                     silence_s=30,
                     resourceVersion=self._version,
@@ -84,7 +84,7 @@ class Witness:
 
     def _list_again(self) -> None:
         """What the watch missed: pods as they are now, and those that are not there any more."""
-        listed = self._api.get("/api/v1/pods")
+        listed = self.api.get("/api/v1/pods")
         for pod in listed["items"]:
             self._note("MODIFIED", pod)
         there = {pod["metadata"]["uid"] for pod in listed["items"]}

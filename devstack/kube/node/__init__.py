@@ -1,0 +1,1 @@
+"""One real kubelet with containerd, runc and a device plugin of fake cards; see node.py."""
