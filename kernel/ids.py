@@ -22,6 +22,7 @@ PREFIXES: dict[str, str] = {
     "quote": "quo",
     "rental": "ren",
     "instance": "ins",
+    "visit": "vis",
     "volume": "vol",
     "api_key": "key",
     "ssh_key": "ssh",

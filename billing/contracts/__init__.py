@@ -51,7 +51,7 @@ class BalanceView:
     held_micro: int
     credit_limit_micro: int  # 0: prepaid
     spendable_micro: int  # available + credit limit
-    burn_micro_h: int  # sum of the hourly prices of metered rentals
+    burn_micro_h: int  # sum of the hourly prices of metered rentals, with the tax on use
     funds_end_at: datetime | None  # None when nothing burns
 
 
@@ -96,6 +96,7 @@ class ChargeView:
     provider_micro: int
     fee_micro: int
     txn_id: UUID
+    tax_micro: int = 0  # on top of the amount, where tax is due on use
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,7 @@ class InvoiceLineView:
     text: str
     quantity: str  # hours, a decimal string
     amount_micro: int
+    tax_micro: int = 0
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,7 @@ class InvoiceView:
     hosted_url: str | None
     created_at: datetime
     paid_at: datetime | None
+    tax_micro: int = 0  # of all lines, in the total
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from billing.contracts import InvoiceState
+from billing.contracts.tax import TaxId
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,9 @@ class DocumentLine:
     amount_micro: int
     amount_minor: int
     sellers: tuple[SellerShare, ...]
+    tax_ppm: int = 0
+    tax_micro: int = 0
+    tax_minor: int = 0
 
 
 @dataclass(frozen=True)
@@ -47,3 +51,5 @@ class InvoiceDocument:
     carried_micro: int
     tax_micro: int
     total_minor: int
+    tax_reason: str = ""  # Stripe's word; "" where no tax is due on use
+    buyer_tax_ids: tuple[TaxId, ...] = ()

@@ -18,3 +18,16 @@ class OverdueView:
     due_at: datetime
     hosted_url: str | None
     written_off: bool
+
+
+@dataclass(frozen=True)
+class WriteOffView:
+    """An invoice booked as a loss. collected_micro: what came of it afterwards."""
+
+    invoice_id: UUID
+    org_ref: UUID
+    number: str
+    amount_micro: int
+    at: datetime
+    collected_micro: int
+    collected_at: datetime | None

@@ -175,23 +175,3 @@ class StatementView:
     closing_micro: int
     final: bool  # the month is over
     lines: tuple[StatementLine, ...]
-
-
-@dataclass(frozen=True)
-class ProviderBreak:
-    """A provider whose shares are not where they should be."""
-
-    provider_ref: UUID
-    shares_micro: int  # of its usage lines
-    taken_micro: int  # credits and adjustments; negative: taken back
-    pending_micro: int
-    due_micro: int
-    clearing_micro: int
-    paid_micro: int
-    lines_wrong: int  # payouts whose state and postings disagree
-
-    @property
-    def difference_micro(self) -> int:
-        """What is found, less what should be."""
-        found = self.pending_micro + self.due_micro + self.clearing_micro + self.paid_micro
-        return found - self.shares_micro - self.taken_micro

@@ -29,3 +29,8 @@ class ReceiptView:
     card_brand: str  # empty when no card paid
     card_last4: str
     balance_micro: int  # what could be spent right after it, without what rentals hold
+
+    @property
+    def net_micro(self) -> int:
+        """What of it was for credit or use."""
+        return self.amount_micro - self.tax_micro

@@ -30,6 +30,7 @@ CHECKS: Final[dict[str, Check]] = {
     "stripe_objects": Check("R4", "Objects at Stripe end as they end here, with the same amount"),
     "cash_total": Check("R5", "Cash is what Stripe says that we have"),
     "meter_seconds": Check("R6", "Stripe's meters count the seconds that were charged"),
+    "payout_booked": Check("R7", "Each payout is booked as its state says, for who gets it"),
     "provider_shares": Check("R7", "Shares less what was taken back are pending, due or paid"),
 }
 

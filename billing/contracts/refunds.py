@@ -8,12 +8,43 @@ from enum import StrEnum
 from uuid import UUID
 
 
+class OrderKind(StrEnum):
+    """What staff order about an organization's money; the names of their ids (kernel.ids)."""
+
+    REFUND = "refund"
+    CREDIT_NOTE = "credit_note"
+    ADJUSTMENT = "adjustment"
+    PROMOTION = "promotion"
+
+
 class RefundState(StrEnum):
     WAITING = "waiting"  # a second person has to approve it; nothing has moved
+    DECLINED = "declined"  # nothing has moved and nothing will
     PENDING = "pending"  # ordered and out of the balance, not confirmed for all its parts
     SUCCEEDED = "succeeded"
     PARTIAL = "partial"  # some payments could not be refunded; that part is back in the balance
     FAILED = "failed"  # all of it is back in the balance
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrderView:
+    """What all kinds have in common. state: ``waiting`` for a second person, ``declined``, or how
+    far it is. alone: carried out by whoever ordered it, a day later (``alone_from``), because there
+    was nobody else."""
+
+    id: UUID
+    org_ref: UUID
+    amount_micro: int
+    currency: str
+    state: str
+    reason: str
+    ordered_by: str
+    approved_by: str
+    alone: bool
+    alone_from: datetime
+    declined_by: str
+    declined_for: str
+    created_at: datetime
 
 
 @dataclass(frozen=True)
@@ -26,68 +57,36 @@ class RefundPart:
     failure: str
 
 
-@dataclass(frozen=True)
-class RefundView:
-    id: UUID
-    org_ref: UUID
-    amount_micro: int
-    currency: str
+@dataclass(frozen=True, kw_only=True)
+class RefundView(OrderView):
     state: RefundState
-    reason: str
-    ordered_by: str
-    approved_by: str
     parts: tuple[RefundPart, ...]  # newest payment first; empty while it waits
-    created_at: datetime
 
 
-@dataclass(frozen=True)
-class CreditNoteView:
-    id: UUID
-    org_ref: UUID
+@dataclass(frozen=True, kw_only=True)
+class CreditNoteView(OrderView):
+    """state: also pending, succeeded, failed."""
+
     invoice_id: UUID
-    amount_micro: int
-    currency: str
-    state: str  # waiting, pending, succeeded, failed
     number: str | None  # Stripe's
     failure: str
-    reason: str
-    ordered_by: str
-    approved_by: str
-    created_at: datetime
 
 
-@dataclass(frozen=True)
-class AdjustmentView:
-    """amount_micro: what the organization gets, or pays if negative."""
+@dataclass(frozen=True, kw_only=True)
+class AdjustmentView(OrderView):
+    """amount_micro: what the organization gets, or pays if negative. state: also done."""
 
-    id: UUID
-    org_ref: UUID
-    amount_micro: int
-    currency: str
-    state: str  # waiting, done
     against: str  # platform_cost or revenue
     linked: UUID | None
-    reason: str
-    ordered_by: str
-    approved_by: str
-    created_at: datetime
 
 
-@dataclass(frozen=True)
-class PromotionView:
-    """left_micro: what of it is not spent; it counts as spent before anything bought."""
+@dataclass(frozen=True, kw_only=True)
+class PromotionView(OrderView):
+    """left_micro: what of it is not spent; it counts as spent before anything bought. state: also
+    active, expired."""
 
-    id: UUID
-    org_ref: UUID
-    amount_micro: int
     left_micro: int
-    currency: str
-    state: str  # waiting, active, expired
     expires_at: datetime
-    reason: str
-    ordered_by: str
-    approved_by: str
-    created_at: datetime
 
 
 @dataclass(frozen=True)

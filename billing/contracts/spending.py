@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SpendView:
-    """Of a group of rentals since a moment, in micro-units.
+    """Of a group of rentals since a moment, in micro-units, tax on use included.
 
     charged: settled lines without what the platform bore. running: what ran since and is not
     charged yet. held: for what runs next. burn_micro_h: what they cost per hour now.

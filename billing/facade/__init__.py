@@ -97,6 +97,11 @@ def meter_stopped(*, rental_ref: UUID) -> None:
     _hold.meter_stopped(rental_ref=rental_ref)
 
 
+def meters_stopped(*, rental_refs: Sequence[UUID]) -> None:
+    """The same for many, in one statement."""
+    _hold.meters_stopped(rental_refs=rental_refs)
+
+
 def end_rental(*, rental_ref: UUID) -> None:
     """In a transaction, after the last window: return the rest of the hold. Idempotent; nothing
     for a rental that never held."""

@@ -5,13 +5,18 @@ from __future__ import annotations
 from uuid import UUID
 
 from billing.contracts import InvoiceView
-from billing.contracts.dunning import OverdueView
+from billing.contracts.dunning import OverdueView, WriteOffView
 from billing.invoicing import bad_debt as _bad_debt
 
 
 def overdue(*, org_ref: UUID | None = None) -> list[OverdueView]:
     """Unpaid invoices past their date, written-off ones included, oldest first."""
     return _bad_debt.overdue(org_ref=org_ref)
+
+
+def write_offs(*, limit: int) -> list[WriteOffView]:
+    """Invoices that were booked as a loss, newest first, with what came of them afterwards."""
+    return _bad_debt.write_offs(limit=limit)
 
 
 def write_off(*, invoice_id: UUID) -> InvoiceView:

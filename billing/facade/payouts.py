@@ -15,12 +15,10 @@ from billing.contracts.payouts import (
     PayoutPreview,
     PayoutRunView,
     PayoutView,
-    ProviderBreak,
     ReviewView,
     StatementView,
 )
 from billing.payouts import account as _account
-from billing.payouts import check as _check
 from billing.payouts import plan as _plan
 from billing.payouts import reads as _reads
 from billing.payouts import review as _review
@@ -76,9 +74,15 @@ def approve_run(*, run_id: UUID, actor: str, sole: bool) -> PayoutRunView:
     return _run.approve(run_id=run_id, actor=actor, sole=sole)
 
 
-def cancel_run(*, run_id: UUID) -> PayoutRunView:
-    """In a transaction: give up a run that waits; Refusal invalid_transition, NotFound."""
-    return _run.cancel(run_id=run_id)
+def cancel_run(*, run_id: UUID, reason: str = "") -> PayoutRunView:
+    """In a transaction: give up a run that waits; what is due stays due."""
+    return _run.cancel(run_id=run_id, reason=reason)
+
+
+def wait_for_second() -> int:
+    """In a transaction: runs that were to start after a day, since the staff had one member only,
+    wait for whoever joined; how many."""
+    return _run.wait_for_second()
 
 
 def runs() -> list[PayoutRunView]:
@@ -110,8 +114,3 @@ def release_review(*, org_ref: UUID, actor: str, note: str) -> bool:
     """In a transaction: let a renter's use mature; False when it did already, NotFound when it
     never used anything."""
     return _review.release(org_ref=org_ref, actor=actor, note=note)
-
-
-def provider_breaks() -> list[ProviderBreak]:
-    """Providers whose shares are not all in pending, due, clearing and paid; empty when right."""
-    return _check.provider_breaks()

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
+from billing.contracts.meters import MeterKind
 from billing.contracts.reconciliation import (
     BreakView,
     CoverageView,
@@ -28,9 +29,9 @@ def used(*, rental_refs: Sequence[UUID], since: datetime, until: datetime) -> li
     return _usage.used(rental_refs, since=since, until=until)
 
 
-def used_refs(*, since: datetime, after: UUID, limit: int) -> list[UUID]:
-    """Rentals charged since then or running, by key."""
-    return _usage.used_refs(since=since, after=after, limit=limit)
+def used_refs(*, kind: MeterKind, since: datetime, after: UUID, limit: int) -> list[UUID]:
+    """Meters of that kind that were charged since then or run, by key."""
+    return _usage.used_refs(kind=kind, since=since, after=after, limit=limit)
 
 
 def usage_differences() -> list[Difference]:

@@ -3,14 +3,17 @@ signals of fraud. Orders of staff above a limit wait for a second person."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from billing.contracts.refunds import (
     AdjustmentView,
     CreditNoteView,
     FraudView,
+    OrderKind,
+    OrderView,
     PromotionView,
     RefundView,
 )
@@ -37,11 +40,6 @@ def order_refund(
     )
 
 
-def approve_refund(*, order_id: UUID, approved_by: str) -> RefundView:
-    """In a transaction: the second person's yes. Refusal invalid_transition to whoever ordered."""
-    return _refund.approve_refund(order_id=order_id, approved_by=approved_by)
-
-
 def refunds(
     *, org_ref: UUID | None = None, after: UUID | None = None, limit: int = 200
 ) -> list[RefundView]:
@@ -61,11 +59,6 @@ def order_credit_note(
     return _notes.order_credit_note(
         invoice_id=invoice_id, amount_micro=amount_micro, reason=reason, ordered_by=ordered_by
     )
-
-
-def approve_credit_note(*, note_id: UUID, approved_by: str) -> CreditNoteView:
-    """In a transaction: the second person's yes. Refusal invalid_transition to whoever ordered."""
-    return _notes.approve_credit_note(note_id=note_id, approved_by=approved_by)
 
 
 def credit_notes(
@@ -95,11 +88,6 @@ def order_adjustment(
     )
 
 
-def approve_adjustment(*, adjustment_id: UUID, approved_by: str) -> AdjustmentView:
-    """In a transaction: the second person's yes. Refusal invalid_transition to whoever ordered."""
-    return _adjust.approve_adjustment(adjustment_id=adjustment_id, approved_by=approved_by)
-
-
 def adjustments(
     *, org_ref: UUID | None = None, after: UUID | None = None, limit: int = 200
 ) -> list[AdjustmentView]:
@@ -120,16 +108,50 @@ def order_promotion(
     )
 
 
-def approve_promotion(*, grant_id: UUID, approved_by: str) -> PromotionView:
-    """In a transaction: the second person's yes. Refusal invalid_transition to whoever ordered."""
-    return _promo.approve_promotion(grant_id=grant_id, approved_by=approved_by)
-
-
 def promotions(
     *, org_ref: UUID | None = None, after: UUID | None = None, limit: int = 200
 ) -> list[PromotionView]:
     """Newest first, of one organization or of all; ``after``: the last id before."""
     return _promo.promotions(org_ref=org_ref, after=after, limit=limit)
+
+
+class _Kind(NamedTuple):
+    """How orders of a kind are carried out, ended, and listed."""
+
+    approve: Callable[..., OrderView]
+    decline: Callable[..., OrderView]
+    newest: Callable[..., Sequence[OrderView]]
+
+
+_KINDS = {
+    OrderKind.REFUND: _Kind(_refund.approve_refund, _refund.decline_refund, refunds),
+    OrderKind.CREDIT_NOTE: _Kind(
+        _notes.approve_credit_note, _notes.decline_credit_note, credit_notes
+    ),
+    OrderKind.ADJUSTMENT: _Kind(
+        _adjust.approve_adjustment, _adjust.decline_adjustment, adjustments
+    ),
+    OrderKind.PROMOTION: _Kind(_promo.approve_promotion, _promo.decline_promotion, promotions),
+}
+
+
+def approve(*, kind: OrderKind, order_id: UUID, approved_by: str, alone: bool = False) -> OrderView:
+    """In a transaction: the second person's yes, and it is carried out.
+
+    alone: there is no second person, so whoever ordered it may do it a day later; Refusal
+    invalid_transition before, and always while there is one.
+    """
+    return _KINDS[kind].approve(order_id=order_id, approved_by=approved_by, alone=alone)
+
+
+def decline(*, kind: OrderKind, order_id: UUID, declined_by: str, reason: str) -> OrderView:
+    """In a transaction: end an order that waits, by anybody. Nothing was booked and nothing is."""
+    return _KINDS[kind].decline(order_id=order_id, declined_by=declined_by, reason=reason)
+
+
+def orders(*, kind: OrderKind, limit: int) -> Sequence[OrderView]:
+    """The newest of a kind, of all organizations."""
+    return _KINDS[kind].newest(limit=limit)
 
 
 def fraud_signals(*, org_refs: Sequence[UUID]) -> dict[UUID, FraudView]:

@@ -6,14 +6,14 @@ floor stays where it is: what was not paid for must not be lent a second time.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
 from django.db.models import F
 
 from billing.contracts import InvoiceState, InvoiceView
-from billing.contracts.dunning import OverdueView
+from billing.contracts.dunning import OverdueView, WriteOffView
 from billing.invoicing.credit_note import owed_minor
 from billing.invoicing.reads import view
 from billing.ledger.accounts import account, lock_purse
@@ -56,6 +56,31 @@ def overdue(*, org_ref: UUID | None = None) -> list[OverdueView]:
         )
         for row in rows.order_by("finalized_at", "id")
         if row.finalized_at is not None
+    ]
+
+
+def write_offs(*, limit: int) -> list[WriteOffView]:
+    """Losses as the ledger has them, newest first, with what was booked back since."""
+    debt = account(AccountKind.BAD_DEBT)
+    bad = Transaction.objects.filter(kind=TransactionKind.BAD_DEBT, postings__account=debt)
+    bad = bad.annotate(amount=F("postings__amount_micro"))
+    losses = list(bad.filter(cause_type=CauseType.INVOICE).order_by("-id")[:limit])
+    invoices = Invoice.objects.in_bulk([loss.cause_id for loss in losses])
+    back: dict[UUID, list[tuple[int, datetime]]] = {}
+    for found in bad.filter(cause_type=CauseType.PAYMENT, linked__in=losses).order_by("id"):
+        assert found.linked_id is not None
+        back.setdefault(found.linked_id, []).append((found.amount, found.at))
+    return [
+        WriteOffView(
+            invoice_id=loss.cause_id,
+            org_ref=invoices[loss.cause_id].org_ref,
+            number=invoices[loss.cause_id].number or "",
+            amount_micro=-loss.amount,
+            at=loss.at,
+            collected_micro=sum(amount for amount, _at in back.get(loss.id, [])),
+            collected_at=back[loss.id][-1][1] if loss.id in back else None,
+        )
+        for loss in losses
     ]
 
 

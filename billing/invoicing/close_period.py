@@ -15,24 +15,24 @@ from typing import NamedTuple
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import F, Sum
+from django.db.models import F
 
 from billing.contracts import InvoiceView
 from billing.contracts.meters import MeterKind
+from billing.contracts.tax import TaxPoint
+from billing.invoicing.given_back import GivenBack, given_back
 from billing.invoicing.reads import view
 from billing.ledger.accounts import lock_purse
 from billing.models import (
-    AccountKind,
     CallKind,
     Invoice,
     InvoiceCredit,
     InvoiceLine,
     InvoiceSpan,
-    Posting,
     RentalMeter,
-    TransactionKind,
 )
 from billing.payments.intents import intend
+from billing.payments.tax import invoiced_as
 from billing.payments.tenants import find_customer
 from billing.rating.rounding import hours_text, split_minor
 from kernel.clock import now
@@ -41,13 +41,6 @@ from kernel.money import CURRENCY, MICRO_PER_MINOR, format_micro
 
 # Stripe takes no charge below 50 cents in USD; a smaller sum waits for the next period.
 SMALLEST_MINOR = 50
-# What changes a tenant's account beside use, and so what it owes for a period.
-_CREDITS = (
-    TransactionKind.OUTAGE_CREDIT,
-    TransactionKind.ADJUSTMENT,
-    TransactionKind.PROMO_GRANT,
-    TransactionKind.PROMO_EXPIRED,
-)
 
 
 class _Use(NamedTuple):
@@ -62,15 +55,17 @@ class _Use(NamedTuple):
     last: int
     seconds: int
     amount_micro: int
+    tax_ppm: int
+    tax_micro: int
     from_at: datetime
 
     @property
-    def group(self) -> tuple[str, str, Fraction]:
-        """Card type and price of one GPU for an hour: what makes a line. What a disk costs is said
-        by the GiB and month, of which its hourly prices are roundings."""
+    def group(self) -> tuple[str, str, Fraction, int]:
+        """Card type, price of one GPU for an hour and tax rate: what makes a line. What a disk
+        costs is said by the GiB and month, of which its hourly prices are roundings."""
         if self.kind == MeterKind.DISK:
-            return self.kind, self.accelerator, Fraction(0)
-        return self.kind, self.accelerator, Fraction(self.price_micro_h, self.gpus)
+            return self.kind, self.accelerator, Fraction(0), self.tax_ppm
+        return self.kind, self.accelerator, Fraction(self.price_micro_h, self.gpus), self.tax_ppm
 
 
 @dataclass(frozen=True)
@@ -78,6 +73,7 @@ class _Line:
     kind: str
     accelerator: str
     unit: Fraction
+    tax_ppm: int
     uses: tuple[_Use, ...]
 
     @property
@@ -87,6 +83,10 @@ class _Line:
     @property
     def amount_micro(self) -> int:
         return sum(use.amount_micro for use in self.uses)
+
+    @property
+    def tax_micro(self) -> int:
+        return sum(use.tax_micro for use in self.uses)
 
     @property
     def text(self) -> str:
@@ -116,20 +116,26 @@ def close_period(*, org_ref: UUID, actor: str, up_to: datetime | None = None) ->
     if not lock_purse(org_ref).credit_limit_micro or since is None:
         raise _nothing("The organization has no credit limit: it pays in advance.")
     lines = _lines(_uses(meters, up_to or present))
-    credits = _credits(org_ref, since, up_to or present)
+    credits = given_back(org_ref, since, up_to or present)
     last = Invoice.objects.filter(org_ref=org_ref).order_by("-id").first()
     carried = last.carried_micro if last else 0
-    exact = carried + sum(line.amount_micro for line in lines) - sum(credits.values())
+    tax = sum(line.tax_micro for line in lines) - sum(one.tax_micro for one in credits)
+    net = sum(line.amount_micro for line in lines) - sum(one.net_micro for one in credits)
+    exact = carried + net + tax
     if exact // MICRO_PER_MINOR < SMALLEST_MINOR:
         raise _nothing("Less than 0.50 USD is open; it waits for the next period.")
     firsts = (use.from_at for line in lines for use in line.uses)
     begins = last.period_to if last else min(firsts, default=since)
+    profile, reason = invoiced_as(org_ref)
     invoice = Invoice.objects.create(
         org_ref=org_ref,
         currency=CURRENCY,
         period_from=begins,
         period_to=up_to or present,
         total_minor=exact // MICRO_PER_MINOR,
+        tax_micro=tax,
+        tax_profile=profile,
+        tax_reason=reason if any(use.tax_point == TaxPoint.USE for use in meters) else "",
         carried_in_micro=carried,
         carried_micro=exact % MICRO_PER_MINOR,
         actor=actor[:100],
@@ -154,6 +160,7 @@ def _uses(meters: Sequence[RentalMeter], up_to: datetime) -> list[_Use]:
             SELECT m.rental_ref, m.kind, m.accelerator, m.gpus, m.price_micro_h,
                    min(u.seq), max(u.seq), sum(u.seconds)::bigint,
                    sum(u.amount_micro - u.overrun_micro)::bigint,
+                   m.tax_ppm, sum(u.tax_micro)::bigint,
                    min(u.from_at)
               FROM billing_rentalmeter m
               JOIN billing_usageline u ON u.rental_ref = m.rental_ref AND u.seq > m.invoiced_seq
@@ -169,30 +176,21 @@ def _uses(meters: Sequence[RentalMeter], up_to: datetime) -> list[_Use]:
         return [_Use(*row) for row in cursor.fetchall()]
 
 
-def _credits(org_ref: UUID, since: datetime, up_to: datetime) -> dict[UUID, int]:
-    """What was given back, or taken, since the organization pays by invoice and is on none yet."""
-    legs = Posting.objects.filter(
-        account__kind=AccountKind.TENANT,
-        account__owner_ref=org_ref,
-        txn__kind__in=_CREDITS,
-        txn__at__gte=since,
-        txn__at__lt=up_to,
-    ).exclude(txn__in=InvoiceCredit.objects.values("txn"))
-    return dict(legs.values_list("txn").annotate(total=Sum("amount_micro")).order_by("txn"))
-
-
 def _lines(uses: Iterable[_Use]) -> list[_Line]:
     ordered = sorted(uses, key=lambda use: (use.group, use.rental_ref))
     return [
-        _Line(kind, accelerator, unit, tuple(group))
-        for (kind, accelerator, unit), group in groupby(ordered, key=lambda use: use.group)
+        _Line(kind, accelerator, unit, tax_ppm, tuple(group))
+        for (kind, accelerator, unit, tax_ppm), group in groupby(ordered, key=lambda use: use.group)
     ]
 
 
-def _store_lines(invoice: Invoice, lines: Sequence[_Line], credits: dict[UUID, int]) -> None:
-    given = [-sum(credits.values())] if credits else []
-    amounts = [*(line.amount_micro for line in lines), *given]
-    cents = split_minor(invoice.carried_in_micro, amounts, MICRO_PER_MINOR)
+def _store_lines(invoice: Invoice, lines: Sequence[_Line], credits: Sequence[GivenBack]) -> None:
+    """Net and tax of each line in whole cents, such that all of them add up to the total's."""
+    given = [(-one.net_micro, -one.tax_micro) for one in credits]
+    parts = [*((line.amount_micro, line.tax_micro) for line in lines), *given]
+    exact = [amount for pair in parts for amount in pair]
+    cents = split_minor(invoice.carried_in_micro, exact, MICRO_PER_MINOR)
+    pairs = list(zip(cents[::2], cents[1::2], strict=True))
     rows = [
         InvoiceLine(
             invoice=invoice,
@@ -202,13 +200,16 @@ def _store_lines(invoice: Invoice, lines: Sequence[_Line], credits: dict[UUID, i
             gpu_seconds=line.gpu_seconds,
             quantity=hours_text(line.gpu_seconds),
             amount_micro=line.amount_micro,
-            amount_minor=minor,
+            amount_minor=net,
+            tax_ppm=line.tax_ppm,
+            tax_micro=line.tax_micro,
+            tax_minor=tax,
         )
-        for position, (line, minor) in enumerate(zip(lines, cents, strict=False), start=1)
+        for position, (line, (net, tax)) in enumerate(zip(lines, pairs, strict=False), start=1)
     ]
     InvoiceLine.objects.bulk_create(rows)
-    if credits:
-        _store_credits(invoice, credits, position=len(rows) + 1, amount_minor=cents[-1])
+    for position, one in enumerate(credits, start=len(rows)):
+        _store_credits(invoice, one, position=position + 1, cents=pairs[position])
     InvoiceSpan.objects.bulk_create(
         InvoiceSpan(line=row, meter_id=use.rental_ref, first_seq=use.first, last_seq=use.last)
         for row, line in zip(rows, lines, strict=True)
@@ -217,7 +218,7 @@ def _store_lines(invoice: Invoice, lines: Sequence[_Line], credits: dict[UUID, i
 
 
 def _store_credits(
-    invoice: Invoice, credits: dict[UUID, int], *, position: int, amount_minor: int
+    invoice: Invoice, credits: GivenBack, *, position: int, cents: tuple[int, int]
 ) -> None:
     line = InvoiceLine.objects.create(
         invoice=invoice,
@@ -225,11 +226,15 @@ def _store_credits(
         text="Credits for interruptions and corrections",
         gpu_seconds=0,
         quantity=hours_text(0),
-        amount_micro=-sum(credits.values()),
-        amount_minor=amount_minor,
+        amount_micro=-credits.net_micro,
+        amount_minor=cents[0],
+        tax_ppm=credits.tax_ppm,
+        tax_micro=-credits.tax_micro,
+        tax_minor=cents[1],
     )
     InvoiceCredit.objects.bulk_create(
-        InvoiceCredit(txn_id=txn, line=line, amount_micro=amount) for txn, amount in credits.items()
+        InvoiceCredit(txn_id=txn, line=line, amount_micro=amount)
+        for txn, amount in credits.amounts.items()
     )
 
 

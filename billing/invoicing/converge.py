@@ -6,7 +6,7 @@ from uuid import UUID
 
 import structlog
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Q
 
 from billing.contracts import InvoiceState, PaymentState
 from billing.invoicing import bad_debt
@@ -44,14 +44,29 @@ def created(invoice_id: UUID, stripe_id: str) -> None:
 
 
 def line_written(line_id: UUID, stripe_id: str) -> None:
-    """A line exists at Stripe: after the last one the invoice is finalized."""
+    """A line exists at Stripe: after the last one they are taxed, or the invoice is finalized."""
     with transaction.atomic():
         line = InvoiceLine.objects.get(id=line_id)
         invoice = _locked(line.invoice_id)
         InvoiceLine.objects.filter(id=line_id).update(stripe_id=stripe_id)
-        if not invoice.lines.filter(stripe_id__isnull=True).exists():
-            key = f"inv:{invoice.id}:finalize"
-            intend(CallKind.INVOICE_FINALIZE, key=key, subject=invoice.id, org_ref=invoice.org_ref)
+        if invoice.lines.filter(stripe_id__isnull=True).exists():
+            return
+        if invoice.lines.filter(Q(tax_ppm__gt=0) | ~Q(invoice__tax_reason="")).exists():
+            key = f"inv:{invoice.id}:tax"
+            intend(CallKind.INVOICE_TAX, key=key, subject=invoice.id, org_ref=invoice.org_ref)
+        else:
+            _intend_finalize(invoice)
+
+
+def taxed(invoice_id: UUID) -> None:
+    """Its lines carry their tax at Stripe."""
+    with transaction.atomic():
+        _intend_finalize(_locked(invoice_id))
+
+
+def _intend_finalize(invoice: Invoice) -> None:
+    key = f"inv:{invoice.id}:finalize"
+    intend(CallKind.INVOICE_FINALIZE, key=key, subject=invoice.id, org_ref=invoice.org_ref)
 
 
 def alarm(invoice_id: UUID, text: str) -> None:

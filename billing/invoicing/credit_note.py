@@ -69,19 +69,28 @@ def order_credit_note(
     return _view(note)
 
 
-def approve_credit_note(*, note_id: UUID, approved_by: str) -> CreditNoteView:
-    """Approve what somebody else ordered, and send it."""
-    wanted = CreditNote.objects.filter(id=note_id).first()
+def approve_credit_note(*, order_id: UUID, approved_by: str, alone: bool) -> CreditNoteView:
+    """Approve what was ordered, and send it."""
+    wanted = CreditNote.objects.filter(id=order_id).first()
     if wanted is None:
         raise NotFound("credit note")
     invoice = _lock_invoice(wanted.invoice_id)
-    note = second.lock_waiting(CreditNote, note_id, what="credit note")
+    note = second.lock_waiting(CreditNote, order_id, what="credit note")
     _check(invoice, note.amount_micro)
     note.paid = invoice.state == InvoiceState.PAID
     note.save(update_fields=["paid"])
-    second.approve(note, approved_by=approved_by)
+    second.approve(note, approved_by=approved_by, alone=alone)
     _send(note)
     return _view(note)
+
+
+def decline_credit_note(*, order_id: UUID, declined_by: str, reason: str) -> CreditNoteView:
+    """End an order that waits."""
+    return _view(
+        second.decline(
+            CreditNote, order_id, what="credit note", declined_by=declined_by, reason=reason
+        )
+    )
 
 
 def credit_notes(
@@ -140,7 +149,12 @@ def _book(note: CreditNote) -> None:
     purse = lock_purse(note.org_ref)
     revenue = account(AccountKind.REVENUE)
     gains = purse.tenant if note.paid else account(AccountKind.INVOICE_AR, note.org_ref)
-    legs = ((gains, note.amount_micro), (revenue, -note.amount_micro))
+    tax = _tax_in(note)
+    legs = (
+        (gains, note.amount_micro),
+        (revenue, tax - note.amount_micro),
+        (account(AccountKind.TAX_PAYABLE), -tax),
+    )
     entry = Entry(TransactionKind.CREDIT_NOTE, CauseType.CREDIT_NOTE, note.id, legs)
     post([entry])
     note.txn_id = entry.id
@@ -148,6 +162,16 @@ def _book(note: CreditNote) -> None:
         Account.objects.filter(id=purse.tenant).update(
             receivable_micro=F("receivable_micro") - note.amount_micro
         )
+
+
+def _tax_in(note: CreditNote) -> int:
+    """Its part of the invoice's tax, in micro-units: of notes for all of it, exactly all."""
+    invoice = note.invoice
+    asked = invoice.lines.aggregate(total=Sum("tax_minor"))["total"] or 0
+    others = CreditNote.objects.filter(invoice=invoice, state=PaymentState.SUCCEEDED)
+    before = others.exclude(id=note.id).aggregate(total=Sum("amount_micro"))["total"] or 0
+    total, tax = from_minor(invoice.total_minor), from_minor(asked)
+    return tax * (before + note.amount_micro) // total - tax * before // total
 
 
 def _lock_invoice(invoice_id: UUID) -> Invoice:
@@ -179,16 +203,9 @@ def _send(note: CreditNote) -> None:
 
 def _view(row: CreditNote) -> CreditNoteView:
     return CreditNoteView(
-        id=row.id,
-        org_ref=row.org_ref,
+        **second.fields(row),
+        state=second.state(row, row.state),
         invoice_id=row.invoice_id,
-        amount_micro=row.amount_micro,
-        currency=CURRENCY,
-        state="waiting" if row.waits else row.state,
         number=row.number,
         failure=row.failure,
-        reason=row.reason,
-        ordered_by=row.ordered_by,
-        approved_by=row.approved_by,
-        created_at=row.created_at,
     )

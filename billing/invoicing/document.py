@@ -6,11 +6,11 @@ from collections import defaultdict
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Sum
 
 from billing.contracts import InvoiceState
 from billing.contracts.documents import DocumentLine, InvoiceDocument, SellerShare
-from billing.models import AccountKind, CauseType, Invoice, Posting
+from billing.models import Invoice
+from billing.payments.tax import ids_of
 from billing.payments.tenants import find_customer
 from kernel.errors import NotFound
 
@@ -51,13 +51,18 @@ def invoice_document(*, org_ref: UUID, invoice_id: UUID) -> InvoiceDocument:
                 amount_micro=line.amount_micro,
                 amount_minor=line.amount_minor,
                 sellers=tuple(sellers[line.id]),
+                tax_ppm=line.tax_ppm,
+                tax_micro=line.tax_micro,
+                tax_minor=line.tax_minor,
             )
             for line in row.lines.order_by("position")
         ),
         carried_in_micro=row.carried_in_micro,
         carried_micro=row.carried_micro,
-        tax_micro=_tax(row.id),
+        tax_micro=row.tax_micro,
         total_minor=row.total_minor,
+        tax_reason=row.tax_reason,
+        buyer_tax_ids=ids_of(row.tax_profile) if row.tax_profile else (),
     )
 
 
@@ -68,13 +73,3 @@ def _sellers(invoice_id: UUID) -> dict[UUID, list[SellerShare]]:
         for line_id, provider_ref, amount in cursor.fetchall():
             found[line_id].append(SellerShare(provider_ref, amount))
     return found
-
-
-def _tax(invoice_id: UUID) -> int:
-    """The tax that the invoice itself asks for."""
-    legs = Posting.objects.filter(
-        txn__cause_type=CauseType.INVOICE,
-        txn__cause_id=invoice_id,
-        account__kind=AccountKind.TAX_PAYABLE,
-    )
-    return legs.aggregate(Sum("amount_micro"))["amount_micro__sum"] or 0

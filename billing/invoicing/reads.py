@@ -37,10 +37,16 @@ def view(row: Invoice) -> InvoiceView:
         total_minor=row.total_minor,
         carried_micro=row.carried_micro,
         lines=tuple(
-            InvoiceLineView(text=line.text, quantity=line.quantity, amount_micro=line.amount_micro)
+            InvoiceLineView(
+                text=line.text,
+                quantity=line.quantity,
+                amount_micro=line.amount_micro,
+                tax_micro=line.tax_micro,
+            )
             for line in lines
         ),
         hosted_url=row.hosted_url,
         created_at=row.created_at,
         paid_at=row.paid_at,
+        tax_micro=row.tax_micro,
     )

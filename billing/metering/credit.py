@@ -1,7 +1,8 @@
 """Give a charged stretch back: a new transaction linked to the charge, never a change of it.
 
-What the renter paid for the stretch returns to its balance. Who bears it depends on whose fault it
-was: the host gives its share back and we our fee, or we pay it all and the host keeps its share.
+What the renter paid for the stretch returns to its balance, with the tax on it. Who bears it
+depends on whose fault it was: the host gives its share back and we our fee, or we pay it all and
+the host keeps its share.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from uuid import UUID
 
 from billing.ledger.accounts import lock_purse, open_accounts
 from billing.ledger.post import Entry, Leg, post
+from billing.metering.tax import give_back
 from billing.models import (
     AccountKind,
     CauseType,
@@ -20,15 +22,17 @@ from billing.models import (
     UsageLine,
 )
 
-_PENDING, _REVENUE, _COST = (
+_PENDING, _REVENUE, _COST, _TAX = (
     AccountKind.PROVIDER_PENDING,
     AccountKind.REVENUE,
     AccountKind.PLATFORM_COST,
+    AccountKind.TAX_PAYABLE,
 )
 
 
 def credit(*, rental_ref: UUID, from_at: datetime, to_at: datetime, by_provider: bool) -> int:
-    """Credit what was charged for [from_at, to_at) of a rental; the amount, 0 when nothing was.
+    """Credit what was charged for [from_at, to_at) of a rental; the amount before tax, 0 when
+    nothing was.
 
     In a transaction. Once per last charge of the stretch: repeating it gives nothing more. Parts of
     a charge are rounded down.
@@ -57,17 +61,20 @@ def credit(*, rental_ref: UUID, from_at: datetime, to_at: datetime, by_provider:
     if not paid:
         return 0
     purse = lock_purse(meter.org_ref)
-    accounts = open_accounts([(_PENDING, meter.provider_ref), (_REVENUE, None), (_COST, None)])
+    pending = (_PENDING, meter.provider_ref)
+    accounts = open_accounts([pending, (_REVENUE, None), (_COST, None), (_TAX, None)])
     cost = accounts[_COST, None]
-    legs: tuple[Leg, ...] = ((purse.tenant, paid), (cost, -paid))
+    meter.credited_micro += paid
+    tax = give_back(meter)
+    back: tuple[Leg, ...] = ((purse.tenant, paid + tax), (accounts[_TAX, None], -tax))
+    legs: tuple[Leg, ...] = (*back, (cost, -paid))
     if by_provider:
         legs = (
-            (purse.tenant, paid),
-            (accounts[_PENDING, meter.provider_ref], -provider),
+            *back,
+            (accounts[pending], -provider),
             (accounts[_REVENUE, None], provider - amount),
             (cost, overrun),
         )
     post([Entry(TransactionKind.OUTAGE_CREDIT, CauseType.USAGE, last.id, legs, linked=last.txn_id)])
-    meter.credited_micro += paid
-    meter.save(update_fields=["credited_micro"])
+    meter.save(update_fields=["credited_micro", "tax_returned_micro"])
     return paid

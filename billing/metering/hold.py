@@ -6,6 +6,7 @@ therefore taken last.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -15,15 +16,20 @@ from billing.contracts import HoldView, PriceTerms
 from billing.ledger.accounts import Purse, lock_purse
 from billing.ledger.post import Entry, post
 from billing.models import CauseType, RentalMeter, TransactionKind
+from billing.payments.tax import tax_terms
 from billing.rating.funds import FIRST_HOLD, paid_until
 from billing.rating.rounding import hold_for
+from billing.rating.tax import with_tax
 from kernel.clock import now
 from kernel.errors import NotFound, Refusal
 from kernel.money import CURRENCY, format_micro
 
 
 def hold(*, org_ref: UUID, rental_ref: UUID, terms: PriceTerms) -> HoldView:
-    """Hold the first hour of a rental; Refusal("insufficient_funds") when it passes the floor.
+    """Hold the first hour of a rental, with tax where that is due on use.
+
+    Refusal("insufficient_funds") when it passes the floor; InvalidRequest("billing_address") when
+    the tax is not known.
 
     A rental that has its hold already keeps it: nothing more is taken. One that ended and starts
     again holds anew, at the price that was fixed when it was rented.
@@ -33,7 +39,8 @@ def hold(*, org_ref: UUID, rental_ref: UUID, terms: PriceTerms) -> HoldView:
     existing = RentalMeter.objects.select_for_update().filter(rental_ref=rental_ref).first()
     if existing is not None:
         return _view(existing) if existing.ended_at is None else _hold_again(existing)
-    needed = hold_for(terms.price_micro_h, FIRST_HOLD)
+    tax = tax_terms(org_ref, on_use=True)
+    needed = _first_hour(terms.price_micro_h, tax.ppm)
     meter = RentalMeter.objects.create(
         rental_ref=rental_ref,
         kind=terms.kind,
@@ -43,6 +50,8 @@ def hold(*, org_ref: UUID, rental_ref: UUID, terms: PriceTerms) -> HoldView:
         gpus=terms.gpus,
         price_micro_h=terms.price_micro_h,
         provider_micro_h=terms.provider_micro_h,
+        tax_point=tax.point,
+        tax_ppm=tax.ppm,
         accelerator=terms.accelerator,
         description=terms.description,
         round=1,
@@ -56,14 +65,15 @@ def hold(*, org_ref: UUID, rental_ref: UUID, terms: PriceTerms) -> HoldView:
 
 
 def check_affordable(*, org_ref: UUID, price_micro_h: int) -> None:
-    """Refusal("insufficient_funds") when the first hour could not be held now; holds nothing."""
-    needed, purse = hold_for(price_micro_h, FIRST_HOLD), lock_purse(org_ref)
+    """The refusals of :func:`hold` when the first hour could not be held now; holds nothing."""
+    needed = _first_hour(price_micro_h, tax_terms(org_ref, on_use=True).ppm)
+    purse = lock_purse(org_ref)
     if needed > purse.available_micro:
         raise _insufficient(needed, purse)
 
 
 def _hold_again(meter: RentalMeter) -> HoldView:
-    needed = hold_for(meter.price_micro_h, FIRST_HOLD)
+    needed = _first_hour(meter.price_micro_h, meter.tax_ppm)
     purse = lock_purse(meter.org_ref)
     if needed > purse.available_micro:
         raise _insufficient(needed, purse)
@@ -104,6 +114,7 @@ def meter_started(*, rental_ref: UUID, at: datetime) -> None:
         held=meter.held_micro,
         running_since=at,
         charged_until=meter.charged_until,
+        tax_ppm=meter.tax_ppm,
     )
     meter.save(update_fields=["running_since", "paid_until"])
 
@@ -117,6 +128,15 @@ def meter_stopped(*, rental_ref: UUID) -> None:
     meter.save(update_fields=["running_since", "paid_until"])
 
 
+def meters_stopped(*, rental_refs: Sequence[UUID]) -> None:
+    """:func:`meter_stopped` for many at once."""
+    rows = RentalMeter.objects.select_for_update().filter(rental_ref__in=rental_refs)
+    known = list(rows.order_by("rental_ref").values_list("rental_ref", flat=True))
+    if len(known) < len(set(rental_refs)):
+        raise NotFound("rental")
+    RentalMeter.objects.filter(rental_ref__in=known).update(running_since=None, paid_until=None)
+
+
 def _lock(rental_ref: UUID) -> RentalMeter:
     meter = RentalMeter.objects.select_for_update().filter(rental_ref=rental_ref).first()
     if meter is None:
@@ -128,6 +148,10 @@ def _move(kind: TransactionKind, purse: Purse, meter: RentalMeter, amount: int) 
     """``amount`` from the tenant into its hold; negative: back."""
     legs = ((purse.tenant, -amount), (purse.hold, amount))
     return Entry(kind, CauseType.RENTAL, meter.rental_ref, legs, round=meter.round)
+
+
+def _first_hour(price_micro_h: int, tax_ppm: int) -> int:
+    return with_tax(hold_for(price_micro_h, FIRST_HOLD), tax_ppm)
 
 
 def _insufficient(needed: int, purse: Purse) -> Refusal:

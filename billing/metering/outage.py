@@ -15,6 +15,7 @@ from django.db import connection
 
 from billing.ledger.accounts import lock_purse, open_accounts
 from billing.ledger.post import Entry, post
+from billing.metering.tax import give_back
 from billing.models import (
     AccountKind,
     CauseType,
@@ -36,8 +37,8 @@ EARNED_IN = timedelta(days=1)
 # it bore of other interruptions of that time.
 _EARNED = """
 SELECT coalesce((
-         SELECT sum(u.provider_micro * extract(epoch FROM
-                  least(u.to_at, %(until)s) - greatest(u.from_at, %(since)s))::bigint / u.seconds)
+         SELECT sum(u.provider_micro * floor(extract(epoch FROM
+                  least(u.to_at, %(until)s) - greatest(u.from_at, %(since)s)))::bigint / u.seconds)
            FROM billing_usageline u
           WHERE u.rental_ref = %(rental)s AND u.to_at > %(since)s AND u.from_at < %(until)s), 0)
        - coalesce((
@@ -110,14 +111,18 @@ def _earned(rental_ref: UUID, until: datetime) -> int:
 
 def _post(meter: RentalMeter, case: OutageCase, amount: int, borne: int) -> None:
     purse = lock_purse(meter.org_ref)
-    pending, cost = (
+    pending, cost, taxes = (
         (AccountKind.PROVIDER_PENDING, meter.provider_ref),
         (AccountKind.PLATFORM_COST, None),
+        (AccountKind.TAX_PAYABLE, None),
     )
-    accounts = open_accounts([pending, cost])
+    accounts = open_accounts([pending, cost, taxes])
+    tax = give_back(meter)
+    meter.save(update_fields=["tax_returned_micro"])
     row = OutageCredit(case=case, seconds=case.seconds, amount_micro=amount, provider_micro=borne)
     legs = (
-        (purse.tenant, amount),
+        (purse.tenant, amount + tax),
+        (accounts[taxes], -tax),
         (accounts[pending], -borne),
         (accounts[cost], borne - amount),
     )

@@ -11,6 +11,7 @@ from django.db.models import F
 from billing.contracts import BalanceView, ChargeView
 from billing.models import Account, AccountKind, RentalMeter, UsageLine
 from billing.rating.funds import Burning, lasts_until
+from billing.rating.tax import with_tax
 from kernel.clock import now
 from kernel.errors import NotFound
 from kernel.money import CURRENCY
@@ -44,9 +45,14 @@ def balance(*, org_ref: UUID) -> BalanceView:
 
 
 def _burn(org_ref: UUID, spendable: int) -> tuple[int, datetime | None]:
-    """Hourly price of what runs, and when holds and balance together are used up."""
+    """Hourly price with tax of what runs, and when holds and balance are used up together."""
     running = [
-        Burning(meter.price_micro_h, meter.held_micro, meter.running_since, meter.charged_until)
+        Burning(
+            with_tax(meter.price_micro_h, meter.tax_ppm),
+            meter.held_micro,
+            meter.running_since,
+            meter.charged_until,
+        )
         for meter in RentalMeter.objects.filter(org_ref=org_ref, running_since__isnull=False)
     ]
     burn = sum(rental.price_micro_h for rental in running)
@@ -85,7 +91,7 @@ def charge(*, charge_id: UUID) -> ChargeView:
 
 
 def spent(*, rental_refs: Sequence[UUID]) -> dict[UUID, int]:
-    """What the renter was charged so far per rental, without what we bore or gave back."""
+    """What the renter was charged per rental, before tax, less what we bore or gave back."""
     rows = RentalMeter.objects.filter(rental_ref__in=rental_refs).values_list(
         "rental_ref", F("charged_micro") - F("overrun_micro") - F("credited_micro")
     )
@@ -106,5 +112,6 @@ def _view(line: UsageLine) -> ChargeView:
         amount_micro=line.amount_micro,
         provider_micro=line.provider_micro,
         fee_micro=line.fee_micro,
+        tax_micro=line.tax_micro,
         txn_id=line.txn_id,
     )

@@ -16,6 +16,7 @@ from billing.contracts import LastingView
 from billing.contracts.meters import MeterKind
 from billing.models import Account, AccountKind, RentalMeter
 from billing.rating.funds import Burning, lasts_until
+from billing.rating.tax import sql_with_tax, with_tax
 from kernel.clock import now
 from kernel.money import CURRENCY
 
@@ -31,10 +32,11 @@ def lasting(*, rental_refs: Sequence[UUID]) -> dict[UUID, LastingView]:
         kind=MeterKind.DISK, running_since__isnull=False, org_ref__in=wanted.values("org_ref")
     )
     meters = RentalMeter.objects.filter(Q(pk__in=wanted.values("pk")) | disks)
-    for org, price, held, running_since, charged_until in meters.values_list(
-        "org_ref", "price_micro_h", "held_micro", "running_since", "charged_until"
+    for org, price, ppm, held, running_since, charged_until in meters.values_list(
+        "org_ref", "price_micro_h", "tax_ppm", "held_micro", "running_since", "charged_until"
     ):
-        burning.setdefault(org, []).append(Burning(price, held, running_since, charged_until))
+        one = Burning(with_tax(price, ppm), held, running_since, charged_until)
+        burning.setdefault(org, []).append(one)
     tenants = Account.objects.filter(
         kind=AccountKind.TENANT, currency=CURRENCY, owner_ref__in=list(burning)
     ).values_list("owner_ref", "balance_micro", "floor_micro", "credit_limit_micro")
@@ -48,11 +50,12 @@ def lasting(*, rental_refs: Sequence[UUID]) -> dict[UUID, LastingView]:
 
 
 # Holds less what runs and is not charged, and the balance above its floor, as lasts_until adds up.
-_ENDS = """
+_GROSS = sql_with_tax("m.price_micro_h", "m.tax_ppm")
+_ENDS = f"""
 SELECT org_ref, app_now() + make_interval(
          secs => least(greatest(funds, 0)::numeric * 3600 / burn, 3153600000)::bigint)
-  FROM (SELECT m.org_ref, sum(m.price_micro_h)::bigint AS burn,
-               t.balance_micro - t.floor_micro + sum(m.held_micro - m.price_micro_h * greatest(0,
+  FROM (SELECT m.org_ref, sum({_GROSS})::bigint AS burn,
+               t.balance_micro - t.floor_micro + sum(m.held_micro - {_GROSS} * greatest(0,
                  floor(extract(epoch FROM app_now() - greatest(m.running_since, m.charged_until))
                  )::bigint) / 3600)::bigint AS funds
           FROM billing_rentalmeter m
@@ -60,7 +63,7 @@ SELECT org_ref, app_now() + make_interval(
             ON t.kind = 'tenant' AND t.owner_ref = m.org_ref AND t.currency = m.currency
          WHERE m.running_since IS NOT NULL AND m.price_micro_h > 0
          GROUP BY m.org_ref, t.balance_micro, t.floor_micro) AS one
-"""
+"""  # noqa: S608 - texts of this module
 
 
 def ends() -> dict[UUID, datetime]:

@@ -10,23 +10,25 @@ from uuid import UUID
 from django.db import connection
 
 from billing.contracts.spending import SpendView
+from billing.rating.tax import sql_with_tax
 
 K = TypeVar("K")
 
-_SPENT = """
+_GROSS = sql_with_tax("m.price_micro_h", "m.tax_ppm")
+_SPENT = f"""
 SELECT w.number, coalesce(sum(u.amount), 0)::bigint,
-       coalesce(sum(m.price_micro_h * greatest(0, floor(extract(epoch FROM app_now()
+       coalesce(sum({_GROSS} * greatest(0, floor(extract(epoch FROM app_now()
          - greatest(m.running_since, m.charged_until, %(since)s)))::bigint) / 3600)
          FILTER (WHERE m.running_since IS NOT NULL), 0)::bigint,
        sum(m.held_micro)::bigint,
-       coalesce(sum(m.price_micro_h) FILTER (WHERE m.running_since IS NOT NULL), 0)::bigint
+       coalesce(sum({_GROSS}) FILTER (WHERE m.running_since IS NOT NULL), 0)::bigint
   FROM unnest(%(groups)s::int[], %(rentals)s::uuid[]) AS w (number, rental_ref)
   JOIN billing_rentalmeter m USING (rental_ref)
   LEFT JOIN LATERAL (
-    SELECT sum(amount_micro - overrun_micro) AS amount FROM billing_usageline
+    SELECT sum(amount_micro - overrun_micro + tax_micro) AS amount FROM billing_usageline
      WHERE rental_ref = m.rental_ref AND from_at >= %(since)s) AS u ON true
  GROUP BY w.number
-"""
+"""  # noqa: S608 - texts of this module
 
 
 def spent(groups: Mapping[K, Collection[UUID]], *, since: datetime) -> dict[K, SpendView]:

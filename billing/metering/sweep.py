@@ -62,6 +62,10 @@ def _refilled(due: list[RentalMeter]) -> tuple[datetime, dict[UUID, datetime]]:
     """Refill locked meters, soonest first; the present and until when each is paid after it."""
     lock_purses({meter.org_ref for meter in due})
     present = now()
-    found = settle(meters=[meter.rental_ref for meter in due], at=present)
+    found = settle(
+        meters=[meter.rental_ref for meter in due],
+        taxed=any(meter.tax_ppm for meter in due),
+        at=present,
+    )
     after = {one.rental_ref: one.paid_until for one in found.meters}
     return present, {m.rental_ref: end for m in due if (end := after[m.rental_ref]) is not None}

@@ -33,16 +33,19 @@ SELECT 'a usage window of ' || rental_ref || ' ' || CASE
  LIMIT 1
 """
 
-# The rentals' meters, locked in key order: whose they are, and which rentals have none.
+# The rentals' meters, locked in key order and looked up one by one, as in settle.py: whose they
+# are, whether any is taxed, and which rentals have none.
 _LOCK = """
-WITH wanted AS (SELECT DISTINCT unnest(%s::uuid[]) AS rental_ref), locked AS MATERIALIZED (
-  SELECT m.rental_ref, m.org_ref, m.provider_ref
-    FROM billing_rentalmeter m JOIN wanted w USING (rental_ref) ORDER BY m.rental_ref
-     FOR UPDATE OF m
+WITH wanted AS (SELECT DISTINCT unnest(%s::uuid[]) AS ref ORDER BY ref), locked AS MATERIALIZED (
+  SELECT m.* FROM wanted w, LATERAL (
+    SELECT rental_ref, org_ref, provider_ref, tax_ppm FROM billing_rentalmeter
+     WHERE rental_ref = w.ref FOR UPDATE
+  ) AS m
 )
 SELECT array_agg(DISTINCT org_ref), array_agg(DISTINCT provider_ref),
-       (SELECT array_agg(rental_ref) FROM wanted w
-         WHERE NOT EXISTS (SELECT FROM locked l WHERE l.rental_ref = w.rental_ref))
+       coalesce(bool_or(tax_ppm > 0), false),
+       (SELECT array_agg(ref) FROM wanted
+         WHERE NOT EXISTS (SELECT FROM locked WHERE rental_ref = ref))
   FROM locked
 """
 
@@ -58,11 +61,11 @@ def post_usage(*, windows: UsageWindows) -> int:
         if wrong := cursor.fetchone():
             raise ValueError(wrong[0])
         cursor.execute(_LOCK, [windows.rental_refs])
-        orgs, providers, unknown = cursor.fetchone()
+        orgs, providers, taxed, unknown = cursor.fetchone()
     if unknown:
         raise ValueError(f"usage of rentals that hold nothing: {sorted(map(str, unknown))[:5]}")
     lock_purses(orgs or ())
-    settled = settle(windows=windows, provider_refs=providers or ())
+    settled = settle(windows=windows, provider_refs=providers or (), taxed=taxed)
     for meter in settled.meters:
         if meter.ended:
             ref = meter.rental_ref

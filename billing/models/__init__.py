@@ -38,6 +38,7 @@ from billing.models.stripe import (
     StripeCursor,
     StripeEvent,
 )
+from billing.models.tax import TaxProfile, TaxRate
 from billing.models.unknown import UnknownObject
 
 __all__ = [
@@ -86,6 +87,8 @@ __all__ = [
     "StripeCursor",
     "StripeEvent",
     "StripeMeter",
+    "TaxProfile",
+    "TaxRate",
     "TopUp",
     "Transaction",
     "TransactionKind",

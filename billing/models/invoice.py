@@ -14,6 +14,7 @@ from django.db.models import F, Func, Q
 from billing.contracts import InvoiceState
 from billing.models.meter import RentalMeter
 from billing.models.posting import Transaction
+from billing.models.tax import TaxProfile
 from kernel.clock import AppNow
 from kernel.ids import new_id
 
@@ -37,7 +38,13 @@ class Invoice(models.Model):
     currency = models.CharField(max_length=3)
     period_from = models.DateTimeField()
     period_to = models.DateTimeField()
-    total_minor = models.BigIntegerField()
+    total_minor = models.BigIntegerField()  # tax included
+    tax_micro = models.BigIntegerField(default=0, db_default=0)
+    # Fixed with the lines: whose tax ids it shows, and why it is taxed as it is.
+    tax_profile = models.ForeignKey(
+        TaxProfile, null=True, on_delete=models.PROTECT, related_name="+"
+    )
+    tax_reason = models.CharField(max_length=50, default="", db_default="", blank=True)
     # The sum of its credit notes that did not fail, kept by a trigger on them.
     noted_micro = models.BigIntegerField(db_default=0)
     carried_in_micro = models.IntegerField()
@@ -94,6 +101,9 @@ class InvoiceLine(models.Model):
     quantity = models.CharField(max_length=40)
     amount_micro = models.BigIntegerField()
     amount_minor = models.BigIntegerField()
+    tax_ppm = models.IntegerField(default=0, db_default=0)
+    tax_micro = models.BigIntegerField(default=0, db_default=0)
+    tax_minor = models.BigIntegerField(default=0, db_default=0)
     stripe_id = models.CharField(max_length=255, null=True)
 
     class Meta:

@@ -16,11 +16,13 @@ from django.db.models import F, Func, Q, Value
 from django.db.models.functions import Extract
 
 from billing.contracts.meters import MeterKind
+from billing.contracts.tax import TaxPoint
 from billing.models.posting import Transaction
 from kernel.clock import AppNow
 from kernel.ids import new_id
 
 _GPU = MeterKind.GPU.value
+_UNTAXED = TaxPoint.NONE.value
 
 
 class RentalMeter(models.Model):
@@ -38,6 +40,9 @@ class RentalMeter(models.Model):
     gpus = models.PositiveIntegerField()
     price_micro_h = models.BigIntegerField()
     provider_micro_h = models.BigIntegerField()
+    # Part of the snapshot: tax_ppm is 0 unless the tax point is use.
+    tax_point = models.CharField(max_length=5, default=_UNTAXED, db_default=_UNTAXED)
+    tax_ppm = models.IntegerField(default=0, db_default=0)
     accelerator = models.CharField(max_length=100)
     description = models.CharField(max_length=300)
 
@@ -46,6 +51,8 @@ class RentalMeter(models.Model):
     provider_charged_micro = models.BigIntegerField(default=0)
     overrun_micro = models.BigIntegerField(default=0)
     credited_micro = models.BigIntegerField(default=0, db_default=0)  # given back since
+    # Tax given back with what was given back. What was taken is the floor of charged less overrun.
+    tax_returned_micro = models.BigIntegerField(default=0, db_default=0)
     charged_until = models.DateTimeField(null=True)
     next_seq = models.IntegerField(default=1)
 
@@ -94,6 +101,11 @@ class RentalMeter(models.Model):
                 name="billing_meter_price",
             ),
             models.CheckConstraint(
+                condition=Q(tax_ppm=0)
+                | Q(tax_point=TaxPoint.USE.value, tax_ppm__range=(0, 1_000_000)),
+                name="billing_meter_tax",
+            ),
+            models.CheckConstraint(
                 condition=Q(held_micro__gte=0, overrun_micro__gte=0, next_seq__gte=1),
                 name="billing_meter_counts",
             ),
@@ -121,6 +133,7 @@ class UsageLine(models.Model):
 
     amount_micro = provider_micro + fee_micro is the price of the window. overrun_micro is the part
     of it that neither hold nor balance could pay: the platform pays it and the renter never does.
+    tax_micro is on top of what the renter pays, amount_micro - overrun_micro.
     """
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
@@ -142,6 +155,7 @@ class UsageLine(models.Model):
     provider_micro = models.BigIntegerField()
     fee_micro = models.BigIntegerField()
     overrun_micro = models.BigIntegerField()
+    tax_micro = models.BigIntegerField(default=0, db_default=0)
     txn = models.ForeignKey(Transaction, on_delete=models.PROTECT, related_name="+", db_index=False)
     created_at = models.DateTimeField(db_default=AppNow())
 

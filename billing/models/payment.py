@@ -117,6 +117,12 @@ class TopUp(models.Model):
     stripe_id = models.CharField(max_length=255, null=True, unique=True)
     failure = models.CharField(max_length=500, null=True)
     failure_code = models.CharField(max_length=100, default="", db_default="", blank=True)
+    # Tax is added to amount_micro. On Stripe's page it is known when it is paid; a saved card is
+    # charged what the calculation says, which becomes a tax transaction then.
+    taxed = models.BooleanField(default=False, db_default=False)
+    tax_minor = models.BigIntegerField(null=True)
+    tax_calculation = models.CharField(max_length=255, null=True)
+    tax_transaction = models.CharField(max_length=255, null=True)
     auto = models.BooleanField(default=False, db_default=False)  # by the standing order
     ip = models.GenericIPAddressField(null=True)  # who asked, to bound attempts
     created_at = models.DateTimeField(db_default=AppNow())
@@ -139,6 +145,11 @@ class TopUp(models.Model):
             )
         ]
 
+    @property
+    def gross_micro(self) -> int:
+        """What the payer is asked for: the credit, and the tax as far as it is known."""
+        return self.amount_micro + (self.tax_minor or 0) * 10_000
+
     def __str__(self) -> str:
         return f"top-up {self.id}"
 
@@ -157,7 +168,8 @@ class Payment(models.Model):
         Invoice, null=True, on_delete=models.PROTECT, related_name="payments"
     )
     stripe_id = models.CharField(max_length=255, unique=True)
-    amount_minor = models.BigIntegerField()
+    amount_minor = models.BigIntegerField()  # tax included
+    tax_minor = models.BigIntegerField(default=0, db_default=0)
     currency = models.CharField(max_length=3)
     state = models.CharField(max_length=10, choices=STATES)
     # The sum of its refunds that did not fail, kept by a trigger on them.

@@ -231,6 +231,11 @@ class PayoutLine(models.Model):
     def __str__(self) -> str:
         return f"payout {self.id}"
 
+    @property
+    def kept_micro(self) -> int:
+        """What the provider has of it."""
+        return self.amount_micro - self.returned_micro
+
 
 class StripeBalance(models.Model):
     """What Stripe said last of our own balance there, one row per currency."""

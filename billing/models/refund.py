@@ -45,7 +45,8 @@ class Refund(models.Model):
         RefundOrder, null=True, on_delete=models.PROTECT, related_name="refunds"
     )
     payment = models.ForeignKey(Payment, on_delete=models.PROTECT, related_name="refunds")
-    amount_minor = models.BigIntegerField()
+    amount_minor = models.BigIntegerField()  # tax included
+    tax_minor = models.BigIntegerField(default=0, db_default=0)
     state = models.CharField(max_length=10, choices=STATES, default=PaymentState.PENDING)
     stripe_id = models.CharField(max_length=255, null=True, unique=True)
     at_stripe = models.BooleanField(default=False)

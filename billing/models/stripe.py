@@ -15,11 +15,17 @@ from kernel.ids import new_id
 
 class CallKind(models.TextChoices):
     CUSTOMER = "customer"
+    CUSTOMER_TAX = "customer_tax"
+    TAX_RATE = "tax_rate"
+    TOPUP_TAX = "topup_tax"
+    TAX_TRANSACTION = "tax_transaction"
+    TAX_REVERSAL = "tax_reversal"
     TOPUP_CHECKOUT = "topup_checkout"
     TOPUP_CHARGE = "topup_charge"
     CARD_SETUP = "card_setup"
     INVOICE_CREATE = "invoice_create"
     INVOICE_LINE = "invoice_line"
+    INVOICE_TAX = "invoice_tax"
     INVOICE_FINALIZE = "invoice_finalize"
     INVOICE_PAY = "invoice_pay"
     INVOICE_WRITE_OFF = "invoice_write_off"

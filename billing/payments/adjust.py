@@ -66,14 +66,23 @@ def order_adjustment(
     return _view(row)
 
 
-def approve_adjustment(*, adjustment_id: UUID, approved_by: str) -> AdjustmentView:
-    """Approve what somebody else ordered, and post it."""
-    row = second.lock_waiting(Adjustment, adjustment_id, what="adjustment")
-    second.approve(row, approved_by=approved_by)
+def approve_adjustment(*, order_id: UUID, approved_by: str, alone: bool) -> AdjustmentView:
+    """Approve what was ordered, and post it."""
+    row = second.lock_waiting(Adjustment, order_id, what="adjustment")
+    second.approve(row, approved_by=approved_by, alone=alone)
     purse = lock_purse(row.org_ref)
     _check_floor(row.amount_micro, purse)
     _post(row, purse)
     return _view(row)
+
+
+def decline_adjustment(*, order_id: UUID, declined_by: str, reason: str) -> AdjustmentView:
+    """End an order that waits."""
+    return _view(
+        second.decline(
+            Adjustment, order_id, what="adjustment", declined_by=declined_by, reason=reason
+        )
+    )
 
 
 def adjustments(
@@ -107,15 +116,8 @@ def _post(row: Adjustment, purse: Purse) -> None:
 
 def _view(row: Adjustment) -> AdjustmentView:
     return AdjustmentView(
-        id=row.id,
-        org_ref=row.org_ref,
-        amount_micro=row.amount_micro,
-        currency=CURRENCY,
-        state="waiting" if row.waits else "done",
+        **second.fields(row),
+        state=second.state(row, "done"),
         against=row.against,
         linked=row.linked_id,
-        reason=row.reason,
-        ordered_by=row.ordered_by,
-        approved_by=row.approved_by,
-        created_at=row.created_at,
     )

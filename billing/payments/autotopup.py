@@ -13,14 +13,14 @@ from uuid import UUID
 import structlog
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Sum
 
 from billing.contracts import PaymentState
 from billing.contracts.autotopup import AutoTopUpNews, AutoTopUpView, AutoTopUpWish
 from billing.models import Account, AccountKind, AutoTopUp, PaymentMethod, RentalMeter, TopUp
 from billing.payments.tenants import find_customer
-from billing.payments.topup import LARGEST, SMALLEST, ask, check_amount, find_method
+from billing.payments.topup import LARGEST, SMALLEST, ask, check_amount, find_method, taxed
 from billing.rating.autotopup import Decision, Try, charged, decide, failures, waits_for_owner
+from billing.rating.tax import with_tax
 from kernel.clock import now
 from kernel.errors import InvalidRequest
 from kernel.money import CURRENCY, MICRO
@@ -135,7 +135,8 @@ def _decide(order: AutoTopUp) -> Decision:
         kind=AccountKind.TENANT, owner_ref=order.customer_id, currency=CURRENCY
     )
     running = RentalMeter.objects.filter(org_ref=order.customer_id, running_since__isnull=False)
-    burn = running.aggregate(burn=Sum("price_micro_h", default=0))["burn"]
+    prices = running.values_list("price_micro_h", "tax_ppm")
+    burn = sum(with_tax(price, ppm) for price, ppm in prices)
     return decide(
         _wish(order),
         set_at=order.set_at,
@@ -153,12 +154,19 @@ def _charge(order: AutoTopUp, amount_micro: int) -> bool:
     if card is None:
         _switch_off(order, "no_card")
         return False
+    try:
+        tax = taxed(order.customer_id)
+    except InvalidRequest as error:
+        # Its rate is asked for, or its people have to say where they are: tried again then.
+        log.warning("auto_topup_untaxable", org=str(order.customer_id), why=error.detail)
+        return False
     topup = TopUp.objects.create(
         customer_id=order.customer_id,
         amount_micro=amount_micro,
         currency=CURRENCY,
         return_url=f"{settings.GPUYARD_BASE_URL}/billing",
         method=card,
+        taxed=tax,
         auto=True,
     )
     ask(topup)

@@ -13,7 +13,7 @@ from django.db import transaction
 
 from billing.contracts import PaymentState
 from billing.ledger.accounts import account
-from billing.ledger.post import Entry, post
+from billing.ledger.post import Entry, Leg, post
 from billing.models import (
     AccountKind,
     CardSetup,
@@ -24,6 +24,7 @@ from billing.models import (
     TopUp,
     TransactionKind,
 )
+from billing.payments import topup_tax
 from billing.payments.facts import CardFact, PaymentFact, SessionFact
 from kernel.money import from_minor
 
@@ -53,12 +54,15 @@ def topup_payment(topup_id: UUID, fact: PaymentFact) -> bool:
             return False
         payment = locked_payment(fact, org_ref=topup.customer_id, kind="topup", topup=topup)
         if fact.state == PaymentState.SUCCEEDED and payment.txn_id is None:
-            amount = from_minor(fact.amount_minor)
-            book(
-                payment,
-                TransactionKind.TOPUP,
-                (account(AccountKind.TENANT, topup.customer_id), amount),
-            )
+            payment.tax_minor = topup_tax.part_of(topup, fact.amount_minor)
+            topup.tax_minor = payment.tax_minor or topup.tax_minor
+            tax = from_minor(payment.tax_minor)
+            amount = from_minor(fact.amount_minor) - tax
+            legs = [(account(AccountKind.TENANT, topup.customer_id), amount)]
+            if tax:
+                legs.append((account(AccountKind.TAX_PAYABLE), tax))
+            book(payment, TransactionKind.TOPUP, *legs)
+            topup_tax.booked(topup)
             if amount != topup.amount_micro:
                 log.error("topup_amount_differs", topup=str(topup.id), received=fact.amount_minor)
         settle_payment(payment, fact)
@@ -150,11 +154,10 @@ def locked_payment(fact: PaymentFact, **purpose: object) -> Payment:
     return Payment.objects.select_for_update().get(stripe_id=fact.stripe_id)
 
 
-def book(payment: Payment, kind: TransactionKind, leg: tuple[UUID, int]) -> None:
-    """Money came to our Stripe balance for the account of ``leg``."""
-    account_id, amount = leg
-    cash = account(AccountKind.STRIPE_CASH)
-    entry = Entry(kind, CauseType.PAYMENT, payment.id, ((cash, -amount), (account_id, amount)))
+def book(payment: Payment, kind: TransactionKind, *legs: Leg) -> None:
+    """Money came to our Stripe balance for the accounts of ``legs``."""
+    cash = (account(AccountKind.STRIPE_CASH), -sum(amount for _, amount in legs))
+    entry = Entry(kind, CauseType.PAYMENT, payment.id, (cash, *legs))
     post([entry])
     payment.txn_id = entry.id
     payment.state = PaymentState.SUCCEEDED

@@ -25,7 +25,7 @@ from billing.payments.purchased import BOUGHT, INNER
 from billing.payments.tenants import find_customer
 from kernel.clock import AppNow, now
 from kernel.errors import InvalidRequest
-from kernel.money import CURRENCY, MAX_MICRO
+from kernel.money import MAX_MICRO
 
 log = structlog.get_logger(__name__)
 LONGEST = timedelta(days=3650)
@@ -75,14 +75,22 @@ def order_promotion(
     return _view(row, rests(purse))
 
 
-def approve_promotion(*, grant_id: UUID, approved_by: str) -> PromotionView:
-    """Approve what somebody else ordered, and give it. Refused when its date has come."""
-    row = second.lock_waiting(PromoGrant, grant_id, what="promotion")
+def approve_promotion(*, order_id: UUID, approved_by: str, alone: bool) -> PromotionView:
+    """Approve what was ordered, and give it. Refused when its date has come."""
+    row = second.lock_waiting(PromoGrant, order_id, what="promotion")
     _check_date(row.expires_at)
-    second.approve(row, approved_by=approved_by)
+    second.approve(row, approved_by=approved_by, alone=alone)
     purse = lock_purse(row.org_ref)
     _give(row, purse)
     return _view(row, rests(purse))
+
+
+def decline_promotion(*, order_id: UUID, declined_by: str, reason: str) -> PromotionView:
+    """End an order that waits."""
+    row = second.decline(
+        PromoGrant, order_id, what="promotion", declined_by=declined_by, reason=reason
+    )
+    return _view(row, {})
 
 
 def promotions(
@@ -164,15 +172,8 @@ def _check_date(expires_at: datetime) -> None:
 
 def _view(row: PromoGrant, left: dict[UUID, int]) -> PromotionView:
     return PromotionView(
-        id=row.id,
-        org_ref=row.org_ref,
-        amount_micro=row.amount_micro,
+        **second.fields(row),
+        state=second.state(row, "expired" if row.closed_at else "active"),
         left_micro=left.get(row.id, 0),
-        currency=CURRENCY,
-        state="waiting" if row.waits else "expired" if row.closed_at else "active",
         expires_at=row.expires_at,
-        reason=row.reason,
-        ordered_by=row.ordered_by,
-        approved_by=row.approved_by,
-        created_at=row.created_at,
     )

@@ -20,6 +20,7 @@ from django.db.models import F, Sum
 
 from billing.ledger.accounts import Purse
 from billing.models import Dispute, Payment, TransactionKind
+from billing.payments.topup_tax import net_left
 from kernel.money import MICRO_PER_MINOR, from_minor
 
 INNER = (TransactionKind.HOLD, TransactionKind.HOLD_REFILL, TransactionKind.HOLD_RELEASE)
@@ -98,7 +99,7 @@ def payments_left(purse: Purse) -> list[Payment]:
 
 def refundable(purse: Purse) -> int:
     """The most that can go back now, in whole cents as micro-units. The purse is locked."""
-    rest = sum(one.amount_minor - one.refunded_minor for one in payments_left(purse))
+    rest = sum(net_left(one) for one in payments_left(purse))
     most = min(
         left(purse).purchased_micro - _contested(purse),
         purse.balance_micro,

@@ -11,7 +11,7 @@ from uuid import UUID
 from django.db.models import Sum
 
 from billing.contracts.receipts import PaidView, ReceiptView
-from billing.models import Account, AccountKind, Payment, Posting
+from billing.models import Account, AccountKind, InvoiceLine, Payment, Posting
 from kernel.clock import now
 from kernel.errors import NotFound
 from kernel.money import from_minor
@@ -30,7 +30,6 @@ def receipt(*, payment_id: UUID) -> ReceiptView:
     row = Payment.objects.select_related("txn", "invoice").filter(id=payment_id).first()
     if row is None or row.txn is None:
         raise NotFound("payment")
-    tax = Posting.objects.filter(txn=row.txn_id, account__kind=AccountKind.TAX_PAYABLE)
     reference = row.topup_id or row.invoice_id
     assert reference is not None, "billing_payment_purpose"
     return ReceiptView(
@@ -41,12 +40,21 @@ def receipt(*, payment_id: UUID) -> ReceiptView:
         number=row.invoice.number if row.invoice else None,
         paid_at=row.txn.at,
         amount_micro=from_minor(row.amount_minor),
-        tax_micro=tax.aggregate(Sum("amount_micro"))["amount_micro__sum"] or 0,
+        tax_micro=_tax(row),
         currency=row.currency,
         card_brand=row.card_brand,
         card_last4=row.card_last4,
         balance_micro=_balance_after(row),
     )
+
+
+def _tax(payment: Payment) -> int:
+    """What of it is tax: of credit its own leg; an invoice's tax was booked with the use."""
+    if payment.invoice_id is not None:
+        lines = InvoiceLine.objects.filter(invoice=payment.invoice_id)
+        return from_minor(lines.aggregate(Sum("tax_minor"))["tax_minor__sum"] or 0)
+    legs = Posting.objects.filter(txn=payment.txn_id, account__kind=AccountKind.TAX_PAYABLE)
+    return legs.aggregate(Sum("amount_micro"))["amount_micro__sum"] or 0
 
 
 def _balance_after(payment: Payment) -> int:

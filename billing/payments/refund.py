@@ -1,4 +1,5 @@
-"""Order refunds: unspent purchased credit back to the payments it came from, newest first.
+"""Order refunds: unspent purchased credit back to the payments it came from, newest first. Tax that
+was added when it was bought goes back with it: an order is of credit, its parts are of money.
 
 The money leaves the ledger when it is ordered; until Stripe has it, it is in transit. A part that
 Stripe refuses comes back (refund_converge).
@@ -26,7 +27,7 @@ from billing.models import (
     TransactionKind,
 )
 from billing.models.ordered import newest
-from billing.payments import second
+from billing.payments import second, topup_tax
 from billing.payments.intents import intend
 from billing.payments.purchased import payments_left, refundable
 from billing.payments.tenants import find_customer
@@ -69,14 +70,21 @@ def order_refund(
     return _view(order)
 
 
-def approve_refund(*, order_id: UUID, approved_by: str) -> RefundView:
-    """Approve what somebody else ordered, and send it. Refused when the credit is gone since."""
+def approve_refund(*, order_id: UUID, approved_by: str, alone: bool) -> RefundView:
+    """Approve what was ordered, and send it. Refused when the credit is gone since."""
     order = second.lock_waiting(RefundOrder, order_id, what="refund")
-    second.approve(order, approved_by=approved_by)
+    second.approve(order, approved_by=approved_by, alone=alone)
     purse = lock_purse(order.org_ref)
     _check(order.amount_micro, refundable(purse))
     _send(order, purse)
     return _view(order)
+
+
+def decline_refund(*, order_id: UUID, declined_by: str, reason: str) -> RefundView:
+    """End an order that waits."""
+    return _view(
+        second.decline(RefundOrder, order_id, what="refund", declined_by=declined_by, reason=reason)
+    )
 
 
 def refunds(
@@ -125,7 +133,7 @@ def _send(order: RefundOrder, purse: Purse) -> None:
     """One refund per payment with its legs and its intent; checked before, under the lock."""
     rows = _split(order, payments_left(purse))
     Refund.objects.bulk_create(rows)
-    cash = account(AccountKind.STRIPE_CASH)
+    cash, tax = account(AccountKind.STRIPE_CASH), account(AccountKind.TAX_PAYABLE)
     post(
         [
             Entry(
@@ -133,7 +141,8 @@ def _send(order: RefundOrder, purse: Purse) -> None:
                 CauseType.REFUND,
                 row.id,
                 (
-                    (purse.tenant, -from_minor(row.amount_minor)),
+                    (purse.tenant, from_minor(row.tax_minor - row.amount_minor)),
+                    (tax, -from_minor(row.tax_minor)),
                     (cash, from_minor(row.amount_minor)),
                 ),
                 linked=row.payment.txn_id,
@@ -143,14 +152,18 @@ def _send(order: RefundOrder, purse: Purse) -> None:
     )
     for row in rows:
         intend(CallKind.REFUND, key=f"refund:{row.id}", subject=row.id, org_ref=order.org_ref)
+        topup_tax.refund_ordered(row)
 
 
 def _split(order: RefundOrder, payments: list[Payment]) -> list[Refund]:
     left, rows = to_minor(order.amount_micro), []
     for payment in payments:
-        part = min(left, payment.amount_minor - payment.refunded_minor)
-        if part:
-            rows.append(Refund(order=order, payment=payment, amount_minor=part))
+        part = min(left, topup_tax.net_left(payment))
+        if part > 0:
+            tax = topup_tax.tax_with(payment, part)
+            rows.append(
+                Refund(order=order, payment=payment, amount_minor=part + tax, tax_minor=tax)
+            )
             left -= part
     assert not left, "refundable() counts the payments' rest"
     return rows
@@ -159,14 +172,8 @@ def _split(order: RefundOrder, payments: list[Payment]) -> list[Refund]:
 def _view(order: RefundOrder) -> RefundView:
     rows = sorted(order.refunds.all(), key=lambda row: row.payment_id, reverse=True)
     return RefundView(
-        id=order.id,
-        org_ref=order.org_ref,
-        amount_micro=order.amount_micro,
-        currency=CURRENCY,
+        **second.fields(order),
         state=_state(order, rows),
-        reason=order.reason,
-        ordered_by=order.ordered_by,
-        approved_by=order.approved_by,
         parts=tuple(
             RefundPart(
                 payment=row.payment.stripe_id,
@@ -176,13 +183,12 @@ def _view(order: RefundOrder) -> RefundView:
             )
             for row in rows
         ),
-        created_at=order.created_at,
     )
 
 
 def _state(order: RefundOrder, rows: list[Refund]) -> RefundState:
-    if order.waits:
-        return RefundState.WAITING
+    if order.waits or order.declined_by:
+        return RefundState(second.state(order, ""))
     states = {row.state for row in rows}
     if PaymentState.PENDING in states:
         return RefundState.PENDING

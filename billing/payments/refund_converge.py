@@ -17,6 +17,7 @@ from billing.ledger.accounts import Purse, account, lock_purse
 from billing.ledger.post import Entry, post
 from billing.ledger.reverse import posted, reversed_legs
 from billing.models import AccountKind, CauseType, Payment, Refund, TransactionKind
+from billing.payments import topup_tax
 from billing.payments.return_facts import RefundFact
 from kernel.errors import TemporaryError
 from kernel.money import from_minor
@@ -69,24 +70,29 @@ def _book_by_hand(payment: Payment, purse: Purse, fact: RefundFact) -> Refund:
     undone = fact.state in _UNDONE
     if not undone and fact.amount_minor > payment.amount_minor - payment.refunded_minor:
         raise TemporaryError("a refund of ours on the same payment is not decided yet", delay=10)
+    tax_minor = 0 if undone else topup_tax.tax_within(payment, fact.amount_minor)
     row = Refund.objects.create(
         payment=payment,
         stripe_id=fact.stripe_id,
         amount_minor=fact.amount_minor,
+        tax_minor=tax_minor,
         state=fact.state if undone else PaymentState.PENDING,
     )
     log.error("refund_by_hand", refund=fact.stripe_id, payment=fact.payment, state=fact.state.value)
     if undone:
         return row
-    amount = from_minor(fact.amount_minor)
+    tax = from_minor(tax_minor)
+    amount = from_minor(fact.amount_minor) - tax
     paid = min(amount, max(0, purse.available_micro))
     legs = (
-        (account(AccountKind.STRIPE_CASH), amount),
+        (account(AccountKind.STRIPE_CASH), amount + tax),
+        (account(AccountKind.TAX_PAYABLE), -tax),
         (purse.tenant, -paid),
         (account(AccountKind.BAD_DEBT), paid - amount),
     )
     entry = Entry(TransactionKind.REFUND, CauseType.REFUND, row.id, legs, linked=payment.txn_id)
     post([entry])
+    topup_tax.refund_ordered(row)
     return row
 
 

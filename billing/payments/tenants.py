@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from billing.contracts.tax import TaxPoint
 from billing.ledger.accounts import lock_purse, open_accounts
 from billing.models import Account, AccountKind, CallKind, Customer, RentalMeter
 from billing.payments.intents import intend
@@ -42,12 +43,22 @@ def set_credit_limit(*, org_ref: UUID, limit_micro: int) -> None:
             }
         )
     if limit_micro and not purse.credit_limit_micro:
+        _check_tax_points(meters)
         customer.postpaid_since = now()
         customer.save(update_fields=["postpaid_since"])
         for meter in meters:
             meter.invoiced_seq = meter.next_seq - 1
         RentalMeter.objects.bulk_update(meters, ["invoiced_seq"], batch_size=1000)
     Account.objects.filter(id=purse.tenant).update(credit_limit_micro=limit_micro)
+
+
+def _check_tax_points(meters: list[RentalMeter]) -> None:
+    """What was rented to be paid by taxed credit would be invoiced without any tax."""
+    untaxed = [m for m in meters if m.ended_at is None and m.tax_point == TaxPoint.TOPUP]
+    if untaxed:
+        raise InvalidRequest(
+            {"credit_limit": ["what runs was taxed with its credit: it has to end first"]}
+        )
 
 
 def find_customer(org_ref: UUID) -> Customer:

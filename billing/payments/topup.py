@@ -6,10 +6,12 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from billing.contracts import PaymentState, TopUpView
+from billing.contracts.tax import TaxPoint
 from billing.models import CallKind, PaymentMethod, TopUp
 from billing.payments import attempts
 from billing.payments.dispute import refuse_while_disputed
 from billing.payments.intents import intend
+from billing.payments.tax import tax_terms
 from billing.payments.tenants import find_customer
 from kernel.errors import InvalidRequest, NotFound
 from kernel.money import CURRENCY, MICRO, MICRO_PER_MINOR, format_micro
@@ -29,7 +31,8 @@ def start_topup(
 ) -> TopUpView:
     """Store a top-up and its intent: Stripe's page, or at once with a saved card.
 
-    ``ip``: who asks, where that is known. Refusal rate_limited after too many attempts.
+    ``ip``: who asks, where that is known. Refusal rate_limited after too many attempts;
+    InvalidRequest("billing_address") where tax is added to credit and not known.
     """
     check_return_url(return_url)
     check_amount("amount", amount_micro)
@@ -42,6 +45,7 @@ def start_topup(
         currency=CURRENCY,
         return_url=return_url,
         method=method,
+        taxed=taxed(org_ref),
         ip=ip,
     )
     ask(topup)
@@ -50,9 +54,18 @@ def start_topup(
 
 
 def ask(topup: TopUp) -> None:
-    """Store the intent: Stripe's page, or a charge of the saved card."""
-    kind = CallKind.TOPUP_CHARGE if topup.method_id else CallKind.TOPUP_CHECKOUT
-    intend(kind, key=f"topup:{topup.id}", subject=topup.id, org_ref=topup.customer_id)
+    """Store the intent: Stripe's page, or a charge of the saved card, after its tax is known."""
+    kind, key = CallKind.TOPUP_CHECKOUT, f"topup:{topup.id}"
+    if topup.method_id:
+        kind = CallKind.TOPUP_CHARGE
+        if topup.taxed:
+            kind, key = CallKind.TOPUP_TAX, f"{key}:calculate"
+    intend(kind, key=key, subject=topup.id, org_ref=topup.customer_id)
+
+
+def taxed(org_ref: UUID) -> bool:
+    """Whether tax is added to credit; InvalidRequest while its rate is not known."""
+    return tax_terms(org_ref, on_use=False).point == TaxPoint.TOPUP
 
 
 def check_amount(field: str, amount_micro: int) -> None:

@@ -137,15 +137,23 @@ def approve(*, run_id: UUID, actor: str, sole: bool) -> PayoutRunView:
     return run_view(run)
 
 
-def cancel(*, run_id: UUID) -> PayoutRunView:
+def cancel(*, run_id: UUID, reason: str) -> PayoutRunView:
     """In a transaction: give up a run that waits; what is due stays due."""
     run = _locked(run_id)
     if run.state != RunState.WAITING:
         raise _illegal(f"This run is {run.state}: it can not be given up.", run.state)
-    run.lines.update(state=LineState.CANCELED, reason="The run was given up.")
+    run.lines.update(
+        state=LineState.CANCELED, reason=f"The run was given up. {reason}".strip()[:500]
+    )
     run.state, run.starts_at = RunState.CANCELED, None
     run.save()
     return run_view(run)
+
+
+def wait_for_second() -> int:
+    """In a transaction: runs that were to start after a day, since there was nobody else, wait for
+    the person who joined; how many."""
+    return PayoutRun.objects.filter(state=RunState.WAITING).update(starts_at=None)
 
 
 def hold(*, provider_ref: UUID, actor: str, reason: str) -> bool:

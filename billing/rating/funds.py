@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from billing.rating.rounding import HOUR, seconds_covered
+from billing.rating.tax import net_paid_by
 
 FIRST_HOLD = 3600
 # A tick settles full hours; a quarter more carries the rental over a tick that comes late.
@@ -19,18 +20,22 @@ def paid_until(
     held: int,
     running_since: datetime | None,
     charged_until: datetime | None,
+    tax_ppm: int = 0,
 ) -> datetime | None:
-    """The second at which the hold of a running rental is used up; None: not running, or free."""
+    """The second at which the hold of a running rental is used up; None: not running, or free.
+
+    The hold pays the tax on use as well, which ``rate_micro_h`` leaves out.
+    """
     if running_since is None or rate_micro_h == 0:
         return None
     return unpaid_from(running_since, charged_until) + timedelta(
-        seconds=seconds_covered(held, rate_micro_h)
+        seconds=seconds_covered(net_paid_by(held, tax_ppm), rate_micro_h)
     )
 
 
 @dataclass(frozen=True)
 class Burning:
-    """A rental as far as it uses up money."""
+    """A rental as far as it uses up money. price_micro_h: with the tax on use, see ``with_tax``."""
 
     price_micro_h: int
     held_micro: int

@@ -12,6 +12,7 @@ from django.db import connection
 
 from billing.contracts import BooksView
 from billing.contracts.reconciliation import MICRO, Difference
+from billing.rating.tax import sql_seconds
 
 _BALANCED = """
 SELECT 'txn:' || u.txn_id, 0, u.total,
@@ -79,17 +80,18 @@ SELECT 'account:' || id, held, balance_micro,
  ORDER BY 1
 """
 
-_LASTS = """
+_SECONDS = sql_seconds("held_micro", "price_micro_h", "tax_ppm")
+_LASTS = f"""
 SELECT 'rental:' || rental_ref, extract(epoch FROM due)::bigint,
        coalesce(extract(epoch FROM paid_until), 0)::bigint,
        'Rental ' || rental_ref || ' is paid until ' || coalesce(paid_until::text, 'never')
          || ', its hold pays until ' || due,
        ARRAY[]::text[]
   FROM (SELECT *, greatest(running_since, charged_until)
-                  + make_interval(secs => held_micro * 3600 / price_micro_h) AS due
+                  + make_interval(secs => {_SECONDS}) AS due
           FROM billing_rentalmeter WHERE running_since IS NOT NULL AND price_micro_h > 0) m
  WHERE paid_until IS DISTINCT FROM due ORDER BY rental_ref
-"""
+"""  # noqa: S608 - texts of this module
 
 _RECEIVABLE = """
 SELECT 'account:' || a.id, coalesce(r.total, 0)::bigint, a.receivable_micro,
@@ -130,6 +132,32 @@ SELECT 'provider:' || provider_ref,
  ORDER BY provider_ref
 """
 
+# Money of a payout: out of what is due to its own provider, by way of clearing, out of our cash.
+_PAYOUTS = """
+WITH line AS (
+  SELECT l.*, CASE WHEN l.state IN ('clearing', 'sent', 'paid', 'failed')
+                   THEN l.amount_micro - l.returned_micro ELSE 0 END AS kept,
+         coalesce(-sum(p.amount_micro) FILTER (
+           WHERE a.kind = 'provider_due' AND a.owner_ref = l.provider_ref), 0)::bigint AS taken,
+         coalesce(sum(p.amount_micro) FILTER (WHERE a.kind = 'provider_clearing'), 0) AS clearing,
+         coalesce(sum(p.amount_micro) FILTER (WHERE a.kind = 'stripe_cash'), 0)::bigint AS sent,
+         array_agg(DISTINCT 'account:' || a.id) FILTER (WHERE a.id IS NOT NULL) AS accounts
+    FROM billing_payoutline l
+    LEFT JOIN billing_transaction t ON t.cause_type = 'payout' AND t.cause_id = l.id
+    LEFT JOIN billing_posting p ON p.txn_id = t.id
+    LEFT JOIN billing_account a ON a.id = p.account_id
+   GROUP BY l.id
+)
+SELECT 'payout:' || id, kept, CASE WHEN taken <> kept THEN taken ELSE sent END,
+       'The payout ' || id || ' to provider ' || provider_ref || ' is ' || state
+         || ' and not booked so',
+       coalesce(accounts, '{}') || ARRAY['cause:' || id, 'provider:' || provider_ref]
+  FROM line
+ WHERE taken <> kept OR clearing <> CASE WHEN state = 'clearing' THEN kept ELSE 0 END
+    OR sent <> CASE WHEN state = 'clearing' THEN 0 ELSE kept END
+ ORDER BY id
+"""
+
 _RULES: Final[dict[str, str]] = {
     "transaction_balanced": _BALANCED,
     "balance_stored": _STORED,
@@ -137,6 +165,7 @@ _RULES: Final[dict[str, str]] = {
     "hold_covered": _HELD,
     "hold_lasts": _LASTS,
     "receivable_stored": _RECEIVABLE,
+    "payout_booked": _PAYOUTS,
     "provider_shares": _SHARES,
 }
 OF_THE_LEDGER: Final = tuple(name for name in _RULES if name != "provider_shares")

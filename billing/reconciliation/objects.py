@@ -14,8 +14,21 @@ from typing import Any, Final
 from django.db.models import Q
 
 from billing.contracts import InvoiceState, PaymentState
+from billing.contracts.disputes import CLOSED
+from billing.contracts.payouts import LineState
 from billing.contracts.reconciliation import Difference
-from billing.models import CardSetup, Customer, Invoice, Payment, StripeEvent, TopUp
+from billing.models import (
+    CardSetup,
+    CreditNote,
+    Customer,
+    Dispute,
+    Invoice,
+    Payment,
+    PayoutLine,
+    Refund,
+    StripeEvent,
+    TopUp,
+)
 
 _CENTS: Final = "cents"
 
@@ -64,9 +77,11 @@ def _one(state: str) -> frozenset[str]:
 
 
 _SUCCEEDED, _CANCELED = _one(PaymentState.SUCCEEDED), _one(PaymentState.CANCELED)
+_FAILED = _one(PaymentState.FAILED)
+_KEPT = frozenset({LineState.SENT, LineState.PAID, LineState.FAILED})
 _WAITING = Q(state__in=[PaymentState.PENDING, PaymentState.OPEN])
 # A payment may have come though its page expired, and a refused top-up has no more to say.
-_EXPIRED = _CANCELED | _one(PaymentState.FAILED) | _SUCCEEDED
+_EXPIRED = _CANCELED | _FAILED | _SUCCEEDED
 
 KINDS: Final[dict[str, Kind]] = {
     "customer": Kind(Customer, state=""),
@@ -82,13 +97,13 @@ KINDS: Final[dict[str, Kind]] = {
         TopUp,
         ends={"complete": _SUCCEEDED, "expired": _EXPIRED},
         final=_SUCCEEDED,
-        amount="amount_micro",
+        amount="gross_micro",
         micro=True,
         open=_WAITING,
     ),
     "checkout.session setup": Kind(
         CardSetup,
-        ends={"complete": _SUCCEEDED, "expired": _CANCELED | _one(PaymentState.FAILED)},
+        ends={"complete": _SUCCEEDED, "expired": _CANCELED | _FAILED},
         final=_SUCCEEDED,
         open=_WAITING,
     ),
@@ -106,6 +121,36 @@ KINDS: Final[dict[str, Kind]] = {
         final=frozenset(InvoiceState) - {InvoiceState.DRAFT},
         amount="total_minor",
         open=Q(state__in=[InvoiceState.DRAFT, InvoiceState.OPEN, InvoiceState.UNCOLLECTIBLE]),
+    ),
+    "refund": Kind(
+        Refund,
+        ends={"succeeded": _SUCCEEDED, "failed": _FAILED, "canceled": _CANCELED},
+        final=_SUCCEEDED,
+        amount="amount_minor",
+        open=_WAITING,
+    ),
+    "dispute": Kind(
+        Dispute,
+        ends={state.value: _one(state) for state in CLOSED},
+        final=CLOSED,
+        amount="amount_minor",
+        open=Q(closed_at__isnull=True),
+    ),
+    "credit_note": Kind(
+        CreditNote,
+        ends={"issued": _SUCCEEDED, "void": _CANCELED | _FAILED},
+        final=_SUCCEEDED,
+        amount="amount_micro",
+        micro=True,
+        open=_WAITING,
+    ),
+    # Stripe's transfers have no states; these are ours of what is left of one.
+    "transfer": Kind(
+        PayoutLine,
+        ends={"made": _KEPT, "reversed": _one(LineState.RETURNED)},
+        amount="kept_micro",
+        micro=True,
+        open=Q(state__in=[LineState.SENT, LineState.FAILED]),
     ),
 }
 

@@ -12,12 +12,14 @@ from uuid import UUID
 
 from django.db import connection
 
+from billing.contracts.meters import MeterKind
 from billing.contracts.reconciliation import UsedView
+from billing.rating.tax import sql_tax
 from kernel.arrays import array
 
 # ``lowest``: the first line, by its number, that reaches into the time asked for. From it on every
 # line is rated again, counted back from the meter's own total; a line proven late may lie before.
-_USED = """
+_USED = f"""
 WITH meter AS (
   SELECT m.*, coalesce((
            SELECT min(u.seq) FROM billing_usageline u
@@ -27,7 +29,9 @@ WITH meter AS (
     FROM billing_rentalmeter m WHERE m.rental_ref = ANY(%(refs)s::uuid[])
 ), line AS (
   SELECT u.*, m.price_micro_h AS price, m.provider_micro_h AS share_price, m.gpus AS cards,
-         m.billable_seconds - sum(u.seconds) OVER later + u.seconds AS upto
+         m.billable_seconds - sum(u.seconds) OVER later + u.seconds AS upto, m.tax_ppm,
+         (m.charged_micro - m.overrun_micro - sum(u.amount_micro - u.overrun_micro) OVER later
+           )::bigint AS paid_before
     FROM meter m
     JOIN billing_usageline u ON u.rental_ref = m.rental_ref AND u.seq >= m.lowest
   WINDOW later AS (PARTITION BY u.rental_ref ORDER BY u.seq DESC)
@@ -37,6 +41,9 @@ WITH meter AS (
               amount_micro <> price * upto / 3600 - price * (upto - seconds) / 3600
            OR provider_micro <> share_price * upto / 3600 - share_price * (upto - seconds) / 3600
            OR price_micro_h <> price OR gpus <> cards) AS wrong,
+         min(seq) FILTER (WHERE tax_micro
+           <> {sql_tax("paid_before + amount_micro - overrun_micro", "tax_ppm")}
+              - {sql_tax("paid_before", "tax_ppm")}) AS mistaxed,
          max(to_at) AS until, min(upto - seconds) AS before
     FROM line GROUP BY rental_ref
 )
@@ -44,6 +51,8 @@ SELECT m.rental_ref, m.provider_ref, least(r.begins, %(since)s) AS begins,
        CASE
          WHEN r.wrong IS NOT NULL
            THEN 'charge ' || r.wrong || ' does not cost what its seconds cost'
+         WHEN r.mistaxed IS NOT NULL
+           THEN 'charge ' || r.mistaxed || ' has another tax than its rate says'
          WHEN m.charged_micro <> m.price_micro_h * m.billable_seconds / 3600
            THEN 'its total is not what its seconds cost'
          WHEN m.provider_charged_micro <> m.provider_micro_h * m.billable_seconds / 3600
@@ -55,7 +64,7 @@ SELECT m.rental_ref, m.provider_ref, least(r.begins, %(since)s) AS begins,
          ELSE ''
        END
   FROM meter m LEFT JOIN rated r USING (rental_ref) ORDER BY m.rental_ref
-"""
+"""  # noqa: S608 - texts of this module
 
 _WINDOWS = """
 SELECT w.rental_ref, lower(w.part), upper(w.part)
@@ -69,10 +78,9 @@ SELECT w.rental_ref, lower(w.part), upper(w.part)
  ORDER BY 1, 2
 """
 
-# Not disks: what proves them is their volume, and nobody asks for it here yet.
 _REFS = """
 SELECT rental_ref FROM billing_rentalmeter
- WHERE kind = 'gpu' AND rental_ref > %s AND (charged_until > %s OR running_since IS NOT NULL)
+ WHERE kind = %s AND rental_ref > %s AND (charged_until > %s OR running_since IS NOT NULL)
  ORDER BY rental_ref LIMIT %s
 """
 
@@ -96,8 +104,8 @@ def used(rental_refs: Sequence[UUID], *, since: datetime, until: datetime) -> li
     ]
 
 
-def used_refs(*, since: datetime, after: UUID, limit: int) -> list[UUID]:
-    """Rentals with charges since then, or that run: the next ones by key."""
+def used_refs(*, kind: MeterKind, since: datetime, after: UUID, limit: int) -> list[UUID]:
+    """Meters of that kind with charges since then, or that run: the next ones by key."""
     with connection.cursor() as cursor:
-        cursor.execute(_REFS, [after, since, limit])
+        cursor.execute(_REFS, [kind, after, since, limit])
         return [row[0] for row in cursor.fetchall()]

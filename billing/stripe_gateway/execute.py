@@ -23,6 +23,7 @@ from billing.stripe_gateway.invoice_steps import (
     FinalizeInvoice,
     MarkUncollectible,
     PayInvoice,
+    TaxLines,
     WriteLine,
 )
 from billing.stripe_gateway.meter_steps import CreateMeter, SendMeterEvent
@@ -41,6 +42,7 @@ from billing.stripe_gateway.steps import (
     TopUpCharge,
     TopUpCheckout,
 )
+from billing.stripe_gateway.tax_steps import AskRate, RecordTax, ReverseTax, TaxTopUp, TellCustomer
 from kernel.clock import AppNow, now
 from kernel.errors import PermanentError, TemporaryError, UnknownOutcome
 from kernel.lanes import lane
@@ -58,11 +60,17 @@ STEPS: dict[str, Step] = {
     step.kind: step
     for step in (
         CreateCustomer(),
+        TellCustomer(),
+        AskRate(),
+        TaxTopUp(),
+        RecordTax(),
+        ReverseTax(),
         TopUpCheckout(),
         TopUpCharge(),
         CardSetupPage(),
         CreateInvoice(),
         WriteLine(),
+        TaxLines(),
         FinalizeInvoice(),
         PayInvoice(),
         MarkUncollectible(),

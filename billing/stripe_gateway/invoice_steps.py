@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -86,6 +87,64 @@ class WriteLine(Step):
     def refuse(self, intent: StripeCall, error: PermanentError) -> None:
         line = InvoiceLine.objects.get(id=intent.subject)
         converge.alarm(line.invoice_id, f"Stripe refused line {line.position}: {error}")
+
+
+class TaxLines(Step):
+    """The ledger's tax on each line, as amounts: Stripe works out none, so the totals agree."""
+
+    kind = CallKind.INVOICE_TAX
+
+    def send(self, intent: StripeCall, key: str) -> stripe.Invoice:
+        invoice = Invoice.objects.get(id=intent.subject)
+        assert invoice.stripe_id is not None
+        name = invoice.stripe_id
+        there = call(
+            lambda client: list(
+                client.v1.invoices.line_items.list(name, {"limit": 100}).auto_paging_iter()
+            )
+        )
+        ids = {_item_of(line): line.id for line in there}
+        params: Any = {
+            "lines": [
+                {"id": ids[line.stripe_id], "tax_amounts": [_tax_amount(invoice, line)]}
+                for line in invoice.lines.order_by("position")
+            ]
+        }
+        return call(lambda client: client.v1.invoices.update_lines(name, params, options(key)))
+
+    def look(self, intent: StripeCall) -> None:
+        """Setting the same amounts again changes nothing."""
+
+    def apply(self, intent: StripeCall, found: stripe.Invoice) -> None:
+        converge.taxed(UUID(intent.subject))
+
+    def refuse(self, intent: StripeCall, error: PermanentError) -> None:
+        converge.alarm(UUID(intent.subject), f"Stripe refused the tax on its lines: {error}")
+
+
+def _item_of(line: stripe.InvoiceLineItem) -> str | None:
+    parent = line.parent
+    details = parent.invoice_item_details if parent else None
+    return details.invoice_item if details else None
+
+
+def _tax_amount(invoice: Invoice, line: InvoiceLine) -> dict[str, Any]:
+    # 190000 parts per million are 19 percent: four places at most, as Stripe takes.
+    rate: dict[str, Any] = {
+        "display_name": "Tax",
+        "inclusive": False,
+        "percentage": Decimal(line.tax_ppm).scaleb(-4),
+    }
+    if invoice.tax_profile is not None:
+        rate["country"] = invoice.tax_profile.country
+    amount: dict[str, Any] = {
+        "amount": line.tax_minor,
+        "taxable_amount": line.amount_minor,
+        "tax_rate_data": rate,
+    }
+    if invoice.tax_reason:
+        amount["taxability_reason"] = invoice.tax_reason
+    return amount
 
 
 class _OnInvoice(Step):

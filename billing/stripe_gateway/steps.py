@@ -151,12 +151,21 @@ class TopUpCheckout(_Checkout):
 
     def params(self, intent: StripeCall) -> Params:
         topup = TopUp.objects.get(id=intent.subject)
-        price = {
+        price: Params = {
             "currency": topup.currency.lower(),
             "unit_amount": to_minor(topup.amount_micro),
             "product_data": {"name": "GPU rental credit"},
         }
-        return {
+        if topup.taxed:
+            # The page taxes by the address that the customer has; a better one is kept there.
+            price["tax_behavior"] = "exclusive"
+            taxes: Params = {
+                "automatic_tax": {"enabled": True},
+                "customer_update": {"address": "auto"},
+            }
+        else:
+            taxes = {}
+        return taxes | {
             "mode": "payment",
             "line_items": [{"price_data": price, "quantity": 1}],
             "success_url": topup.return_url,
@@ -204,7 +213,7 @@ class TopUpCharge(Step):
         topup = TopUp.objects.select_related("method").get(id=intent.subject)
         assert topup.method is not None
         params: Any = {
-            "amount": to_minor(topup.amount_micro),
+            "amount": to_minor(topup.amount_micro) + (topup.tax_minor or 0),
             "currency": topup.currency.lower(),
             "customer": customer_id(intent),
             "payment_method": topup.method.stripe_id,

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from billing.reconciliation.meters import Pair
 from billing.reconciliation.objects import Seen
-from billing.stripe_gateway import read
+from billing.stripe_gateway import read, read_returns
 from billing.stripe_gateway.client import call
 from kernel.errors import PermanentError
 from kernel.money import CURRENCY
@@ -63,19 +63,23 @@ def movements(params: dict[str, Any]) -> Iterator[Movement]:
 
 def movements_of(key: str) -> int:
     """What one object moved since ever, net in cents."""
-    source = key
-    if key.startswith("pi_"):
-        try:
-            charge = read.payment_intent(key).latest_charge
-        except PermanentError as error:
-            return _nothing(error)
-        if charge is None:
-            return 0
-        source = charge if isinstance(charge, str) else charge.id
     try:
-        return sum(row.net_minor for row in movements({"source": source}))
+        return sum(
+            row.net_minor for source in _sources(key) for row in movements({"source": source})
+        )
     except PermanentError as error:
         return _nothing(error)
+
+
+def _sources(key: str) -> list[str]:
+    """The objects whose balance transactions are the key's: the reverse of ``_key``."""
+    if key.startswith("pi_"):
+        charge = read.payment_intent(key).latest_charge
+        return [] if charge is None else [charge if isinstance(charge, str) else charge.id]
+    if key.startswith("tr_"):
+        reversals = pages(lambda client, given: client.v1.transfers.reversals.list(key, given), {})
+        return [key, *(reversal.id for reversal in reversals)]
+    return [key]
 
 
 def _nothing(error: PermanentError) -> int:
@@ -211,6 +215,33 @@ def _invoice(thing: Any) -> Seen:
     return Seen("invoice", thing.id, thing.status, thing.total, ours, _at(ended))
 
 
+def _refund(thing: Any) -> Seen:
+    ours = read.ours(thing, read_returns.REFUND) is not None
+    return Seen("refund", thing.id, thing.status or "", thing.amount, ours, _at(thing.created))
+
+
+def _dispute(thing: Any) -> Seen:
+    """It carries nothing of ours: the payer does, whom it names by the payment."""
+    payer = getattr(thing.payment_intent, "customer", None)
+    ours = payer is not None and read.ours(payer, read.ORG) is not None
+    moved = max([thing.created, *(one.created for one in thing.balance_transactions)])
+    return Seen("dispute", thing.id, thing.status, thing.amount, ours, _at(moved))
+
+
+def _credit_note(thing: Any) -> Seen:
+    ours = read.ours(thing, read_returns.CREDIT_NOTE) is not None
+    ended = max(filter(None, (thing.created, thing.voided_at)))
+    return Seen("credit_note", thing.id, thing.status, thing.total, ours, _at(ended))
+
+
+def _transfer(thing: Any) -> Seen:
+    kept = thing.amount - thing.amount_reversed
+    ended = max([thing.created, *(one.created for one in thing.reversals.data)])
+    status = "made" if kept else "reversed"
+    ours = read.ours(thing, read.PAYOUT) is not None
+    return Seen("transfer", thing.id, status, kept, ours, _at(ended))
+
+
 READERS: Final = (
     Reader(
         ("customer",),
@@ -236,5 +267,30 @@ READERS: Final = (
         lambda client, given: client.v1.invoices.list(given),
         lambda client, id, given: client.v1.invoices.retrieve(id, given),
         _invoice,
+    ),
+    Reader(
+        ("refund",),
+        lambda client, given: client.v1.refunds.list(given),
+        lambda client, id, given: client.v1.refunds.retrieve(id, given),
+        _refund,
+    ),
+    Reader(
+        ("dispute",),
+        lambda client, given: client.v1.disputes.list(given),
+        lambda client, id, given: client.v1.disputes.retrieve(id, given),
+        _dispute,
+        expand=("payment_intent.customer",),
+    ),
+    Reader(
+        ("credit_note",),
+        lambda client, given: client.v1.credit_notes.list(given),
+        lambda client, id, given: client.v1.credit_notes.retrieve(id, given),
+        _credit_note,
+    ),
+    Reader(
+        ("transfer",),
+        lambda client, given: client.v1.transfers.list(given),
+        lambda client, id, given: client.v1.transfers.retrieve(id, given),
+        _transfer,
     ),
 )

@@ -29,6 +29,9 @@ _ABSENT: dict[str, frozenset[str]] = {
         ["refunds", "level3", "presentment_details", "authorization_code", "transfer"]
     ),
     "tax_id": frozenset({"deleted"}),
+    "tax.calculation": frozenset({"line_items"}),
+    "tax.calculation_line_item": frozenset({"tax_breakdown"}),
+    "tax.transaction": frozenset({"line_items"}),
     "refund": frozenset(
         ["description", "instructions_email", "next_action", "presentment_details"]
     ),

@@ -44,6 +44,12 @@ def on(sim: Simulator, exempt: str, cents: int) -> Answer:
     }
 
 
+def percentage(sim: Simulator) -> str:
+    """The rate that is collected, as Stripe prints it."""
+    row = sim.store.get(TABLE, "rate")
+    return str(row["percentage"]) if row else "0.0"
+
+
 def located(customer: Answer | None) -> bool:
     """True when tax can be known: the customer has a country."""
     return bool(customer and (customer.get("address") or {}).get("country"))

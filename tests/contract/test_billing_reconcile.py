@@ -14,9 +14,9 @@ from django.db import connection, transaction
 
 from billing import facade
 from billing.contracts.reconciliation import BreakView
-from billing.facade import reconciliation
+from billing.facade import reconciliation, refunds
 from billing.metering.mirror import collect
-from billing.models import Invoice, TopUp
+from billing.models import CreditNote, Dispute, Invoice, Refund, TopUp
 from billing.stripe_gateway import client
 from billing.stripe_gateway.client import call
 from billing.stripe_gateway.reconcile import nightly, reconcile
@@ -80,11 +80,29 @@ def world(stripe: Control, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     collect()
     send()
     receive()
-    assert TopUp.objects.filter(state="succeeded").count() == 2
+    _returns(org, save_card(stripe, org, "4000000000000259"))
+    assert TopUp.objects.filter(state="succeeded").count() == 3
     assert Invoice.objects.get().state == "paid"
     pass_hours(26)  # pages say that they ended when they expired at the latest: a day later
     yield World(stripe, org, rental)
     set_clock("")
+
+
+def _returns(org: UUID, contested: UUID) -> None:
+    """Money that goes back in each way that there is: a refund, a credit note, a dispute."""
+    invoice = Invoice.objects.get()
+    with transaction.atomic():
+        refunds.order_refund(
+            org_ref=org, amount_micro=5 * USD, reason="asked", ordered_by="staff", by_renter=False
+        )
+        refunds.order_credit_note(
+            invoice_id=invoice.id, amount_micro=USD, reason="Too slow", ordered_by="staff"
+        )
+    topup(org, 20 * USD, method=contested)
+    send()
+    receive()
+    assert Refund.objects.get().state == CreditNote.objects.get().state == "succeeded"
+    assert Dispute.objects.get().state == "needs_response"
 
 
 def found() -> list[tuple[str, str]]:
@@ -177,6 +195,15 @@ CORRUPTIONS = {
     "a top-up's amount": there("billing_topup", "amount_micro = 5000000", "checkout.session", PAGE),
     "an invoice's total": there("billing_invoice", "total_minor = total_minor + 1", "invoice"),
     "an invoice's state": there("billing_invoice", "state = 'void'", "invoice"),
+    "a refund's amount": there("billing_refund", "amount_minor = 499", "refund"),
+    "a refund's state": there("billing_refund", "state = 'failed'", "refund"),
+    "a credit note's amount": there(
+        "billing_creditnote", "amount_micro = amount_micro + 10000", "credit_note"
+    ),
+    "a credit note's state": there("billing_creditnote", "state = 'pending'", "credit_note"),
+    "a dispute's state": there(
+        "billing_dispute", "state = 'lost', closed_at = app_now()", "dispute"
+    ),
     "a customer": there("billing_customer", "stripe_id = NULL", "customer", "name = 'Prepaid'"),
     "a meter event": (
         "billing_meterbatch",
@@ -315,8 +342,8 @@ def test_a_night_reads_of_stripe_only_what_is_new(world: World) -> None:
     before = len(world.stripe.requests())
     nightly()
     asked = [one["path"] for one in world.stripe.requests()[before:]]
-    # Four lists of objects, balance transactions old and new and to the bank, and the balance.
-    assert len(asked) == 8, asked
+    # Eight lists of objects, balance transactions old and new and to the bank, and the balance.
+    assert len(asked) == 13, asked
     nightly()
     assert len(world.stripe.requests()) == before + len(asked), "once a night is enough"
 

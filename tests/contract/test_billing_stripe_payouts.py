@@ -22,12 +22,12 @@ from billing.models import (
 )
 from billing.payments.webhook import store
 from billing.payouts.mature import mature
-from billing.stripe_gateway import inbox
+from billing.stripe_gateway import inbox, survey
 from billing.stripe_gateway.follow import follow
 from billing.stripe_gateway.reconcile import reconcile
 from kernel.clock import hour_of, now
 from kernel.ids import new_id
-from tests.area.billing.conftest import USD, limit, open_org, rent, use, window
+from tests.area.billing.conftest import USD, corrupt, limit, open_org, rent, use, window
 from tests.area.billing.earners import balance, due, right
 from tests.area.billing.stripe import (  # noqa: F401  (fixtures)
     RETURN,
@@ -98,12 +98,17 @@ def run() -> PayoutLine:
 
 def agreed() -> None:
     """The nightly comparison with Stripe finds nothing, once all of it is old enough."""
+    assert named() == []
+
+
+def named() -> list[tuple[str, str]]:
+    """What the nightly comparison finds: check and subject."""
     pass_hours(26)
     try:
         reconcile(full=True)
     finally:
         set_clock("")
-    assert [one.text for one in reconciliation.breaks(state="open")] == []
+    return [(one.name, one.subject) for one in reconciliation.breaks(state="open")]
 
 
 def test_a_provider_signs_up_on_stripes_page(stripe):
@@ -186,6 +191,13 @@ def test_a_payout_is_sent_and_is_paid_only_when_the_bank_has_it(stripe, settings
     assert stripe.state()["problems"] == []
     right()
     agreed()
+    corrupt("billing_payoutline", "UPDATE billing_payoutline SET returned_micro = 10000")
+    assert named() == [("payout_booked", f"payout:{line.id}")], "R7: a row that is not booked so"
+    corrupt("billing_payoutline", "UPDATE billing_payoutline SET returned_micro = 0")
+    corrupt("billing_payoutline", "UPDATE billing_payoutline SET stripe_id = 'tr_other'")
+    # The one that Stripe has not, and the one that is not known here, each by what finds it first.
+    keys = sorted(subject.partition(":")[2] for _, subject in named())
+    assert keys == sorted([there["id"], "tr_other"])
 
 
 def test_a_payout_that_the_bank_sends_back_is_due_again(stripe, settings):
@@ -213,6 +225,8 @@ def test_a_payout_that_the_bank_sends_back_is_due_again(stripe, settings):
     line.refresh_from_db()
     assert (line.state, due(provider)) == (LineState.RETURNED, 100 * USD)
     assert len(stripe.objects("transfer_reversal")) == 1
+    assert line.stripe_id is not None
+    assert survey.movements_of(line.stripe_id) == 0, "what came back is of the same object"
     assert -balance(AccountKind.STRIPE_CASH) == stripe.state()["balance"]["available"] * 10_000
     right()
     agreed()

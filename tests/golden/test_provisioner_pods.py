@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from provisioner.inventory.accelerators import by_slug
 from provisioner.kube import claims, manifests
 from provisioner.kube.compose import CORE, compose
-from provisioner.kube.manifests import ClaimMount, PodSpec
+from provisioner.kube.manifests import ClaimMount, PodSpec, ToolKeys, ToolsSpec
 
 FILES = Path(__file__).with_name("provisioner")
 DIGEST = "sha256:" + "ab" * 32
@@ -38,6 +38,11 @@ def spec(slug: str = "nvidia-h100-80gb-sxm", **more: Any) -> PodSpec:
         resource=family.resource,
         runtime_class=family.runtime_class,
         check=family.check,
+        tools=ToolsSpec(
+            image=f"registry.example.com/gpuyard/podtools@{DIGEST}",
+            report_url="https://gpuyard.example.com/api/v1/instance-reports",
+            usage=family.usage.strip(),
+        ),
         gpus=2,
         vcpus_milli=47000,
         ram_mib=522240,
@@ -82,6 +87,14 @@ def test_pods_are_as_pinned(name: str) -> None:
     assert file.read_text() == text
 
 
+_TOOLS_VOLUME = {"name": "tools", "emptyDir": {"sizeLimit": "32Mi"}}
+
+
+def _capabilities(container: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = container["securityContext"]["capabilities"]
+    return found
+
+
 def mib(amount: str) -> int:
     """ "3Gi" or "3072Mi": servers write amounts in the largest unit that fits."""
     return int(amount[:-2]) * {"Mi": 1, "Gi": 1024, "Ti": 1024**2}[amount[-2:]]
@@ -119,9 +132,19 @@ def violations(pod: dict[str, Any], ordered: PodSpec) -> list[str]:
     )
     rule("restarts counted by us", body["restartPolicy"] == "Always")
     rule("seccomp", body["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"})
-    in_memory = [v for v in body["volumes"] if "emptyDir" in v]
-    notices = [v for v in body["volumes"] if "secret" in v]
+    in_memory = [v for v in body["volumes"] if "emptyDir" in v and v["name"] != "tools"]
+    tools = [v for v in body["volumes"] if v["name"] == "tools"]
+    notices = [v for v in body["volumes"] if "secret" in v and v["name"] != "keys"]
+    keys = [v for v in body["volumes"] if v["name"] == "keys"]
     claims = [v for v in body["volumes"] if not {"emptyDir", "secret"} & set(v)]
+    rule("the tools lie in a small folder", tools == [_TOOLS_VOLUME])
+    rule(
+        "of the instance's own secret the keys of the tools, and nothing of the tenant's",
+        [set(v) for v in keys] == [{"name", "secret"}]
+        and keys[0]["secret"]["secretName"] == f"{meta['name']}-env"
+        and {i["key"] for i in keys[0]["secret"]["items"]}
+        == {"report-token", "host-key", "gateway.pub"},
+    )
     rule(
         "the notice's file where it was ordered, and no other secret as a volume",
         notices
@@ -156,6 +179,8 @@ def violations(pod: dict[str, Any], ordered: PodSpec) -> list[str]:
     mounts = {m["name"]: m for m in body["containers"][0]["volumeMounts"]}
     shm = mounts.pop("shm", None)
     told = mounts.pop("notice", None)
+    reading = [mounts.pop(name, {}).get("readOnly") for name in ("tools", "keys")]
+    rule("tools and keys are mounted for reading only", reading == [True, True])
     rule(
         "the notice is mounted for reading only",
         told
@@ -175,8 +200,12 @@ def violations(pod: dict[str, Any], ordered: PodSpec) -> list[str]:
         == [(v.claim, v.path, v.read_only, False) for v in ordered.volumes],
     )
     rule(
-        "the check sees no data",
-        all("volumeMounts" not in c for c in body["initContainers"]),
+        "the tools are written by their own container, and the check sees no data",
+        [
+            [(m["name"], m.get("readOnly", False)) for m in c.get("volumeMounts", [])]
+            for c in body["initContainers"]
+        ]
+        == [[("tools", False)], [("tools", True)]],
     )
     tolerated = {(t.get("key"), t.get("effect")) for t in body["tolerations"]}
     rule(
@@ -193,25 +222,38 @@ def violations(pod: dict[str, Any], ordered: PodSpec) -> list[str]:
         all("tolerationSeconds" in t for t in body["tolerations"] if t["effect"] == "NoExecute"),
     )
     rule(
-        "one container and one check",
+        "one container, the tools and one check",
         [c["name"] for c in body["containers"]] == ["main"]
-        and [c["name"] for c in body["initContainers"]] == ["gpuyard-check"],
+        and [c["name"] for c in body["initContainers"]] == ["gpuyard-tools", "gpuyard-check"],
+    )
+    rule(
+        "the tenant's image and command are the tenant's, and a hook leaves the tools beside them",
+        body["containers"][0]["image"] == ordered.image
+        and body["containers"][0].get("command", []) == list(ordered.command)
+        and body["containers"][0]["lifecycle"]["postStart"]["exec"]["command"][:2]
+        == ["/run/gpuyard/bin/podtools", "start"]
+        and all("lifecycle" not in c for c in body["initContainers"]),
     )
     for c in containers:
         limits, requests = c["resources"]["limits"], c["resources"]["requests"]
+        ours = c["name"] == "gpuyard-tools"
         rule("requests equal limits", limits == requests)
         rule(
             "all resources are limited",
-            set(limits) == {ordered.resource, "cpu", "memory", "ephemeral-storage"},
+            set(limits) - {ordered.resource} == {"cpu", "memory", "ephemeral-storage"},
         )
-        rule("the ordered cards", limits[ordered.resource] == str(ordered.gpus))
+        rule(
+            "the ordered cards, and none for the tools",
+            limits.get(ordered.resource) == (None if ours else str(ordered.gpus)),
+        )
+        rule("the tools have no power", not ours or "add" not in _capabilities(c))
         rule("image by digest", c["image"].count("@sha256:") == 1)
         rule("not privileged", c["securityContext"]["privileged"] is False)
         rule("capabilities dropped", c["securityContext"]["capabilities"]["drop"] == ["ALL"])
         rule(
             "only harmless capabilities",
             not {"SYS_ADMIN", "NET_ADMIN", "NET_RAW", "SYS_PTRACE", "MKNOD", "SYS_MODULE"}
-            & set(c["securityContext"]["capabilities"]["add"]),
+            & set(_capabilities(c).get("add", [])),
         )
         rule(
             "environment from the secret only",
@@ -276,6 +318,16 @@ def test_every_order_keeps_the_policy(ordered: PodSpec) -> None:
         ("spec.containers.0.resources.limits.cpu", "1"),
         ("spec.tolerations.0.key", "anything"),
         ("metadata.annotations", {"a": "b"}),
+        ("spec.initContainers.0.image", "podtools:latest"),
+        ("spec.initContainers.0.securityContext.capabilities.add", ["CHOWN"]),
+        ("spec.initContainers.0.resources.limits.cpu", "100"),
+        ("spec.containers.0.command", ["/run/gpuyard/bin/podtools"]),
+        ("spec.containers.0.lifecycle.postStart.exec.command", ["/bin/sh"]),
+        ("spec.volumes.1.emptyDir", {}),
+        ("spec.volumes.2.secret.secretName", "gy-of-somebody-else-env"),
+        ("spec.volumes.2.secret.items.0.key", "HF_TOKEN"),
+        ("spec.containers.0.volumeMounts.1.readOnly", False),
+        ("spec.containers.0.volumeMounts.2.readOnly", False),
     ],
 )
 def test_the_policy_itself_sees_each_breach(path: str, value: Any) -> None:
@@ -285,12 +337,12 @@ def test_the_policy_itself_sees_each_breach(path: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("spec.volumes.1.persistentVolumeClaim.claimName", "gv-of-somebody-else"),
-        ("spec.volumes.1", {"name": "x", "hostPath": {"path": "/"}}),
-        ("spec.containers.0.volumeMounts.1.mountPath", "/etc"),
-        ("spec.containers.0.volumeMounts.2.readOnly", False),
-        ("spec.containers.0.volumeMounts.1.subPath", "../.."),
-        ("spec.initContainers.0.volumeMounts", [{"name": "shm", "mountPath": "/x"}]),
+        ("spec.volumes.3.persistentVolumeClaim.claimName", "gv-of-somebody-else"),
+        ("spec.volumes.3", {"name": "x", "hostPath": {"path": "/"}}),
+        ("spec.containers.0.volumeMounts.3.mountPath", "/etc"),
+        ("spec.containers.0.volumeMounts.4.readOnly", False),
+        ("spec.containers.0.volumeMounts.3.subPath", "../.."),
+        ("spec.initContainers.1.volumeMounts", [{"name": "shm", "mountPath": "/x"}]),
     ],
 )
 def test_the_policy_sees_each_breach_of_volumes(path: str, value: Any) -> None:
@@ -300,10 +352,10 @@ def test_the_policy_sees_each_breach_of_volumes(path: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("spec.volumes.1.secret.secretName", "gy-of-somebody-else-env"),
-        ("spec.volumes.1.secret.optional", False),
-        ("spec.containers.0.volumeMounts.1.readOnly", False),
-        ("spec.containers.0.volumeMounts.1.mountPath", "/run"),
+        ("spec.volumes.3.secret.secretName", "gy-of-somebody-else-env"),
+        ("spec.volumes.3.secret.optional", False),
+        ("spec.containers.0.volumeMounts.3.readOnly", False),
+        ("spec.containers.0.volumeMounts.3.mountPath", "/run"),
     ],
 )
 def test_the_policy_sees_each_breach_of_the_notice(path: str, value: Any) -> None:
@@ -327,11 +379,20 @@ def test_newer_fields_appear_only_where_the_server_knows_them() -> None:
 
 
 def test_secrets_hold_the_values_and_the_pod_does_not() -> None:
-    secret = manifests.env_secret(spec(), {"HF_TOKEN": "hunter2"})
-    assert secret["data"] == {"HF_TOKEN": "aHVudGVyMg=="}
+    secret = manifests.env_secret(
+        spec(), {"HF_TOKEN": "hunter2"}, ToolKeys("gy_rep_x_y", "pr", "pu")
+    )
+    assert secret["data"] == {
+        "HF_TOKEN": "aHVudGVyMg==",
+        "report-token": "Z3lfcmVwX3hfeQ==",
+        "host-key": "cHI=",
+        "gateway.pub": "cHU=",
+    }
     pull = manifests.pull_secret(spec(), registry="r.example.com", username="u", password="p")
     assert pull["type"] == "kubernetes.io/dockerconfigjson"
-    assert "hunter2" not in json.dumps(manifests.pod(spec()))
+    whole = json.dumps(manifests.pod(spec()))
+    assert "hunter2" not in whole
+    assert "gy_rep_" not in whole
     assert secret["metadata"]["name"] == "gy-01h455vb4pex5vsknk084sn02q-env"
     assert pull["metadata"]["name"] == "gy-01h455vb4pex5vsknk084sn02q-pull"
 
@@ -344,7 +405,7 @@ def test_what_is_sent_is_what_is_pinned() -> None:
         asked = compose(CORE.create_namespaced_pod, "gpuyard-r-01", body)
         assert (asked.method, asked.path) == ("POST", "/api/v1/namespaces/gpuyard-r-01/pods")
         assert asked.body == body
-    secret = manifests.env_secret(spec(), {"A": "b"})
+    secret = manifests.env_secret(spec(), {"A": "b"}, ToolKeys("gy_rep_x_y"))
     assert compose(CORE.create_namespaced_secret, "gpuyard-r-01", secret).body == secret
     with pytest.raises(ValidationError):
         compose(CORE.create_namespaced_pod, "gpuyard-r-01", {**body, "spek": {}})

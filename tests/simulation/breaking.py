@@ -36,11 +36,19 @@ class Break(ExitStack):
         return getattr(owner, name)
 
     def text(self, owner: Any, name: str, old: str, new: str) -> None:
-        """Change a statement; KeyError when the product's text no longer has ``old``."""
+        """Change a statement, or all of a dictionary of them; KeyError when the product's text no
+        longer has ``old``."""
         before = getattr(owner, name)
-        if old not in before:
-            raise KeyError(f"{owner.__name__}.{name} has no {old!r}")
-        self.put(owner, name, before.replace(old, new))
+
+        def changed(text: str) -> str:
+            if old not in text:
+                raise KeyError(f"{owner.__name__}.{name} has no {old!r}")
+            return text.replace(old, new)
+
+        if isinstance(before, dict):
+            self.put(owner, name, {key: changed(text) for key, text in before.items()})
+        else:
+            self.put(owner, name, changed(before))
 
     def nothing(self, owner: Any, name: str, answer: Any = None) -> None:
         self.put(owner, name, lambda *given, **named: answer)

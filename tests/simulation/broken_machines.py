@@ -150,7 +150,7 @@ def a_window_is_charged_twice(stack: Break) -> None:
         "FROM due WHERE to_at",
         "FROM (TABLE due UNION ALL TABLE due) due WHERE to_at",
     )
-    stack.text(settle, "_SETTLE", "- coalesce(g.before, '{}')", "")
+    stack.text(settle, "_STATEMENT", "- coalesce(g.before, '{}')", "")
 
 
 @mutant("I3 charged seconds lie in a proven interval", trouble=0.0)

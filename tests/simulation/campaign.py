@@ -24,6 +24,7 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 from psycopg import sql
 
+from devstack.postgres import drop_database
 from tests.servers import TEMPLATE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -128,8 +129,7 @@ def databases(url: str, number: int) -> Iterator[list[str]]:
             yield [_of(url, name) for name in names]
         finally:
             for name in names:
-                dropped = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
-                server.execute(dropped.format(sql.Identifier(name)))
+                drop_database(server, name)
 
 
 def _of(url: str, name: str) -> str:

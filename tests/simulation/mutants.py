@@ -31,7 +31,7 @@ __all__ = ["MUTANTS", "Mutant", "broken_machines", "damaged"]
 @mutant("I4 money is the floor of price times seconds", trouble=0.0)
 def charges_are_rounded_up(stack: Break) -> None:
     exact = "m.price_micro_h * (m.billable_seconds + c.upto)"
-    stack.text(settle, "_SETTLE", f"{exact} / 3600", f"({exact} + 3599) / 3600")
+    stack.text(settle, "_STATEMENT", f"{exact} / 3600", f"({exact} + 3599) / 3600")
 
 
 _UNGUARDED = "ALTER TABLE billing_posting DISABLE TRIGGER billing_posting_balance"
@@ -80,15 +80,18 @@ def a_payment_does_not_know_its_posting(stack: Break) -> None:
     stack.put(converge, "settle_payment", settle)
 
 
+_ALL_LINES = "amount - share, overrun, tax, txn_id\n    FROM line"
+
+
 @mutant("I10 no use without its line", trouble=0.0)
 def lines_are_not_written(stack: Break) -> None:
-    stack.text(settle, "_SETTLE", "FROM line\n)\nUPDATE", "FROM line WHERE false\n)\nUPDATE")
+    stack.text(settle, "_STATEMENT", _ALL_LINES, _ALL_LINES + " WHERE false")
 
 
 @mutant("I12 price is share plus fee", trouble=0.0)
 def the_share_goes_elsewhere(stack: Break) -> None:
-    stack.text(settle, "_SETTLE", "provider_id, share)", "provider_id, share - 1)")
-    stack.text(settle, "_SETTLE", "::uuid, amount - share)", "::uuid, amount - share + 1)")
+    stack.text(settle, "_STATEMENT", "provider_id, share)", "provider_id, share - 1)")
+    stack.text(settle, "_STATEMENT", "::uuid, amount - share)", "::uuid, amount - share + 1)")
 
 
 # --- requests, events, progress -------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 
 from tests.servers import Servers
 from tests.simulation.invariants import ALWAYS, QUIET
-from tests.simulation.mutants import MUTANTS
+from tests.simulation.mutants import MUTANTS, damaged
 from tests.simulation.mutation import MOST, drawn, hunt, said
 from tests.simulation.test_seeds import PATIENCE_S, SEED
 
@@ -26,6 +26,13 @@ def test_drawn_mutants_are_noticed(servers: Servers) -> None:
     survived = [said(row) for row in rows if not row["after"]]
     again = [f"make mutants SEED={SEED} ONLY={row['name']}" for row in rows if not row["after"]]
     assert not survived, f"of {MOST} schedules each: {survived}; again: {again}"
+
+
+@pytest.mark.parametrize("name", sorted(MUTANTS))
+def test_the_product_still_has_what_a_mutant_breaks(name: str) -> None:
+    """All of them every time: those not drawn would fail on another day."""
+    with damaged(MUTANTS[name]):
+        pass
 
 
 def test_every_invariant_over_tables_has_its_mutant() -> None:

@@ -32,16 +32,15 @@ from provisioner import facade as provisioner
 from provisioner.instances import meter
 from provisioner.models import Cluster, Instance, Namespace, NodeShare
 from tests.market import make_renter, make_supply
-from tests.year.oracle import Truth
-from tests.year.plan import Org, Plan, Rental, Run
+from tests.year import outflow
+from tests.year.oracle import Lost, Truth
+from tests.year.plan import LISTED, Org, Plan, Rental, Run
 from tests.year.stripe_year import StripeYear
 
 USD = 1_000_000
 HOUR = timedelta(hours=1)
 RETURN = "https://example.com/billing"
 GOOD, REFUSED = "4242424242424242", "4000000000000341"
-# A list of a cluster is this old when the tick of an hour looks.
-LISTED = timedelta(seconds=20)
 # The product looks every five seconds; what runs on meanwhile is borne by the platform.
 SWEEP = timedelta(minutes=15)
 
@@ -54,11 +53,12 @@ class Year:
         self.truths: dict[UUID, Truth] = {}
         self.orgs: list[UUID] = []
         self.rich: set[UUID] = set()
-        self.breaks = 0
+        self.breaks: dict[UUID, str] = {}  # differences that a nightly run could not explain
         self.refused = 0
         self._rentals: dict[UUID, Rental] = {}
         self._open: dict[UUID, tuple[Instance, Run]] = {}
         self._ending: list[UUID] = []
+        self._proven = False  # something came to an end that no tick has charged yet
         self._poor = 0  # rentals of those who may run out of money, running now
         self._events: list[tuple[datetime, int, Callable[[], None]]] = []
         self._order = count()
@@ -109,7 +109,8 @@ class Year:
         self._set(end)
 
     def _tick(self, hour: int, *, calm: bool = False) -> None:
-        if self._open or self._ending:
+        if self._open or self._ending or self._proven:
+            self._proven = False
             dark = [p for p, begins, ends in self.plan.dark if begins <= self.now < ends]
             seen = [share.node.cluster_id for p, share in enumerate(self._shares) if p not in dark]
             Cluster.objects.filter(pk__in=seen).update(last_positive_at=self.now)
@@ -123,10 +124,20 @@ class Year:
             close_due()
             collect()
             self._topups()
+            self._pay_out(hour // 24, calm=calm)
             self.stripe.work()
             self.stripe.read()
         if hour % (24 * 14) == 6 and not calm:
             self._reconcile(full=False)
+
+    def _pay_out(self, day: int, *, calm: bool) -> None:
+        """What goes out: refunds now and then, providers' payouts every week."""
+        if not calm and self.rng.random() < 0.2:
+            prepaid = [o.number for o in self.plan.orgs if not (o.postpaid or o.poor)]
+            outflow.refund(self.orgs[self.rng.choice(prepaid)], self.rng)
+        outflow.pay_providers()
+        if day % 3 == 2:
+            outflow.banks(self.stripe, self.rng)
 
     def _reconcile(self, *, full: bool) -> None:
         proof_side.reconcile(full=full)
@@ -136,7 +147,9 @@ class Year:
                 break
             except Exception:  # noqa: BLE001  a call that the network lost: the next night
                 self.stripe.calm()
-        self.breaks = max(self.breaks, len(reconciliation.breaks(state="open")))
+        for one in reconciliation.breaks(state="open"):
+            said = f"{one.rule} {one.name} {one.subject}: {one.expected} expected, {one.found}"
+            self.breaks.setdefault(one.id, f"{self.now}: {said}. {one.text}")
 
     # --- who there is ------------------------------------------------------------------------
 
@@ -152,6 +165,7 @@ class Year:
             )
             self._namespaces.append(Namespace.objects.get(cluster=supply.cluster))
             self._providers.append(supply.provider.id)
+            outflow.sign_up(self.stripe, supply.provider.id)
 
     def _join(self, org: Org) -> None:
         key = new_id()
@@ -199,10 +213,14 @@ class Year:
     # --- rentals -----------------------------------------------------------------------------
 
     def _rent(self, rental: Rental) -> None:
-        ref, org = new_id(), self.orgs[rental.org]
+        ref = new_id()
         if not self._hold(rental, ref):
             self.refused += 1
-            return
+            # Somebody else takes the card: the year has as many rentals as were asked for.
+            rental.org = self.rng.choice([one.number for one in self.plan.orgs if not one.poor])
+            if not self._hold(rental, ref):
+                raise AssertionError(f"{rental} is refused to one who has money")
+        org = self.orgs[rental.org]
         self._rentals[ref] = rental
         self.truths[ref] = Truth(
             org, self._providers[rental.provider], rental.gpus, rental.price, rental.share
@@ -239,6 +257,12 @@ class Year:
             return
         if ref in self._ending:
             self._ending.remove(ref)
+        before = rental.runs.index(run) - 1
+        if before >= 0 and not run.again:
+            charge()  # what its owner can be made to bear is what it earned
+            lost = Lost(rental.runs[before].good, run.opened, by_provider=self.rng.random() < 0.7)
+            outflow.credit(ref, lost)
+            self.truths[ref].lost.append(lost)
         share = self._shares[rental.provider]
         instance = Instance.objects.create(
             rental_ref=ref,
@@ -279,6 +303,7 @@ class Year:
             meter.close_interval(instance, closing=closing, reason="test")
             billing.meter_stopped(rental_ref=ref)
             Instance.objects.filter(pk=instance.pk).update(state="gone", gone_at=run.closed)
+        self._proven = True
         truth = self.truths[ref]
         truth.proven.append((run.opened, run.good))
         if run.late is not None:
@@ -295,6 +320,7 @@ class Year:
     def _confirm(self, instance: Instance, truth: Truth, place: int, run: Run) -> None:
         with transaction.atomic():
             meter.confirm(instance.pk, unchanged=True)
+        self._proven = True
         truth.proven[place] = (run.opened, run.closed)
 
     def _settle(self) -> None:

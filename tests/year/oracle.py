@@ -16,9 +16,27 @@ from math import ceil, floor
 from typing import Any
 from uuid import UUID
 
+_DAY = timedelta(days=1)
 _EPOCH, _SECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(seconds=1)
+
+
+def _seconds(moment: datetime) -> Fraction:
+    """Since 1970, exactly."""
+    return Fraction((moment - _EPOCH) // timedelta(microseconds=1), 10**6)
+
+
 Rows = Callable[[str], list[tuple[Any, ...]]]
+Lines = dict[UUID, list[tuple[Any, ...]]]
 Objects = Callable[[str], list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A time in which a rental's host was lost. by_provider: it is its owner's fault."""
+
+    begin: datetime
+    end: datetime
+    by_provider: bool
 
 
 @dataclass
@@ -31,6 +49,7 @@ class Truth:
     price: int
     share: int
     proven: list[tuple[datetime, datetime]] = field(default_factory=list)
+    lost: list[Lost] = field(default_factory=list)
 
     @property
     def seconds(self) -> int:
@@ -48,6 +67,28 @@ class Truth:
     def earned(self) -> int:
         return floor(Fraction(self.share * self.seconds, 3600))
 
+    @property
+    def credit(self) -> int:
+        """For lost hosts: the price of the time, at most of a day each."""
+        return sum(self._credit_of(lost) for lost in self.lost)
+
+    def borne(self, lines: list[tuple[Any, ...]]) -> int:
+        """The owner's part of that: at most what the rental brought it in the day before, less
+        what it bore in that day. ``lines``: begin, end and the owner's share of each charge."""
+        given: list[tuple[datetime, int]] = []
+        for lost in self.lost:
+            since = lost.begin - _DAY
+            able = -sum(micro for begin, micro in given if begin > since)
+            for begin, end, _, share, *_ in lines:
+                inside = min(end, _seconds(lost.begin)) - max(begin, _seconds(since))
+                able += floor(share * inside / (end - begin)) if inside > 0 else 0
+            part = min(self._credit_of(lost), max(able, 0)) if lost.by_provider else 0
+            given.append((lost.begin, part))
+        return sum(part for _, part in given)
+
+    def _credit_of(self, lost: Lost) -> int:
+        return floor(Fraction(self.price * int(min(lost.end - lost.begin, _DAY) / _SECOND), 3600))
+
 
 @dataclass
 class Found:
@@ -57,6 +98,10 @@ class Found:
     error_micro: int = 0
     stripe_diff_minor: int = 0
     overrun_micro: int = 0
+    credited_micro: int = 0
+    borne_micro: int = 0
+    refunds: int = 0
+    paid_out_minor: int = 0
     problems: list[str] = field(default_factory=list)
 
     def ledger(self, what: str, expected: int, found: int) -> None:
@@ -74,16 +119,16 @@ class Found:
 def recount(truths: dict[UUID, Truth], rows: Rows, objects: Objects, rich: set[UUID]) -> Found:
     """Compare. ``rich``: organizations that always had the money for what they used."""
     found = Found()
-    used = _usage(found, truths, rows)
-    _accounts(found, truths, rows, objects, used, rich)
+    lines = _usage(found, truths, rows)
+    _accounts(found, truths, lines, rows, objects, rich)
     _stripe(found, rows, objects)
     _meters(found, truths, objects)
     return found
 
 
-def _usage(found: Found, truths: dict[UUID, Truth], rows: Rows) -> dict[UUID, int]:
-    """Each rental: its charge, its provider's share, its seconds. What nobody could pay, by org."""
-    lines: dict[UUID, list[tuple[Any, ...]]] = defaultdict(list)
+def _usage(found: Found, truths: dict[UUID, Truth], rows: Rows) -> Lines:
+    """Each rental: its charge, its provider's share, its seconds; its lines."""
+    lines: Lines = defaultdict(list)
     for row in rows(
         "SELECT rental_id, extract(epoch FROM from_ts)::bigint, extract(epoch FROM to_ts)::bigint,"
         " amount_micro, provider_micro, fee_micro FROM facts.usage ORDER BY rental_id, from_ts"
@@ -104,20 +149,21 @@ def _usage(found: Found, truths: dict[UUID, Truth], rows: Rows) -> dict[UUID, in
                 found.ledger(f"{ref} is charged twice", 0, other[2])
         if any(row[0] // 3600 != (row[1] - 1) // 3600 for row in mine):
             found.ledger(f"{ref} has a line over two hours", 0, 1)
-    return dict(
-        rows("SELECT org_ref, sum(overrun_micro)::bigint FROM billing_rentalmeter GROUP BY 1")
-    )
+    return lines
 
 
 def _accounts(
     found: Found,
     truths: dict[UUID, Truth],
+    lines: Lines,
     rows: Rows,
     objects: Objects,
-    used: dict[UUID, int],
     rich: set[UUID],
 ) -> None:
-    """Every account against what it must hold: money that came, less what was used."""
+    """Every account against what it must hold: money that came, less what was used and went."""
+    unpaid: dict[UUID, int] = dict(
+        rows("SELECT org_ref, sum(overrun_micro)::bigint FROM billing_rentalmeter GROUP BY 1")
+    )
     sums: dict[tuple[str, UUID | None], int] = {
         (kind, owner): int(micro)
         for kind, owner, micro in rows(
@@ -127,29 +173,52 @@ def _accounts(
     }
     customers = {one["id"]: UUID(one["metadata"]["gpuyard_org"]) for one in objects("customer")}
     came: dict[UUID, int] = defaultdict(int)
+    payers: dict[str, UUID] = {}
     for one in objects("payment_intent"):
+        payers[one["id"]] = customers[one["customer"]]
         if one["status"] == "succeeded":
-            came[customers[one["customer"]]] += one["amount_received"]
+            came[payers[one["id"]]] += one["amount_received"]
+    for one in objects("refund"):
+        came[payers[one["payment_intent"]]] -= one["amount"]
+        found.refunds += 1
     charged: dict[UUID, int] = defaultdict(int)
     earned: dict[UUID, int] = defaultdict(int)
-    for truth in truths.values():
-        charged[truth.org] += truth.charge
-        earned[truth.provider] += truth.earned
+    for ref, truth in truths.items():
+        borne = truth.borne(lines.get(ref, []))
+        charged[truth.org] += truth.charge - truth.credit
+        earned[truth.provider] += truth.earned - borne
+        found.credited_micro += truth.credit
+        found.borne_micro += borne
     for org in set(customers.values()):
         has = sum(sums.get((kind, org), 0) for kind in ("tenant", "tenant_hold", "invoice_ar"))
-        overrun = used.get(org, 0)
+        overrun = unpaid.get(org, 0)
         found.ledger(f"money of {org}", came[org] * 10_000 - charged[org] + overrun, has)
         if org in rich:
             found.ledger(f"what {org} could not pay", 0, overrun)
         found.overrun_micro += overrun
+    sent = _sent(objects)
     for provider, micro in earned.items():
         kinds = ("provider_pending", "provider_due")
-        found.ledger(f"shares of {provider}", micro, sum(sums.get((k, provider), 0) for k in kinds))
-    overrun = sum(used.values())
-    revenue = sum(charged.values()) - sum(earned.values())
+        has = sum(sums.get((kind, provider), 0) for kind in kinds)
+        found.ledger(f"shares of {provider}", micro - sent[provider] * 10_000, has)
+    found.paid_out_minor = sum(sent.values())
+    found.ledger("payouts under way", 0, sums.get(("provider_clearing", None), 0))
+    cost = found.overrun_micro + found.credited_micro - found.borne_micro
+    revenue = sum(truth.charge - truth.earned for truth in truths.values())
     found.ledger("revenue", revenue, sums.get(("revenue", None), 0))
-    found.ledger("platform cost", -overrun, sums.get(("platform_cost", None), 0))
+    found.ledger("platform cost", -cost, sums.get(("platform_cost", None), 0))
     found.ledger("all postings", 0, sum(sums.values()))
+
+
+def _sent(objects: Objects) -> dict[UUID, int]:
+    """Cents that providers were sent, by provider, less what was taken back."""
+    theirs = {
+        one["id"]: one["metadata"].get("gpuyard_provider") for one in objects("v2.core.account")
+    }
+    sent: dict[UUID, int] = defaultdict(int)
+    for one in objects("transfer"):
+        sent[UUID(theirs[one["destination"]])] += one["amount"] - one["amount_reversed"]
+    return sent
 
 
 def _stripe(found: Found, rows: Rows, objects: Objects) -> None:

@@ -13,7 +13,8 @@ from zoneinfo import ZoneInfo
 
 ZONES = (ZoneInfo("Europe/Berlin"), ZoneInfo("America/New_York"))
 CARDS = ("nvidia-h100-80gb-sxm", "nvidia-rtx-4090", "ascend-910b")
-SECOND = timedelta(seconds=1)
+# The cluster's list that the tick of an hour charges by comes so long after it.
+LISTED = timedelta(seconds=20)
 YEAR = (datetime(2027, 1, 1, tzinfo=UTC), 365)
 # Weeks with both nights in which the clocks of New York and Berlin are set, and a month's end.
 SPRING = (datetime(2027, 3, 9, tzinfo=UTC), 24)
@@ -25,8 +26,10 @@ _SATURDAYS = [datetime(2027, *day) for day in ((3, 13), (3, 27), (10, 30), (11, 
 class Run:
     """A stretch in which the cards are ready.
 
-    good: proof ends here when it closes. late: proof up to ``closed`` comes so much later, None if
-    never or at once. again: the renter stopped it and starts it again, so that it holds anew.
+    good: proof ends here when it closes, at the last list that an hour was charged by or later.
+    late: proof up to ``closed`` comes so much later, within the minute for which the product waits
+    for it; None if never or at once. again: the renter stopped it and starts it again, so that it
+    holds anew.
     """
 
     opened: datetime
@@ -88,7 +91,7 @@ def draw(rentals: int, seed: str, span: tuple[datetime, int] = YEAR) -> Plan:
     ]
     providers = 2 if rentals < 500 else 8
     plan = Plan(begin, days, orgs, providers, [], [])
-    plan.dark = sorted(_dark(rng, plan, max(6, rentals // 60)), key=lambda one: one[1])
+    plan.dark = sorted(_dark(rng, plan, max(24, rentals // 40)), key=lambda one: one[1])
     for number in range(rentals):
         plan.rentals.append(_rental(rng, plan, number))
     plan.rentals.sort(key=lambda one: one.rented)
@@ -156,8 +159,9 @@ def _runs(
         good, late = end, None
         if rng.random() < 0.3:
             # Stopped between two looks: the answer to the deletion proves the rest, or does not.
-            good = max(at, end - timedelta(seconds=rng.uniform(0.1, 40)))
+            looked = (end - LISTED).replace(minute=0, second=0, microsecond=0) + LISTED
+            good = max(at, looked, end - timedelta(seconds=rng.uniform(0.1, 40)))
             if rng.random() < 0.7:
-                late = timedelta(seconds=rng.choice([2, 600, 7000, 20_000]))
+                late = timedelta(seconds=rng.choice([0.5, 2, 20, 59]))
         runs.append(Run(at, end, good, late, again=again))
     return runs

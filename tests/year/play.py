@@ -32,6 +32,9 @@ class Report:
     breaks: int
     seconds: float
     overrun_micro: int
+    credited_micro: int
+    refunds: int
+    paid_out_minor: int
     refused: int
     seed: str
     problems: list[str] = field(default_factory=list)
@@ -62,12 +65,15 @@ def play(rentals: int, seed: str, span: tuple[datetime, int] = YEAR) -> Report:
         charges=found.charges,
         error_micro=found.error_micro,
         stripe_diff_minor=found.stripe_diff_minor,
-        breaks=year.breaks,
+        breaks=len(year.breaks),
         seconds=time.monotonic() - began,
         overrun_micro=found.overrun_micro,
+        credited_micro=found.credited_micro,
+        refunds=found.refunds,
+        paid_out_minor=found.paid_out_minor,
         refused=year.refused,
         seed=seed,
-        problems=found.problems,
+        problems=[*year.breaks.values(), *found.problems],
     )
 
 

@@ -21,6 +21,8 @@ _PATHS = (
     "/v1/invoiceitems",
     "/v1/billing/meter_events",
     "/v1/checkout",
+    "/v1/refunds",
+    "/v1/transfers",
 )
 _FAULTS = ("cut_after", "cut_before", "error_after", "error_before", "rate_limit")
 

@@ -11,6 +11,7 @@ from devstack.stripe.resources import (  # noqa: F401
     invoice_items,
     invoice_payments,
     invoices,
+    manual_tax,
     meters,
     payment_intents,
     payment_methods,
@@ -18,7 +19,9 @@ from devstack.stripe.resources import (  # noqa: F401
     portal,
     refunds,
     setup_intents,
+    tax_calculations,
     tax_ids,
+    tax_transactions,
     thin_events,
     transfers,
 )

@@ -9,7 +9,7 @@ from devstack.stripe import answers, tax
 from devstack.stripe.core import Simulator, matches_time, merged_metadata, usd_only
 from devstack.stripe.errors import invalid_request, not_simulated
 from devstack.stripe.registry import PAGING, Answer, Params, only, operation
-from devstack.stripe.resources import customers, invoice_items, tax_ids
+from devstack.stripe.resources import customers, invoice_items, manual_tax, tax_ids
 
 KIND = "invoice"
 DAY_S = 24 * 3600
@@ -174,19 +174,18 @@ def _tax(sim: Simulator, invoice: Answer, owner: Answer) -> int:
     known = tax.located(owner)
     if enabled:
         invoice["automatic_tax"]["status"] = "complete" if known else "requires_location_inputs"
-    taxes = {
-        line["id"]: [tax.on(sim, owner["tax_exempt"], line["amount"])]
-        for line in lines_of(sim, invoice["id"])
-        if enabled and known
-    }
+    lines, own = lines_of(sim, invoice["id"]), manual_tax.of(sim, invoice["id"])
+    taxes = {line["id"]: own[line["id"]] for line in lines if line["id"] in own}
+    if enabled:
+        taxes = {
+            line["id"]: [tax.on(sim, owner["tax_exempt"], line["amount"])]
+            for line in lines
+            if known
+        }
     sim.store.put(TAXES, invoice["id"], taxes)
     parts = [part for line in taxes.values() for part in line]
-    total = int(sum(part["amount"] for part in parts))
-    taxable = sum(part["taxable_amount"] for part in parts)
-    invoice["total_taxes"] = [
-        {**part, "amount": total, "taxable_amount": taxable} for part in parts[:1]
-    ]
-    return total
+    invoice["total_taxes"] = manual_tax.totals(parts)
+    return int(sum(part["amount"] for part in parts))
 
 
 def refresh(sim: Simulator, invoice: Answer) -> Answer:

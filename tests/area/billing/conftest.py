@@ -8,12 +8,14 @@ from uuid import UUID
 
 import pytest
 from django.db import connection, transaction
+from django.db.models import Sum
 
 from billing import facade
 from billing.contracts import PaymentState, PriceTerms
-from billing.models import TopUp
+from billing.models import AccountKind, Posting, TaxProfile, TaxRate, TopUp
 from billing.payments.converge import topup_payment
 from billing.payments.facts import PaymentFact
+from kernel.clock import AppNow
 from kernel.ids import new_id
 from tests.columns import Window, columns
 
@@ -60,6 +62,25 @@ def credit(org: UUID, micro: int) -> None:
 def limit(org: UUID, micro: int) -> None:
     with transaction.atomic():
         facade.set_credit_limit(org_ref=org, limit_micro=micro)
+
+
+def taxed(org: UUID, ppm: int, reason: str = "standard_rated") -> None:
+    """Where it is, and the rate that Stripe Tax found for that."""
+    profile = TaxProfile.objects.create(
+        org_ref=org, country="DE", postal_code="10115", tax_ids=[["eu_vat", "DE123"]], actor="t"
+    )
+    TaxRate.objects.create(
+        profile=profile,
+        ppm=ppm,
+        reason=reason,
+        stripe_id=f"taxcalc_{profile.id.hex}",
+        determined_at=AppNow(),
+    )
+
+
+def owed_tax() -> int:
+    rows = Posting.objects.filter(account__kind=AccountKind.TAX_PAYABLE)
+    return rows.aggregate(total=Sum("amount_micro"))["total"] or 0
 
 
 def terms(**changes) -> PriceTerms:

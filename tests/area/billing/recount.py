@@ -29,8 +29,10 @@ class Rental:
     seconds: int = 0
     overrun: int = 0
     disk: bool = False  # of one that no sweep refills
+    tax: Fraction = Fraction(0)  # of the net
+    taxed: int = 0  # tax so far
     earned: int = 0
-    lines: list[tuple[datetime, datetime, int, int, int]] = field(default_factory=list)
+    lines: list[tuple[datetime, datetime, int, int, int, int]] = field(default_factory=list)
 
 
 @dataclass
@@ -55,7 +57,7 @@ class Recount:
                 hours = QUARTERS
                 if at is not None and at >= unpaid:
                     hours += Fraction(int((at - unpaid).total_seconds()) + 1, 3600)
-                wish = max(0, ceil(rental.price * hours) - rental.held)
+                wish = max(0, self._grossed(rental, ceil(rental.price * hours)) - rental.held)
                 granted = min(wish, max(0, self.funds[rental.org]))
                 self.funds[rental.org] -= granted
                 rental.held += granted
@@ -63,7 +65,8 @@ class Recount:
             rental.paid_until = None
             if rental.since is not None and rental.price:
                 unpaid = max(rental.since, rental.until or rental.since)
-                seconds = floor(Fraction(rental.held * 3600, rental.price))
+                net = floor(rental.held / (1 + rental.tax))
+                seconds = floor(Fraction(net * 3600, rental.price))
                 rental.paid_until = unpaid + timedelta(seconds=seconds)
 
     def _charge(self, rental: Rental, begin: datetime, end: datetime) -> None:
@@ -72,13 +75,31 @@ class Recount:
         amount -= floor(Fraction(rental.price * before, 3600))
         share = floor(Fraction(rental.share * after, 3600))
         share -= floor(Fraction(rental.share * before, 3600))
-        from_hold = min(amount, rental.held)
-        from_tenant = min(amount - from_hold, max(0, self.funds[rental.org]))
-        overrun = amount - from_hold - from_tenant
+        net, tax = self._affordable(rental, amount)
+        overrun = amount - net
+        from_hold = min(net + tax, rental.held)
+        from_tenant = net + tax - from_hold
         rental.held -= from_hold
+        rental.taxed += tax
         self.funds[rental.org] -= from_tenant
         rental.overrun += overrun
         rental.earned += share
         rental.seconds = after
         rental.until = end if rental.until is None else max(rental.until, end)
-        rental.lines.append((begin, end, amount, share, overrun))
+        rental.lines.append((begin, end, amount, share, overrun, tax))
+
+    def _affordable(self, rental: Rental, amount: int) -> tuple[int, int]:
+        """The most of ``amount`` whose tax can be paid as well, and that tax: tried one by one
+        downwards from a guess that is a little too high."""
+        funds = rental.held + max(0, self.funds[rental.org])
+        paid = sum(line[2] - line[4] for line in rental.lines)
+        net = min(amount, floor(Fraction(funds + 2) / (1 + rental.tax)))
+        while True:
+            tax = floor((paid + net) * rental.tax) - rental.taxed
+            if net + tax <= funds or not net:
+                return net, tax
+            net -= 1
+
+    @staticmethod
+    def _grossed(rental: Rental, net: int) -> int:
+        return net + ceil(net * rental.tax)

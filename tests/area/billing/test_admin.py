@@ -12,8 +12,10 @@ from django.db import transaction
 from billing import facade
 from billing.facade import payouts, refunds
 from billing.metering.mirror import collect
+from kernel.clock import now
 from tests.area.billing.conftest import DAY, USD, credit, limit, open_org, rent, use, window
 from tests.area.billing.earners import earner
+from tests.authenticator import enrol
 
 pytestmark = pytest.mark.django_db
 
@@ -80,6 +82,15 @@ def filled(at):
     apps.get_model("billing", "UnknownObject").objects.create(
         stripe_id="pi_1", type="payment_intent", names="topup", claimed_ref=org
     )
+
+
+@pytest.fixture
+def admin_user(admin_user):
+    """The plugin's, as people who may look here are: verified, with a second factor."""
+    admin_user.email_verified_at = now()
+    admin_user.save()
+    enrol(admin_user)
+    return admin_user
 
 
 @pytest.mark.parametrize("model", SHOWN, ids=lambda model: model.__name__)

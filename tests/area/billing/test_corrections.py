@@ -11,7 +11,7 @@ from django.db import IntegrityError, transaction
 
 from billing import facade
 from billing.contracts import InvoiceState, PaymentState
-from billing.contracts.refunds import AdjustmentView, CreditNoteView
+from billing.contracts.refunds import AdjustmentView, CreditNoteView, OrderKind
 from billing.facade import refunds as door
 from billing.invoicing.converge import invoice_seen
 from billing.invoicing.credit_note import note_refused, note_seen
@@ -169,9 +169,12 @@ def test_a_large_note_waits_for_a_second_person(settings, at):
     assert view.state == "waiting"
     assert not StripeCall.objects.filter(kind="credit_note").exists()
     with pytest.raises(Refusal, match="another member"), transaction.atomic():
-        door.approve_credit_note(note_id=view.id, approved_by=ANN)
+        door.approve(kind=OrderKind.CREDIT_NOTE, order_id=view.id, approved_by=ANN)
     with transaction.atomic():
-        assert door.approve_credit_note(note_id=view.id, approved_by=BEN).state == "pending"
+        assert (
+            door.approve(kind=OrderKind.CREDIT_NOTE, order_id=view.id, approved_by=BEN).state
+            == "pending"
+        )
     assert StripeCall.objects.get(kind="credit_note").key == f"cn:{view.id}"
     assert Invoice.objects.get().noted_micro == 5 * USD
 
@@ -213,9 +216,12 @@ def test_a_large_adjustment_waits_for_a_second_person(settings):
     view = adjust(org, 11 * USD)
     assert (view.state, facade.balance(org_ref=org).available_micro) == ("waiting", 0)
     with pytest.raises(Refusal, match="another member"), transaction.atomic():
-        door.approve_adjustment(adjustment_id=view.id, approved_by=ANN)
+        door.approve(kind=OrderKind.ADJUSTMENT, order_id=view.id, approved_by=ANN)
     with transaction.atomic():
-        assert door.approve_adjustment(adjustment_id=view.id, approved_by=BEN).state == "done"
+        assert (
+            door.approve(kind=OrderKind.ADJUSTMENT, order_id=view.id, approved_by=BEN).state
+            == "done"
+        )
     assert facade.balance(org_ref=org).available_micro == 11 * USD
     assert [row.text for row in facade.transactions(org_ref=org, limit=9)] == [
         "Adjusted by our staff"

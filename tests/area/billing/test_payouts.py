@@ -10,6 +10,7 @@ from django.db import transaction
 from billing import facade
 from billing.contracts.payouts import LineState, RunState
 from billing.facade import payouts
+from billing.ledger import accounts
 from billing.models import AccountKind, Break, PayoutLine, PayoutRun, StripeCall, Transaction
 from billing.payouts import account, converge
 from billing.payouts.facts import AccountFact, BankFact, TransferFact
@@ -24,6 +25,7 @@ from tests.area.billing.earners import (
     earn,
     earner,
     mature,
+    of_payouts,
     receiver,
     right,
     settled_org,
@@ -342,11 +344,24 @@ def test_the_preview_puts_cash_against_all_that_is_owed(at):
 
 
 def test_a_payout_whose_state_and_postings_disagree_is_reported(at):
-    provider = earner(at)
+    earner(at)
     (line,) = make().lines
     corrupt(
         "billing_payoutline",
         f"UPDATE billing_payoutline SET state = 'returned' WHERE id = '{line.id}'",
     )
-    (found,) = payouts.provider_breaks()
-    assert (found.provider_ref, found.lines_wrong, found.difference_micro) == (provider, 1, 0)
+    assert of_payouts() == [("payout_booked", f"payout:{line.id}", 100 * USD)]
+
+
+def test_a_payout_out_of_anothers_account_is_reported(at):
+    provider, other = earner(at), new_id()
+    (line,) = make().lines
+    with transaction.atomic():
+        theirs = accounts.account(AccountKind.PROVIDER_DUE, other)
+    corrupt(
+        "billing_posting",
+        f"UPDATE billing_posting p SET account_id = '{theirs}' FROM billing_account a"
+        f" WHERE a.id = p.account_id AND a.owner_ref = '{provider}'"
+        " AND a.kind = 'provider_due' AND p.amount_micro < 0",
+    )
+    assert of_payouts() == [("payout_booked", f"payout:{line.id}", -100 * USD)]

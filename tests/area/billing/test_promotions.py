@@ -9,7 +9,7 @@ import pytest
 from django.db import transaction
 
 from billing import facade
-from billing.contracts.refunds import PromotionView
+from billing.contracts.refunds import OrderKind, PromotionView
 from billing.facade import refunds as door
 from billing.models import AccountKind, Posting
 from billing.payments import promo
@@ -112,9 +112,9 @@ def test_a_large_one_waits_for_a_second_person_and_bad_ones_store_nothing(at, se
     view = give(org, 21 * USD, DAY + WEEK)
     assert (view.state, facade.balance(org_ref=org).available_micro) == ("waiting", 0)
     with pytest.raises(Refusal), transaction.atomic():
-        door.approve_promotion(grant_id=view.id, approved_by=ANN)
+        door.approve(kind=OrderKind.PROMOTION, order_id=view.id, approved_by=ANN)
     with transaction.atomic():
-        door.approve_promotion(grant_id=view.id, approved_by=BEN)
+        door.approve(kind=OrderKind.PROMOTION, order_id=view.id, approved_by=BEN)
     assert left(org) == [21.0]
     for amount, until in ((0, DAY + WEEK), (USD, DAY), (USD, DAY + timedelta(days=4000))):
         with pytest.raises(InvalidRequest):

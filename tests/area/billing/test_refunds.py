@@ -12,7 +12,7 @@ from django.db import IntegrityError, connection, transaction
 
 from billing import facade
 from billing.contracts import PaymentState
-from billing.contracts.refunds import RefundView
+from billing.contracts.refunds import OrderKind, OrderView, RefundView
 from billing.facade import refunds as door
 from billing.ledger.accounts import lock_purse
 from billing.models import (
@@ -20,6 +20,7 @@ from billing.models import (
     Payment,
     Posting,
     Refund,
+    RefundOrder,
     StripeCall,
     TopUp,
     Transaction,
@@ -63,9 +64,16 @@ def order(org: UUID, amount: int | None, *, by: str = ANN, renter: bool = False)
         )
 
 
-def approve(view: RefundView, *, by: str) -> RefundView:
+def approve(view: RefundView, *, by: str, alone: bool = False) -> RefundView:
     with transaction.atomic():
-        return door.approve_refund(order_id=view.id, approved_by=by)
+        done = door.approve(kind=OrderKind.REFUND, order_id=view.id, approved_by=by, alone=alone)
+        assert isinstance(done, RefundView)
+        return done
+
+
+def decline(view: RefundView, *, by: str, reason: str = "not agreed") -> OrderView:
+    with transaction.atomic():
+        return door.decline(kind=OrderKind.REFUND, order_id=view.id, declined_by=by, reason=reason)
 
 
 def able(org: UUID) -> int:
@@ -366,13 +374,65 @@ def test_above_the_limit_nothing_leaves_before_a_second_person_agrees(settings):
     with pytest.raises(Refusal, match="waits for nobody"):
         approve(view, by=BEN)
     with pytest.raises(NotFound), transaction.atomic():
-        door.approve_refund(order_id=new_id(), approved_by=BEN)
+        door.approve(kind=OrderKind.REFUND, order_id=new_id(), approved_by=BEN)
     with (
         pytest.raises(IntegrityError, match="second"),
         transaction.atomic(),
         connection.cursor() as db,
     ):
         db.execute("UPDATE billing_refundorder SET approved_by = ordered_by WHERE needs_second")
+
+
+@pytest.mark.parametrize("by", [ANN, BEN])
+def test_a_declined_order_books_nothing_and_stays_declined(settings, by):
+    settings.GPUYARD_SECOND_PERSON_ABOVE = 0
+    org = open_org()
+    credit(org, 20 * USD)
+    view = order(org, 20 * USD)
+    with pytest.raises(InvalidRequest, match="reason"):
+        decline(view, by=by, reason=" ")
+    done = decline(view, by=by)
+    assert (done.state, done.declined_by, done.declined_for) == ("declined", by, "not agreed")
+    assert door.refunds(org_ref=org)[0].state == "declined"
+    for again in (approve, decline):
+        with pytest.raises(Refusal, match="waits for nobody") as refusal:
+            again(view, by=BEN)
+        assert refusal.value.extra["state"] == "declined"
+    assert (available(org), Refund.objects.count()) == (20 * USD, 0)
+    sent = order(org, 5 * USD)
+    approve(sent, by=BEN)
+    with pytest.raises(Refusal, match="waits for nobody"):
+        decline(sent, by=BEN)
+    with (
+        pytest.raises(IntegrityError, match="declined"),
+        transaction.atomic(),
+        connection.cursor() as db,
+    ):
+        db.execute("UPDATE billing_refundorder SET declined_by = 'x', declined_at = app_now()")
+
+
+def test_with_one_member_of_staff_the_same_person_waits_a_day(settings):
+    settings.GPUYARD_SECOND_PERSON_ABOVE = 0
+    org = open_org()
+    credit(org, 20 * USD)
+    view = order(org, 20 * USD)
+    with pytest.raises(Refusal, match="only member of the staff"):
+        approve(view, by=ANN, alone=True)
+    with (
+        pytest.raises(IntegrityError, match="second"),
+        transaction.atomic(),
+        connection.cursor() as db,
+    ):
+        db.execute(
+            "UPDATE billing_refundorder SET approved_by = ordered_by, alone = true,"
+            " approved_at = created_at + interval '23 hours'"
+        )
+    RefundOrder.objects.update(created_at=now() - timedelta(hours=24))
+    with pytest.raises(Refusal, match="another member"):
+        approve(view, by=ANN)
+    assert available(org) == 20 * USD
+    done = approve(view, by=ANN, alone=True)
+    assert (done.state, done.alone, available(org)) == ("pending", True, 0)
 
 
 def test_what_was_spent_while_an_order_waited_is_not_refunded(settings):

@@ -5,15 +5,30 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from fractions import Fraction
+from typing import Any
 from uuid import UUID
 
 import pytest
+from django.conf import settings
 
 from billing import facade
 from billing.contracts.meters import MeterKind
 from billing.models import RentalMeter, UsageLine
 from kernel.ids import new_id
-from tests.area.billing.conftest import DAY, USD, credit, limit, open_org, rent, start, use, window
+from tests.area.billing.conftest import (
+    DAY,
+    USD,
+    credit,
+    limit,
+    open_org,
+    owed_tax,
+    rent,
+    start,
+    taxed,
+    use,
+    window,
+)
 from tests.area.billing.recount import Recount, Rental
 
 pytestmark = pytest.mark.django_db
@@ -24,8 +39,10 @@ Window = tuple[UUID, datetime, datetime]
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_it_is_the_count_one_by_one(at: At, seed: int) -> None:
+def test_it_is_the_count_one_by_one(at: At, seed: int, settings: Any) -> None:
+    """Half of the weeks with tax on use, at rates that divide badly."""
     rng = random.Random(seed)
+    settings.GPUYARD_TAX_POINT = ("none", "use")[seed % 2]
     truth, providers = _world(rng, at)
     for number, windows in enumerate(_ticks(rng, list(truth.rentals))):
         at(max([end for _, _, end in windows], default=DAY + timedelta(hours=number)))
@@ -91,6 +108,8 @@ def _world(rng: random.Random, at: At) -> tuple[Recount, dict[UUID, UUID]]:
     truth, providers, owners = Recount({}, {}), {}, [new_id(), new_id()]
     for money in (4 * USD, 8 * USD, 15 * USD, 400 * USD):  # the first cannot pay what it uses
         org = open_org()
+        ppm = rng.choice([0, 1, 88_750, 190_000, 333_333, 1_000_000])
+        taxed(org, ppm)
         (credit if rng.random() < 0.6 else limit)(org, money)
         truth.funds[org] = money
         for number in range(rng.randint(1, 3)):
@@ -104,7 +123,10 @@ def _world(rng: random.Random, at: At) -> tuple[Recount, dict[UUID, UUID]]:
             meter = RentalMeter.objects.get(pk=key)
             held, rented = meter.held_micro, meter.created_at
             disk = kind == MeterKind.DISK
-            truth.rentals[key] = Rental(key, org, price, share, held, rented, disk=disk)
+            rate = Fraction(meter.tax_ppm, 1_000_000)
+            assert meter.tax_ppm == (ppm if settings.GPUYARD_TAX_POINT == "use" else 0)
+            rental = Rental(key, org, price, share, held, rented, disk=disk, tax=rate)
+            truth.rentals[key] = rental
             truth.funds[org] -= meter.held_micro
             providers[key] = owner
     return truth, providers
@@ -148,9 +170,17 @@ def _agree(truth: Recount, providers: dict[UUID, UUID]) -> None:
         assert meter.provider_charged_micro == one.earned == one.share * one.seconds // 3600
         assert meter.overrun_micro == one.overrun
         lines = UsageLine.objects.filter(meter=key).order_by("seq")
-        fields = ("from_at", "to_at", "amount_micro", "provider_micro", "overrun_micro")
+        fields = (
+            "from_at",
+            "to_at",
+            "amount_micro",
+            "provider_micro",
+            "overrun_micro",
+            "tax_micro",
+        )
         assert list(lines.values_list(*fields)) == one.lines
         assert [line.seq for line in lines] == list(range(1, meter.next_seq))
+    assert owed_tax() == sum(one.taxed for one in truth.rentals.values())
     for owner in set(providers.values()):
         earned = sum(truth.rentals[key].earned for key, who in providers.items() if who == owner)
         assert facade.earnings(provider_ref=owner).pending_micro == earned
