@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import shared_task
 
 from kernel.wake import wake
-from provisioner.instances import logs, release
+from provisioner.instances import logs, release, samples
 from provisioner.inventory import summary
 from provisioner.reconcile import (
     instance_loop,
@@ -67,6 +67,12 @@ def sweep_orphans() -> None:
 def renew_tokens() -> None:
     """Tokens at a third of their life."""
     tokens.run()
+
+
+@shared_task(name="provisioner.samples")
+def fold_samples() -> None:
+    """What machines reported, into averages as it ages."""
+    samples.sweep()
 
 
 @shared_task(name="provisioner.old_logs")

@@ -67,6 +67,7 @@ def _cluster_view(row: Cluster, counts: dict[str, int], nodes: int) -> ClusterVi
         reaper_state=ReaperState(row.reaper_state),
         reaper_version=row.reaper_version,
         reaper_seen_at=row.reaper_seen_at,
+        relay_seen_at=row.relay_seen_at,
         storage=StorageDomain(row.storage_domain),
         storage_class=row.storage_class,
         storage_reason=row.storage_reason,

@@ -156,6 +156,7 @@ class ClusterView:
     reaper_state: ReaperState
     reaper_version: int | None
     reaper_seen_at: datetime | None  # when its heartbeat was last seen to change
+    relay_seen_at: datetime | None = None  # None: nobody gets into its machines by SSH
     storage: StorageDomain = StorageDomain.NONE
     storage_class: str = ""
     storage_reason: str = ""  # a sentence: why this class and this domain, or why none

@@ -10,15 +10,18 @@ from uuid import UUID
 
 @dataclass(frozen=True)
 class Evidence:
-    """The observations behind a window, for people: opened by, closed by, positives between."""
+    """The observations behind a window, for people: opened by, closed by, positives between.
+
+    Of a disk: no instance, no pod, and the proof is its size.
+    """
 
     interval_id: UUID
-    instance_id: UUID
+    instance_id: UUID | None
     pod_uid: str
     opened_at: datetime
     closed_at: datetime | None
     close_reason: str | None
-    proof: dict[str, Any]  # the readiness proof: devices, model, memory
+    proof: dict[str, Any]  # devices, model, memory; of a disk gib
     observations: tuple[tuple[datetime, str], ...]  # (time, kind), positive ones of the cluster
     gaps: tuple[Gap, ...]  # stretches of the window that were looked at later than they should be
     unproven_seconds: int  # of the window, charged against the rules: always 0

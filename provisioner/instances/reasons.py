@@ -32,6 +32,7 @@ REASONS: dict[str, Reason] = {
     "container_exited": Reason(Fault.RENTER, "The program in the image ended again and again."),
     "config_error": Reason(Fault.PLATFORM, "The cluster refused the machine's description."),
     "start_timeout": Reason(Fault.HOST, "The machine did not become ready in time."),
+    "no_way_in": Reason(Fault.PLATFORM, "Nobody could get into the machine by SSH."),
     "order_mismatch": Reason(Fault.HOST, "The cards found are not those that were ordered."),
     "gpu_lost": Reason(Fault.HOST, "The host lost a card of this machine."),
     "node_not_ready": Reason(Fault.HOST, "The host stopped answering inside its cluster."),

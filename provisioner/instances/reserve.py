@@ -29,6 +29,7 @@ from provisioner.contracts import (
     Plan,
     PodOrder,
 )
+from provisioner.instances import access_keys
 from provisioner.instances.naming import SECRETS, pod_name_of
 from provisioner.instances.order import check_order
 from provisioner.instances.reasons import REASONS
@@ -93,6 +94,10 @@ WITH bound AS (
   INSERT INTO provisioner_hold (id, slot_id, instance_id, rental_ref, from_ts)
   SELECT ids.id, picked.id, %(id)s, %(rental)s, greatest(fit.at, picked.last_to)
   FROM fit, picked JOIN unnest(%(holds)s::uuid[]) WITH ORDINALITY AS ids(id, place) USING (place)
+), entered AS (
+  -- Not again with a later instance of the rental: its keys may have been changed since the order.
+  INSERT INTO provisioner_entry (rental_ref, authorized, changed_at)
+  SELECT %(rental)s, %(authorized)s, fit.at FROM fit ON CONFLICT DO NOTHING
 ), told AS (
   INSERT INTO provisioner_instanceevent (
     id, instance_id, seq, at, state, reason, fault, text, evidence
@@ -242,6 +247,7 @@ def _take(
         "order": json.dumps(public_order),
         "secrets": secrets,
         "pod_name": pod_name,
+        "authorized": [access_keys.fingerprint(line) for line in order.ssh_public_keys],
         "holds": [new_id() for _ in range(gpus)],
         "event": new_id(),
         "fault": Fault.NONE.value,

@@ -68,6 +68,7 @@ class Family:
     driver_labels: tuple[str, ...]
     toolkit_labels: tuple[str, ...]
     check: str
+    usage: str
     refuse: tuple[Refuse, ...]
     models: tuple[Model, ...]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -20,8 +20,18 @@ RENTAL_LABEL = "gpuyard.io/rental"
 TENANT_LABEL = "gpuyard.io/tenant"
 GENERATION_LABEL = "gpuyard.io/generation"
 POOL_KEY, POOL_VALUE = "gpuyard.io/pool", "rental"  # node label and taint; the provider sets both
-MAIN, CHECK = "main", "gpuyard-check"
+MAIN, TOOLS, CHECK = "main", "gpuyard-tools", "gpuyard-check"
+# Of the tools' own keys in the Secret of an instance. No variable can be called so: the tenant's
+# names have neither hyphen nor dot.
+REPORT_TOKEN = "report-token"  # noqa: S105  (the name of a key, not its value)
+HOST_KEY, GATEWAY_KEY = "host-key", "gateway.pub"
+BIN_PATH, KEYS_PATH = "/run/gpuyard/bin", "/run/gpuyard/keys"
+# Where the pod's SSH server listens: a port that nobody's program expects to have.
+SSH_PORT = 22022
+_PODTOOLS = f"{BIN_PATH}/podtools"
 NOTICE_PATH, NOTICE_FILE = "/run/gpuyard/notice", "interrupt_at"
+_TOOLS_MIB = 32  # several times what they need
+_TOOLS_MOUNT = {"name": "tools", "mountPath": BIN_PATH, "readOnly": True}
 _SHM = "/dev/shm"  # noqa: S108  (the place of shared memory in a container, not ours)
 
 # What package managers and services in a container need. NET_RAW (spoofing) and MKNOD are gone.
@@ -41,27 +51,6 @@ CAPABILITIES = (
 )
 # First server version whose default turns user namespaces on.
 _HOST_USERS_FROM = (1, 33)
-
-# Prints the report as JSON into the termination message, which is readable with pods/get. The
-# family's own check gives one line per device: id,model,memory in MiB.
-_CHECK = """set -u
-list() {{
-{check}
-}}
-rows=$(list) || {{ echo "the check of the cards failed" > /dev/termination-log; exit 71; }}
-clean() {{ printf '%s' "$1" | tr -d '"\\\\' | sed 's/^ *//;s/ *$//'; }}
-{{
-  printf '{{"devices":['
-  sep=
-  printf '%s\\n' "$rows" | while IFS=, read -r uid model memory; do
-    [ -n "$uid" ] || continue
-    printf '%s{{"uid":"%s","model":"%s","memory_mib":%d}}' \\
-      "$sep" "$(clean "$uid")" "$(clean "$model")" "$(clean "$memory")"
-    sep=,
-  done
-  printf ']}}'
-}} > /dev/termination-log
-"""
 
 
 class Owned(Protocol):
@@ -98,6 +87,25 @@ class ClaimMount:
 
 
 @dataclass(frozen=True)
+class ToolsSpec:
+    """What brings the tools of a pod and what they need to know (podtools/): the image with them
+    alone, by digest; where reports go; the vendor's command for the figures of its cards."""
+
+    image: str
+    report_url: str
+    usage: str
+
+
+@dataclass(frozen=True)
+class ToolKeys:
+    """What the tools of one instance prove themselves with; private but for gateway_public."""
+
+    report_token: str = field(default="", repr=False)
+    host_private: str = field(default="", repr=False)
+    gateway_public: str = ""
+
+
+@dataclass(frozen=True)
 class PodSpec:
     """Everything a pod is made of. Ids are the public ones: opaque, and what owners can quote."""
 
@@ -110,6 +118,7 @@ class PodSpec:
     resource: str
     runtime_class: str
     check: str
+    tools: ToolsSpec
     gpus: int
     vcpus_milli: int
     ram_mib: int
@@ -136,13 +145,15 @@ def pod(spec: PodSpec) -> Json:
         "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
         "affinity": _on_node(spec.node),
         "tolerations": _tolerations(spec.grace_seconds),
-        "initContainers": [_check_container(spec)],
+        "initContainers": [_tools_container(spec), _check_container(spec)],
         "containers": [_main_container(spec)],
         "volumes": [
             {
                 "name": "shm",
                 "emptyDir": {"medium": "Memory", "sizeLimit": f"{spec.ram_mib // 2}Mi"},
             },
+            {"name": "tools", "emptyDir": {"sizeLimit": f"{_TOOLS_MIB}Mi"}},
+            {"name": "keys", "secret": _tool_keys_of(spec)},
             *({"name": v.claim, "persistentVolumeClaim": _claim_of(v)} for v in spec.volumes),
         ],
     }
@@ -186,9 +197,16 @@ def lease(spec: LeaseSpec, *, at: datetime, until: datetime, version: str = "") 
     }
 
 
-def env_secret(spec: PodSpec, values: dict[str, str]) -> Json:
-    """The tenant's environment: never in the pod itself, which more people can read."""
-    return _secret(spec, env_secret_name(spec.pod_name), "Opaque", values)
+def env_secret(spec: PodSpec, values: dict[str, str], keys: ToolKeys) -> Json:
+    """The tenant's environment: never in the pod itself, which more people can read. Beside it the
+    keys of the tools, which are files and no variables of anybody's."""
+    whole = {
+        **values,
+        REPORT_TOKEN: keys.report_token,
+        HOST_KEY: keys.host_private,
+        GATEWAY_KEY: keys.gateway_public,
+    }
+    return _secret(spec, env_secret_name(spec.pod_name), "Opaque", whole)
 
 
 def pull_secret(spec: PodSpec, *, registry: str, username: str, password: str) -> Json:
@@ -268,8 +286,16 @@ def _container(spec: PodSpec, name: str) -> Json:
 
 
 def _main_container(spec: PodSpec) -> Json:
+    """The image's own command is process 1, as its image says. The tools are left beside it by the
+    hook, which the runtime executes in the container once that is started."""
     container = _container(spec, MAIN)
-    container["volumeMounts"] = [{"name": "shm", "mountPath": _SHM}, *map(_mount, spec.volumes)]
+    container["lifecycle"] = {"postStart": {"exec": {"command": _start(spec.tools)}}}
+    container["volumeMounts"] = [
+        {"name": "shm", "mountPath": _SHM},
+        _TOOLS_MOUNT,
+        {"name": "keys", "mountPath": KEYS_PATH, "readOnly": True},
+        *map(_mount, spec.volumes),
+    ]
     if spec.notice:
         told = {"name": "notice", "mountPath": NOTICE_PATH, "readOnly": True}
         container["volumeMounts"].append(told)
@@ -294,11 +320,45 @@ def _mount(volume: ClaimMount) -> Json:
     return {"name": volume.claim, "mountPath": volume.path, "readOnly": volume.read_only}
 
 
+def _tool_keys_of(spec: PodSpec) -> Json:
+    """Of the Secret the tools' keys alone. Whoever the image runs as can read them: what the tools
+    may do the tenant may do anyway."""
+    items = [{"key": key, "path": key} for key in (REPORT_TOKEN, HOST_KEY, GATEWAY_KEY)]
+    return {"secretName": env_secret_name(spec.pod_name), "items": items, "defaultMode": 0o444}
+
+
+def _start(tools: ToolsSpec) -> list[str]:
+    words = [_PODTOOLS, "start", "-keys", KEYS_PATH, "-ssh", f":{SSH_PORT}"]
+    words += ["-report", tools.report_url]
+    return [*words, "-usage", tools.usage] if tools.usage else words
+
+
+def _tools_container(spec: PodSpec) -> Json:
+    """Copies the tools into the pod: images know nothing of us. It needs no power and no card."""
+    amounts = {"cpu": "100m", "memory": "64Mi", "ephemeral-storage": f"{_TOOLS_MIB}Mi"}
+    return {
+        "name": TOOLS,
+        "image": spec.tools.image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["/podtools", "install", BIN_PATH],
+        "resources": {"requests": amounts, "limits": dict(amounts)},
+        "securityContext": {
+            "privileged": False,
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "terminationMessagePolicy": "File",
+        "volumeMounts": [{"name": "tools", "mountPath": BIN_PATH}],
+    }
+
+
 def _check_container(spec: PodSpec) -> Json:
     """Sees the same devices as the main container: the kubelet gives a pod's init container's
-    devices to it again."""
+    devices to it again. It writes its report into the termination message, which is readable with
+    pods/get."""
     container = _container(spec, CHECK)
-    container["command"] = ["/bin/sh", "-c", _CHECK.format(check=spec.check.strip("\n"))]
+    container["command"] = [_PODTOOLS, "check", "/dev/termination-log", spec.check.strip("\n")]
+    container["volumeMounts"] = [_TOOLS_MOUNT]
     return container
 
 

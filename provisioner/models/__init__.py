@@ -3,12 +3,14 @@
 from provisioner.models.brake import Brake, DeletedOrphan
 from provisioner.models.cluster import Cluster, ClusterLoop, Namespace
 from provisioner.models.disk_interval import DiskInterval, DiskMeter
+from provisioner.models.entry import Entry, Visit, WayIn
 from provisioner.models.instance import Instance
 from provisioner.models.instance_event import InstanceEvent
 from provisioner.models.instance_log import InstanceLog
 from provisioner.models.node import DeviceGroup, GroupChange, Node, NodeShare
 from provisioner.models.observation import Observation, UnknownPod
 from provisioner.models.ready_interval import ReadyInterval
+from provisioner.models.report import MetricSample, Reporter
 from provisioner.models.slot import Hold, Slot
 from provisioner.models.volume import (
     UnknownVolume,
@@ -26,21 +28,26 @@ __all__ = [
     "DeviceGroup",
     "DiskInterval",
     "DiskMeter",
+    "Entry",
     "GroupChange",
     "Hold",
     "Instance",
     "InstanceEvent",
     "InstanceLog",
+    "MetricSample",
     "Namespace",
     "Node",
     "NodeShare",
     "Observation",
     "ReadyInterval",
+    "Reporter",
     "Slot",
     "UnknownPod",
     "UnknownVolume",
+    "Visit",
     "Volume",
     "VolumeAttachment",
     "VolumeEvent",
     "VolumeReceipt",
+    "WayIn",
 ]

@@ -63,6 +63,11 @@ class Cluster(models.Model):
     reaper_mark = models.CharField(max_length=40, db_default="")
     reaper_seen_at = models.DateTimeField(null=True)
 
+    # Raised to give the relay another key (instances/access_keys.py).
+    relay_version = models.PositiveIntegerField(default=1, db_default=1)
+    # When its relay was last connected to a gateway; None: it never had one, nobody gets in there.
+    relay_seen_at = models.DateTimeField(null=True)
+
     class Meta:
         constraints = [
             models.CheckConstraint(

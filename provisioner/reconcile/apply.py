@@ -11,11 +11,11 @@ from django.db import transaction
 
 from kernel.wake import wake_on_commit
 from provisioner.contracts import DEFAULT_GRACE, InstanceState
-from provisioner.instances import lease, meter, release
+from provisioner.instances import entry, lease, meter, release
 from provisioner.instances.meter import Closing
 from provisioner.instances.move import move, note
 from provisioner.instances.reasons import NOT_SEEN
-from provisioner.instances.state import TROUBLED, metered
+from provisioner.instances.state import COMING_UP, TROUBLED, metered
 from provisioner.inventory.accelerators import by_slug
 from provisioner.kube.pods import PodFacts
 from provisioner.models import Instance
@@ -40,6 +40,7 @@ def known(row: Instance) -> Known:
         short=row.share.short,
         node_ready=row.share.node.ready,
         grace=grace(row),
+        closed=row.state in COMING_UP and entry.is_closed(row),
     )
 
 

@@ -37,6 +37,9 @@ DEADLINES: dict[InstanceState, tuple[timedelta, str]] = {
 CRASH_LOOP = timedelta(minutes=30)
 # A program that ran this long before it ended again is not in a loop.
 CALM = timedelta(minutes=10)
+# A relay comes back within seconds and a gateway's restart is soon over. What cannot be entered
+# after this is of no use to who wants to, and was free.
+WAY_IN_PATIENCE = timedelta(minutes=3)
 # Phases that a pod does not leave.
 _OVER = ("Failed", "Succeeded")
 # What a kubelet reports for containers that it lost sight of, as after a reboot of its host.
@@ -57,6 +60,7 @@ class Known:
     short: bool  # the node offers fewer devices than are held
     node_ready: bool  # as the last inventory saw it
     grace: timedelta  # how long it may be in trouble by no fault of the renter
+    closed: bool = False  # SSH was asked for, and nobody has come in from outside yet
 
 
 @dataclass(frozen=True)
@@ -197,7 +201,8 @@ def _coming_up(known: Known, pod: PodFacts, at: datetime) -> Decision:
         if mismatch is not None:
             return mismatch
     if checked and pod.ready and pod.main.running:
-        return _ready(known, pod, "ready", remembered(pod))
+        well = _ready(known, pod, "ready", remembered(pod))
+        return _closed(known, pod, at) if known.closed else well
     found = trouble.of(pod, str(known.seen.get("trouble", "")))
     seen = remembered(pod)
     if found is not None:
@@ -211,6 +216,17 @@ def _coming_up(known: Known, pod: PodFacts, at: datetime) -> Decision:
     to = _phase(pod, checked=checked)
     if to is not None and to != known.state and not _backwards(known.state, to):
         return Go(to, to.value, seen)
+    return Stay(None if seen == known.seen else seen)
+
+
+def _closed(known: Known, pod: PodFacts, at: datetime) -> Decision:
+    """Everything is as ordered but the way in: running is what can be entered."""
+    since = _since(known.seen, "no_way_in", at)
+    if at - since >= WAY_IN_PATIENCE:
+        return End("no_way_in", evidence=_evidence(pod))
+    seen = remembered(pod) | {"trouble": "no_way_in", "trouble_since": since.isoformat()}
+    if known.state != S.STARTING:
+        return Go(S.STARTING, S.STARTING.value, seen)
     return Stay(None if seen == known.seen else seen)
 
 

@@ -17,7 +17,7 @@ from kernel import clock, sealed
 from kernel.ids import public
 from kernel.text import rfc3339
 from provisioner.contracts import DEFAULT_GRACE
-from provisioner.instances import lease, logs
+from provisioner.instances import access_keys, lease, logs, report_token
 from provisioner.instances.logs import Fetched
 from provisioner.instances.naming import SECRETS
 from provisioner.inventory.accelerators import by_slug
@@ -25,7 +25,7 @@ from provisioner.kube import manifests
 from provisioner.kube.api import ClusterApi
 from provisioner.kube.client import CALL_SECONDS
 from provisioner.kube.errors import Rejected, Unavailable
-from provisioner.kube.manifests import ClaimMount, LeaseSpec, PodSpec
+from provisioner.kube.manifests import ClaimMount, LeaseSpec, PodSpec, ToolKeys, ToolsSpec
 from provisioner.kube.pods import PodFacts, facts
 from provisioner.models import Instance
 from provisioner.reconcile.claim import INSTANCE_CLAIM
@@ -44,10 +44,11 @@ class Result:
 
 @dataclass(frozen=True)
 class Secrets:
-    """The tenant's values in clear, for the time of one step."""
+    """The tenant's values and the keys of the tools in clear, for the time of one step."""
 
     env: dict[str, str] = field(default_factory=dict, repr=False)
     pull: dict[str, str] | None = field(default=None, repr=False)
+    keys: ToolKeys = field(default_factory=ToolKeys)
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,8 @@ class Step:
         # Before the first as before the last: after the claim somebody else may have ended the
         # instance and taken its secrets away, and ones made late would stay for ever.
         self._check_time()
-        if self.secrets.env:
-            api.create_secret(self.namespace, manifests.env_secret(self.spec, self.secrets.env))
+        env = manifests.env_secret(self.spec, self.secrets.env, self.secrets.keys)
+        api.create_secret(self.namespace, env)
         if self.secrets.pull is not None:
             pull = manifests.pull_secret(self.spec, **self.secrets.pull)
             api.create_secret(self.namespace, pull)
@@ -164,9 +165,7 @@ class Step:
         can neither list nor read secrets."""
         if self.row.lease_held_until is not None:
             api.delete_lease(self.namespace, self.spec.pod_name)
-        if self.spec.env_names:
-            name = manifests.env_secret_name(self.spec.pod_name)
-            api.delete_secret(self.namespace, name)
+        api.delete_secret(self.namespace, manifests.env_secret_name(self.spec.pod_name))
         if self.spec.has_pull_secret:
             name = manifests.pull_secret_name(self.spec.pod_name)
             api.delete_secret(self.namespace, name)
@@ -228,6 +227,11 @@ def spec_of(row: Instance) -> PodSpec:
         resource=family.resource,
         runtime_class=family.runtime_class,
         check=family.check,
+        tools=ToolsSpec(
+            image=settings.GPUYARD_TOOLS_IMAGE,
+            report_url=settings.GPUYARD_REPORT_URL,
+            usage=family.usage.strip(),
+        ),
         gpus=row.gpus,
         vcpus_milli=row.vcpus_milli,
         ram_mib=row.ram_mib,
@@ -251,9 +255,14 @@ def spec_of(row: Instance) -> PodSpec:
 
 def open_secrets(row: Instance) -> Secrets:
     """Unsealed for the step that creates them; raises sealed.CannotOpen."""
-    if row.secrets_sealed is None:
-        return Secrets()
     key: bytes = settings.GPUYARD_SEALING_KEY
+    keys = ToolKeys(
+        report_token=report_token.token_of(row.pk, key=key),
+        host_private=access_keys.private_text(access_keys.host_key(row.pk, key=key)),
+        gateway_public=access_keys.public_line(access_keys.gateway_key(row.pk, key=key)),
+    )
+    if row.secrets_sealed is None:
+        return Secrets(keys=keys)
     plain = sealed.unseal(bytes(row.secrets_sealed), key=key, owner=str(row.pk), field=SECRETS)
     data = json.loads(plain)
-    return Secrets({**data["env"], **data["secret_env"]}, data["pull_secret"])
+    return Secrets({**data["env"], **data["secret_env"]}, data["pull_secret"], keys)

@@ -31,7 +31,7 @@ FRESH = timedelta(seconds=60)
 
 # Up to when each disk is proven by its surroundings, and since when again after a gap: by the later
 # of both looks. The statements below go on from here.
-_PROOF = """
+PROOF = """
 WITH proof AS NOT MATERIALIZED (
   SELECT v.id AS volume_id, v.cluster_id, v.desired, v.state, v.seen_at,
          least(c.last_positive_at, CASE WHEN v.node_id IS NOT NULL
@@ -130,7 +130,7 @@ def lost(volume: Volume, *, at: datetime) -> None:
 def unwanted(volume_ids: Iterable[UUID], *, at: datetime) -> None:
     """The deletion was asked for: nothing after ``at`` is charged, nor before it beyond proof."""
     with connection.cursor() as cursor:
-        cursor.execute(_PROOF + _OF, [list(volume_ids)])
+        cursor.execute(PROOF + _OF, [list(volume_ids)])
         proofs = cursor.fetchall()
     for volume_id, proof in proofs:
         proven = min(at, proof) if isinstance(proof, datetime) else None
@@ -141,9 +141,9 @@ def sweep() -> int:
     """Close what is not proven any more where it was, open what is proven again; how many."""
     with connection.cursor() as cursor:
         since = now() - FRESH
-        cursor.execute(_PROOF + _STALE, [None, None, since])
+        cursor.execute(PROOF + _STALE, [None, None, since])
         closed: int = cursor.rowcount
-        cursor.execute(_PROOF + _AGAIN, [since])
+        cursor.execute(PROOF + _AGAIN, [since])
         opened: int = cursor.rowcount
     return closed + opened
 
@@ -151,7 +151,7 @@ def sweep() -> int:
 def interrupt(cluster_id: UUID) -> None:
     """A gap too long to be bridged ends now: close what is open where the last proof left it."""
     with connection.cursor() as cursor:
-        cursor.execute(_PROOF + _STALE, [cluster_id, cluster_id, now()])
+        cursor.execute(PROOF + _STALE, [cluster_id, cluster_id, now()])
 
 
 def _open(meter: DiskMeter, *, at: datetime, cluster_id: UUID) -> None:
@@ -216,7 +216,7 @@ def chargeable(*, limit: int) -> Chargeable:
     In a transaction, which keeps the intervals locked; acknowledge in the same one.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_PROOF + _DUE, [limit])
+        cursor.execute(PROOF + _DUE, [limit])
         return Chargeable(*cursor.fetchone())
 
 

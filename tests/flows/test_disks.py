@@ -13,11 +13,14 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.db import connection
+from django.db.models import F
 
 from billing import facade as billing
+from billing.facade import reconciliation
 from kernel.ids import parse
 from kernel.money import parse_micro
 from marketplace.models import AuditEntry, Volume, VolumeMeter
+from marketplace.rentals.reconcile import reconcile
 from provisioner.models import DiskInterval, Node
 from provisioner.models import Volume as Disk
 from tests.flows.stage import NOON, Platform, act, rent, show
@@ -94,6 +97,8 @@ def test_from_its_making_to_its_receipt_every_second_is_charged_once(started, re
     quote = renter.call("POST", "/quotes", given)[1]
     assert (quote["total_per_hour"], quote["stopped_per_day"]) == ("4.0500", "1.2000")
     before = billing.balance(org_ref=renter.org)
+    budget = {"amount": "100", "thresholds": [{"percent": 100, "action": "notify"}]}
+    assert renter.call("POST", "/budgets", budget)[0] == 201
     rental = rent(renter, supply, volumes=[{"size_gib": SMALL, "mount": "/data"}])
     volume = show(renter, rental)["volumes"][0]["volume"]
     assert billing.balance(org_ref=renter.org).held_micro == 4 * USD + 50_000
@@ -170,6 +175,15 @@ def test_from_its_making_to_its_receipt_every_second_is_charged_once(started, re
         total += owed(seconds, gib)
     assert all(line[3] == line[4] + line[5] for line in found)
     assert parse_micro(volume_of(renter, volume)["spent"]) == total
+    charges = renter.call("GET", f"/volumes/{volume}/charges?limit=100")[1]["items"]
+    assert [parse_micro(one["amount"]) for one in charges] == [line[3] for line in found]
+    for one in charges:
+        assert (one["kind"], one["volume"], one["rental"]) == ("disk", volume, None)
+        shown = renter.call("GET", f"/charges/{one['id']}/evidence")[1]
+        assert (shown["volume"], shown["unproven_seconds"]) == (volume, 0), shown
+        assert shown["observations"]
+    theirs = make_renter("Other")
+    assert theirs.call("GET", f"/charges/{charges[0]['id']}/evidence")[0] == 404
     (used,) = renter.call("GET", "/billing/usage?group_by=volume")[1]["items"]
     assert (used["volume"], used["size_gib"]) == (volume, LARGE)
     ref = parse("rental", rental)
@@ -177,7 +191,19 @@ def test_from_its_making_to_its_receipt_every_second_is_charged_once(started, re
     assert after.held_micro == 0
     spent = total + billing.spent(rental_refs=[ref])[ref]
     assert before.available_micro - after.available_micro == spent
+    (budgeted,) = renter.call("GET", "/budgets")[1]["items"]
+    assert parse_micro(budgeted["spent"]) == spent, "a budget counts disks"
     assert billing.books().balanced
+
+    # And at night charges and proof agree, until a row is made to say something else.
+    platform.at(platform.moment + 3 * HOUR)
+    assert reconcile(full=True) == 0
+    shorter = F("good_until") - timedelta(seconds=5)
+    DiskInterval.objects.filter(id=back.id).update(good_until=shorter)
+    assert reconcile(full=True) == 1
+    (named,) = reconciliation.breaks(state="open")
+    assert (named.subject, named.amount) == (f"disk:{old.id}", 5)
+    assert "charged and not proven" in named.text
 
 
 def _joined(stretches: list[tuple[datetime, datetime]]) -> list[tuple[datetime, datetime]]:
@@ -208,10 +234,9 @@ def test_what_was_free_when_it_was_made_stays_free_and_owners_set_the_price(
     assert supply.owner.call("PATCH", path, {"disk_price": "100.0001"})[0] == 422
     assert renter.call("GET", f"/offers/{supply.offer.public_id}")[1]["disk_price"] == "0.2000"
     changes = AuditEntry.objects.filter(action="datacenter.disk_price").order_by("id")
-    assert [row.details for row in changes][1:] == [
-        {"from": "0.1000", "to": "0.0000"},
-        {"from": "0.0000", "to": "0.2000"},
-    ]
+    said = [(row.details["from"], row.details["to"]) for row in changes][1:]
+    assert said == [("0.1000", "0.0000"), ("0.0000", "0.2000")]
+    assert {row.details["for_volumes_made_from"] for row in changes} == {"2026-03-01T12:50:00Z"}
     dear = make(renter, supply)
     assert (free["disk_price"], dear["disk_price"]) == ("0.0000", "0.2000")
     started.turn()

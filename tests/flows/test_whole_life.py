@@ -77,7 +77,7 @@ def test_stopped_it_costs_nothing_and_starts_again_with_all_that_it_ran(platform
     second = platform.cluster.only()
     assert second["metadata"]["uid"] != first
     (secret,) = platform.cluster.secrets.values()
-    assert set(secret["data"]) == {"TOKEN"}
+    assert set(secret["data"]) == {"TOKEN", "report-token", "host-key", "gateway.pub"}
     renter.call("DELETE", f"/rentals/{rental}")
     platform.until(NOON + 42 * MINUTE)
     assert show(renter, rental)["state"] == "terminated"

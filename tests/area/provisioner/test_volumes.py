@@ -144,8 +144,9 @@ def test_from_the_wish_over_two_machines_to_the_receipt(cluster) -> None:
     second = rent(yard, tenant=tenant, order=with_volume(key))
     assert second.node == first.node, "node-local data is nowhere else"
     loop(cluster)
-    again = cluster.pods[second.namespace, second.pod_name]["spec"]["volumes"][1]
-    assert again["persistentVolumeClaim"]["claimName"] == name
+    again = cluster.pods[second.namespace, second.pod_name]["spec"]["volumes"]
+    claims = [each["persistentVolumeClaim"] for each in again if "persistentVolumeClaim" in each]
+    assert [each["claimName"] for each in claims] == [name]
     gone(cluster, second)
 
     delete(key)

@@ -59,6 +59,24 @@ def test_ready_needs_pod_ready_and_a_matching_proof() -> None:
     ]
 
 
+def test_what_cannot_be_entered_is_not_running_and_not_for_ever() -> None:
+    """SSH was asked for and nobody has come in: everything else is as ordered."""
+    waiting = go(decide.present(known(S.PULLING, closed=True), running_pod(), T0))
+    assert (waiting.to, waiting.reason) == (S.STARTING, "starting")
+    still = known(S.STARTING, closed=True, seen=waiting.seen)
+    patience = decide.WAY_IN_PATIENCE
+    assert isinstance(decide.present(still, running_pod(), T0 + patience / 2), Stay)
+    ended = over(decide.present(still, running_pod(), T0 + patience))
+    assert (ended.reason, ended.fault) == ("no_way_in", None)
+    proven = known(S.STARTING, seen=waiting.seen)
+    opened = go(decide.present(proven, running_pod(), T0 + patience / 2))
+    assert (opened.to, opened.reason) == (S.READY, "ready")
+    assert "trouble" not in opened.seen
+    # Cards that are not those of the order are told at once, whatever else is the matter.
+    wrong = decide.present(still, running_pod(report(2)), T0)
+    assert over(wrong).reason == "order_mismatch"
+
+
 @pytest.mark.parametrize(
     ("message", "words"),
     [

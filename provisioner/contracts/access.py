@@ -1,0 +1,51 @@
+"""The way in, as the provisioner tells of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+
+@dataclass(frozen=True)
+class WayIn:
+    """The way into a rental's present machine, entered and found open at ``proven_at``.
+
+    host, port: of the gateway. known_hosts_line: its key, as a line for OpenSSH's file.
+    """
+
+    host: str
+    port: int
+    known_hosts_line: str
+    proven_at: datetime
+
+
+@dataclass(frozen=True)
+class RelayValues:
+    """What a provider gives to the relay of a cluster (deploy/provider/relay.yaml).
+
+    gateway: host:port, None where the platform has no way in. relay_seed: base64, a secret.
+    gateway_key: its host key, one line. image: by digest.
+    """
+
+    cluster: str
+    gateway: str | None
+    relay_seed: str = field(repr=False)
+    gateway_key: str
+    image: str
+
+
+@dataclass(frozen=True)
+class VisitView:
+    """One connection of somebody: by which key, from where, when, how many bytes. ended_at None:
+    still open, or its gateway was killed. why: what ended it, where we did."""
+
+    id: UUID
+    instance_id: UUID
+    fingerprint: str
+    address: str
+    began_at: datetime
+    ended_at: datetime | None
+    bytes_in: int
+    bytes_out: int
+    why: str

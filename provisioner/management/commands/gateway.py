@@ -1,0 +1,54 @@
+"""manage.py gateway: the process that lets renters in by SSH."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from provisioner.instances import access_keys
+from provisioner.streams.directory import TableDirectory
+from provisioner.streams.gateway import Gateway
+from provisioner.streams.prober import Prober
+
+
+class Command(BaseCommand):
+    help = (
+        "Let renters in, and providers' relays, until SIGTERM or SIGINT. Several may run: they "
+        "show the same host key, and relays connect to each."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--host", default="127.0.0.1", help="address to listen at")
+        parser.add_argument("--port", type=int, default=2222)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if settings.GPUYARD_SSH_GATEWAY is None:
+            raise CommandError("GPUYARD_SSH_GATEWAY must say how renters reach this gateway")
+        asyncio.run(_serve(settings.GPUYARD_SSH_GATEWAY, options["host"], options["port"]))
+
+
+async def _serve(public: tuple[str, int], host: str, port: int) -> None:
+    key: bytes = settings.GPUYARD_SEALING_KEY
+    published = access_keys.published_key(key=key)
+    directory = TableDirectory()
+    gateway = Gateway(directory, [access_keys.private_text(published)], book=directory)
+    prober = Prober(
+        address=public,
+        published=access_keys.public_line(published),
+        key_of=lambda instance: access_keys.private_text(access_keys.probe_key(instance, key=key)),
+        directory=directory,
+        clusters=gateway.relays.clusters,
+        port=directory.port,
+    )
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await gateway.start(host, port)
+    prober.start()
+    await stop.wait()
+    await prober.stop()
+    await gateway.stop()

@@ -1,0 +1,142 @@
+"""What the gateway asks, answered from the database: each question in a thread, one statement."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Final, TypeVar
+from uuid import UUID
+
+from django.conf import settings
+from django.db import close_old_connections
+
+from kernel.ids import BadId, parse, public
+from provisioner.contracts import InstanceState
+from provisioner.instances import access_keys, entry
+from provisioner.kube.manifests import SSH_PORT
+from provisioner.streams.doors import Closed, Door
+from provisioner.streams.relays import RelayKey
+
+# Each has a connection of its own that stays: a gateway asks all the time. More would only queue in
+# the database.
+_THREADS: Final = 4
+# It may answer: the pod was started and nobody asked for its end.
+_OPEN: Final = frozenset(
+    {
+        InstanceState.STARTING,
+        InstanceState.READY,
+        InstanceState.DEGRADED,
+        InstanceState.UNREACHABLE,
+    }
+)
+STOPPED: Final = "this machine does not run; start it and connect again"
+STOPPING: Final = "this machine is being stopped"
+STARTING: Final = "this machine is starting; connect again in a moment"
+T = TypeVar("T")
+
+
+class TableDirectory:
+    """The `gateway.Directory` of a running platform, and its book of visits.
+
+    port: of every machine's SSH server.
+    """
+
+    port = SSH_PORT
+
+    def __init__(self) -> None:
+        self._key: bytes = settings.GPUYARD_SEALING_KEY
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="directory")
+
+    async def find(self, name: str) -> Door | Closed | None:
+        """None for what is no rental's id, and for rentals that have ended."""
+        try:
+            rental_ref = parse("rental", name)
+        except BadId:
+            return None
+        found = await self._ask(partial(entry.found, rental_ref))
+        return None if found is None else self._leads(found)
+
+    def _leads(self, found: entry.Found) -> Door | Closed:
+        authorized = {each: each for each in found.authorized}
+        if found.instance_id is None or found.cluster_id is None or found.state is None:
+            return Closed(STOPPED, authorized)
+        # The platform itself comes in like a renter, to see whether the way is open.
+        probe = access_keys.probe_key(found.instance_id, key=self._key)
+        authorized[access_keys.fingerprint(access_keys.public_line(probe))] = PROBE
+        if found.state is InstanceState.GONE:
+            return Closed(STOPPED, authorized)
+        if not found.wanted:
+            return Closed(STOPPING, authorized)
+        if found.state not in _OPEN or not found.created:
+            return Closed(STARTING, authorized)
+        host = access_keys.host_key(found.instance_id, key=self._key)
+        client = access_keys.gateway_key(found.instance_id, key=self._key)
+        return Door(
+            instance=public("instance", found.instance_id),
+            cluster=public("cluster", found.cluster_id),
+            target=f"{found.pod_name}.{found.namespace}",
+            port=self.port,
+            host_key=access_keys.public_line(host),
+            client_key=access_keys.private_text(client),
+            authorized=authorized,
+        )
+
+    async def relay(self, name: str) -> RelayKey | None:
+        """None for what is no cluster's id, and for clusters that are not there."""
+        try:
+            cluster_id = parse("cluster", name)
+        except BadId:
+            return None
+        version = await self._ask(partial(entry.relay_version, cluster_id))
+        if version is None:
+            return None
+        made = access_keys.relay_key(cluster_id, version, key=self._key)
+        return RelayKey(cluster=name, public_key=access_keys.public_line(made))
+
+    # --- the book of visits
+
+    async def came(self, *, name: str, instance: str, who: str, address: str) -> UUID | None:
+        """Somebody is inside; the visit's id. The platform's own proofs are nobody's visit."""
+        if who == PROBE:
+            return None
+        return await self._ask(
+            partial(
+                entry.came,
+                rental_ref=parse("rental", name),
+                instance_id=parse("instance", instance),
+                fingerprint=who,
+                address=address,
+            )
+        )
+
+    async def went(self, visit: UUID, *, bytes_in: int, bytes_out: int, why: str) -> None:
+        """They have left."""
+        await self._ask(partial(entry.went, visit, bytes_in=bytes_in, bytes_out=bytes_out, why=why))
+
+    # --- proof
+
+    async def unproven(self, clusters: Collection[str]) -> list[tuple[str, UUID]]:
+        """(rental's name, instance) whose way in is due for a try, behind relays of these."""
+        refs = [parse("cluster", each) for each in clusters]
+        rows = await self._ask(partial(entry.unproven, clusters=refs))
+        return [(public("rental", rental), instance) for rental, instance in rows]
+
+    async def tried(self, instance_id: UUID, error: str) -> None:
+        """A try ended; error "": the way was open."""
+        await self._ask(partial(entry.tried, instance_id, error=error))
+
+    async def _ask(self, question: Callable[[], T]) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, _answered, question)
+
+
+# Who the platform's own key is, in place of a fingerprint.
+PROBE: Final = "proof"
+
+
+def _answered(question: Callable[[], T]) -> T:
+    """On this thread's own connection, renewed where the database has gone away meanwhile."""
+    close_old_connections()
+    return question()
