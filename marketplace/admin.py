@@ -23,6 +23,7 @@ _HIDDEN = {
     "password_sealed",
     "env_sealed",
     "secret_sealed",
+    "code_hash",
     "previous_sealed",
 }
 
@@ -86,6 +87,8 @@ _register(
     filters=("state",),
     search=("name", "memberships__user__email"),
 )
+_register(models.SecondFactor, ("user", "offered_at"))
+_register(models.RecoveryCode, ("user", "used_at"))
 _register(models.Membership, ("user", "organization", "role"), filters=("role",))
 _register(models.Project, ("name", "organization", "created_at"))
 _register(models.ApiKey, ("name", "organization", "created_by", "expires_at", "revoked_at"))

@@ -10,7 +10,7 @@ from celery import shared_task
 from marketplace.accounts import audit, auto_topup, idempotency, receipts, tokens
 from marketplace.accounts import mail as mailing
 from marketplace.catalog import publish as publishing
-from marketplace.rentals import budgets, dunning, ladder
+from marketplace.rentals import budgets, dunning, idle, ladder
 from marketplace.rentals import charge as charging
 from marketplace.rentals import follow as following
 from marketplace.rentals import freeze as freezing
@@ -41,6 +41,12 @@ def funds() -> None:
     charging.funds()
     budgets.sweep()
     noticing.announce()
+
+
+@shared_task(name="marketplace.idle")
+def idle_stops() -> None:
+    """Notices to rentals whose cards do nothing, and their stop."""
+    idle.sweep()
 
 
 @shared_task(name="marketplace.reconcile")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
+from django.conf import settings
 from django.db.models import Model, Q, QuerySet
 
 from kernel.errors import NotFound, Refusal
@@ -114,6 +115,12 @@ class Principal:
 
     def require(self, scope: str) -> None:
         """Refuse with 403 unless the scope is held."""
+        if scope == STAFF and lacks_factor(self.user):
+            raise Refusal(
+                "second_factor_required",
+                "Members of the staff need a second factor, and yours is not on. Switch it on "
+                "under Settings, Second factor, or with POST /api/v1/second-factor.",
+            )
         if scope not in self.scopes:
             held = ", ".join(sorted(self.scopes)) or "none"
             raise Refusal(
@@ -145,8 +152,19 @@ class Principal:
 def scopes_of(user: User, membership: Membership | None) -> frozenset[str]:
     """What a person may do at most: by role, and as staff."""
     scopes = ROLE_SCOPES[membership.role] if membership else frozenset()
-    # Staff without an organization still look after their own keys.
-    return scopes | {STAFF, "account:read", "account:write"} if user.is_staff else scopes
+    if user.is_staff:
+        # Staff without an organization still look after their own keys.
+        scopes |= {"account:read", "account:write"}
+        if not lacks_factor(user):
+            scopes |= {STAFF}
+    return scopes
+
+
+def lacks_factor(user: User) -> bool:
+    """Whether a member of the staff may not act as one yet: a password alone, however it was lost,
+    must open nobody else's money. Keys end with it, since they have their maker's rights."""
+    required: bool = settings.GPUYARD_STAFF_SECOND_FACTOR
+    return user.is_staff and required and user.second_factor_at is None
 
 
 def principal_of(user: User) -> Principal:

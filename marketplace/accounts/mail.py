@@ -35,6 +35,8 @@ _SUBJECTS = {
     EmailToken.Purpose.RECEIPT: "Your receipt",
     EmailToken.Purpose.PAYOUT: "Your payout account was opened",
 }
+# Their order says the subject and the text.
+_SAID = (EmailToken.Purpose.MONEY, EmailToken.Purpose.SECURITY)
 _PAGES = {EmailToken.Purpose.VERIFY: "/verify-email", EmailToken.Purpose.RESET: "/reset-password"}
 
 
@@ -85,7 +87,7 @@ def _send(token: EmailToken) -> None:
         "expires_at": token.expires_at,
     }
     subject, to = _SUBJECTS.get(purpose, ""), [token.address or token.user.email]
-    if purpose == EmailToken.Purpose.MONEY:
+    if purpose in _SAID:
         subject, _, context["about"] = token.about.partition("\n")
     if purpose == EmailToken.Purpose.RECEIPT:
         found, to = receipts.contents(UUID(token.about))

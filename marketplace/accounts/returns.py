@@ -4,16 +4,22 @@ transaction throughout. Large sums wait in billing for a second person of the st
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from billing.contracts.disputes import DisputeView
-from billing.contracts.refunds import AdjustmentView, CreditNoteView, PromotionView, RefundView
+from billing.contracts.refunds import (
+    AdjustmentView,
+    CreditNoteView,
+    OrderKind,
+    OrderView,
+    PromotionView,
+    RefundView,
+)
 from billing.facade import disputes, refunds
 from kernel.errors import NotFound
 from kernel.ids import BadId, parse, public
 from kernel.money import format_micro
-from marketplace.accounts import audit
+from marketplace.accounts import audit, staffing
 from marketplace.accounts.access import STAFF, Principal, find
 from marketplace.models import Organization
 
@@ -33,7 +39,7 @@ def ask_refund(*, acting: Principal, amount_micro: int | None, reason: str) -> R
         ordered_by=acting.actor,
         by_renter=True,
     )
-    _record(acting, "refund.order", "refund", view)
+    _record(acting, OrderKind.REFUND, "order", view)
     return view
 
 
@@ -49,15 +55,7 @@ def order_refund(
         ordered_by=acting.staff_actor,
         by_renter=False,
     )
-    _record(acting, "refund.order", "refund", view)
-    return view
-
-
-def approve_refund(*, acting: Principal, refund_id: str) -> RefundView:
-    """The second person's yes."""
-    acting.require(STAFF)
-    view = refunds.approve_refund(order_id=_id("refund", refund_id), approved_by=acting.staff_actor)
-    _record(acting, "refund.approve", "refund", view)
+    _record(acting, OrderKind.REFUND, "order", view)
     return view
 
 
@@ -72,17 +70,7 @@ def order_credit_note(
         reason=reason,
         ordered_by=acting.staff_actor,
     )
-    _record(acting, "credit_note.order", "credit_note", view)
-    return view
-
-
-def approve_credit_note(*, acting: Principal, note_id: str) -> CreditNoteView:
-    """The second person's yes."""
-    acting.require(STAFF)
-    view = refunds.approve_credit_note(
-        note_id=_id("credit_note", note_id), approved_by=acting.staff_actor
-    )
-    _record(acting, "credit_note.approve", "credit_note", view)
+    _record(acting, OrderKind.CREDIT_NOTE, "order", view)
     return view
 
 
@@ -105,17 +93,7 @@ def order_adjustment(
         linked=_id("transaction", transaction_id) if transaction_id else None,
         ordered_by=acting.staff_actor,
     )
-    _record(acting, "adjustment.order", "adjustment", view)
-    return view
-
-
-def approve_adjustment(*, acting: Principal, adjustment_id: str) -> AdjustmentView:
-    """The second person's yes."""
-    acting.require(STAFF)
-    view = refunds.approve_adjustment(
-        adjustment_id=_id("adjustment", adjustment_id), approved_by=acting.staff_actor
-    )
-    _record(acting, "adjustment.approve", "adjustment", view)
+    _record(acting, OrderKind.ADJUSTMENT, "order", view)
     return view
 
 
@@ -136,17 +114,34 @@ def order_promotion(
         reason=reason,
         ordered_by=acting.staff_actor,
     )
-    _record(acting, "promotion.order", "promotion", view)
+    _record(acting, OrderKind.PROMOTION, "order", view)
     return view
 
 
-def approve_promotion(*, acting: Principal, promotion_id: str) -> PromotionView:
-    """The second person's yes."""
+def approve(*, acting: Principal, kind: OrderKind, order_id: str) -> OrderView:
+    """The second person's yes; where there is none, the same person's, a day later."""
     acting.require(STAFF)
-    view = refunds.approve_promotion(
-        grant_id=_id("promotion", promotion_id), approved_by=acting.staff_actor
+    view = refunds.approve(
+        kind=kind,
+        order_id=_id(kind, order_id),
+        approved_by=acting.staff_actor,
+        alone=staffing.alone(),
     )
-    _record(acting, "promotion.approve", "promotion", view)
+    _record(acting, kind, "approve", view, **({"alone": True} if view.alone else {}))
+    return view
+
+
+def decline(*, acting: Principal, kind: OrderKind, order_id: str, reason: str) -> OrderView:
+    """End an order that waits for a second person; whoever ordered it may withdraw it so."""
+    acting.require(STAFF)
+    view = refunds.decline(
+        kind=kind,
+        order_id=_id(kind, order_id),
+        declined_by=acting.staff_actor,
+        reason=reason,
+    )
+    verb = "withdraw" if view.declined_by == view.ordered_by else "decline"
+    _record(acting, kind, verb, view, why=view.declined_for)
     return view
 
 
@@ -183,15 +178,18 @@ def _id(kind: str, text: str) -> UUID:
         raise NotFound(kind.replace("_", " ")) from error
 
 
-def _record(acting: Principal, action: str, kind: str, view: Any) -> None:
+def _record(
+    acting: Principal, kind: OrderKind, verb: str, view: OrderView, **more: bool | str
+) -> None:
     audit.record(
         acting=acting,
-        action=action,
+        action=f"{kind}.{verb}",
         object=public(kind, view.id),
         organization_ref=view.org_ref,
         details={
             "amount": format_micro(view.amount_micro),
             "reason": view.reason,
             "state": str(view.state),
+            **more,
         },
     )

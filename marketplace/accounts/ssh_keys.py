@@ -1,8 +1,8 @@
 """SSH public keys: parsed strictly, kept in one canonical line.
 
 Accepted: ed25519, ECDSA on the NIST curves, RSA from 3072 bits, and the security-key kinds of the
-first two; one line without options. The line goes into a pod's authorized_keys, where an option
-or a second line would be an instruction to the SSH server.
+first two; one line without options. An option or a second line would be an instruction to whoever
+puts the line into a file of theirs.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -18,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 from django.db import IntegrityError, transaction
 
 from kernel.errors import InvalidRequest, Refusal
+from kernel.ids import BadId, parse
 from marketplace.accounts import audit
 from marketplace.accounts.access import Principal, get_visible, visible
 from marketplace.models import SshKey
@@ -35,6 +38,7 @@ MIN_RSA_BITS = 3072
 MAX_RSA_BITS = 16384  # a longer one costs an SSH server seconds per sign-in
 _MAX_LINE = 8192
 _LIMIT = 100
+MAX_GIVEN = 32  # to one rental
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,33 @@ def parse_public_key(text: str) -> PublicKey:
     return PublicKey(f"{kind} {canonical}", f"SHA256:{digest}", comment.strip())
 
 
+def lines_of(acting: Principal, given: Sequence[str], *, locked: bool = False) -> tuple[str, ...]:
+    """The canonical line of each, once: public key lines, or ids of the organization's own keys.
+
+    ``locked``: in a transaction, before any rental is locked. Raises NotFound, Refusal
+    ssh_key_invalid.
+    """
+    if locked:
+        # A key that is being deleted may not be given to a machine any more. Always in one order.
+        ids = [pk for each in given if (pk := _id_of(each))]
+        keys = visible(SshKey.objects.select_for_update(no_key=True), acting)
+        list(keys.filter(pk__in=ids).order_by("pk").values_list("pk"))
+    lines = []
+    for each in given:
+        if each.startswith("ssh_"):
+            lines.append(get_visible(SshKey, acting, each).public_key)
+        else:
+            lines.append(parse_public_key(each).line)
+    return tuple(dict.fromkeys(lines))
+
+
+def _id_of(given: str) -> UUID | None:
+    try:
+        return parse("ssh_key", given)
+    except BadId:
+        return None
+
+
 def add_key(*, acting: Principal, name: str, public_key: str) -> SshKey:
     """Store a key of the organization; joins the caller's transaction.
 
@@ -108,8 +139,8 @@ def add_key(*, acting: Principal, name: str, public_key: str) -> SshKey:
     return key
 
 
-def delete_key(*, acting: Principal, key_id: str) -> None:
-    """Forget a key; rentals that were given it keep the copy of their order."""
+def forget_key(*, acting: Principal, key_id: str) -> str:
+    """Forget a key; its line, which rentals may have a copy of (rentals/ssh_keys.py)."""
     key = get_visible(SshKey.objects.select_for_update(), acting, key_id)
     audit.record(
         acting=acting,
@@ -119,6 +150,7 @@ def delete_key(*, acting: Principal, key_id: str) -> None:
         details={"fingerprint": key.fingerprint},
     )
     key.delete()
+    return key.public_key
 
 
 def _decode(encoded: str) -> bytes:

@@ -27,6 +27,7 @@ VALID_FOR = {
     EmailToken.Purpose.RECEIPT: timedelta(days=30),
     EmailToken.Purpose.PAYOUT: timedelta(days=3),
     EmailToken.Purpose.MONEY: timedelta(days=3),
+    EmailToken.Purpose.SECURITY: timedelta(days=3),
 }
 # One mail of a kind per address and minute: a form must not become a way to flood a mailbox.
 _SPACING = timedelta(minutes=1)

@@ -116,9 +116,3 @@ TRAFFIC: Final[dict[str, Any]] = {
     "metered": False,
     "fair_use_tib_per_month": FAIR_USE_TIB,
 }
-TAX: Final[dict[str, Any]] = {
-    "included": False,
-    "tax_point": "top_up",
-    "text": "Prices exclude tax. Tax that applies is added when credit is bought or an invoice "
-    "is issued, never while the meter runs.",
-}

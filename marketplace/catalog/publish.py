@@ -10,6 +10,7 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 
+from kernel.clock import now
 from kernel.errors import InvalidRequest, Refusal
 from kernel.ids import public
 from kernel.money import CURRENCY, format_micro
@@ -128,6 +129,15 @@ def set_offer(
     return offer
 
 
+def set_disk_price(*, acting: Principal, datacenter_id: str, micro_gib_month: int) -> DataCenter:
+    """What volumes made in an own data centre from now on cost; those that are there keep theirs.
+    Joins the caller's transaction. NotFound, InvalidRequest (disk_price)."""
+    places = visible(DataCenter, acting).select_for_update(of=("self",))
+    place = get_visible(places, acting, datacenter_id)
+    _reprice_disks(acting, place, micro_gib_month)
+    return place
+
+
 def _check(offer: Offer, price: int | None, min_gpus: int | None, state: str | None) -> None:
     errors: dict[str, list[str]] = {}
     if price is not None and not 0 < price <= MAX_PRICE_MICRO_H:
@@ -171,7 +181,7 @@ def _reprice(
 
 
 def _reprice_disks(acting: Principal, place: DataCenter, micro_gib_month: int) -> None:
-    if micro_gib_month > MAX_DISK_PRICE_MICRO:
+    if not 0 <= micro_gib_month <= MAX_DISK_PRICE_MICRO:
         limit = format_micro(MAX_DISK_PRICE_MICRO)
         raise InvalidRequest({"disk_price": [f"from 0 to {limit} {CURRENCY} per GiB and month"]})
     old = place.disk_price_micro_gib_month
@@ -184,7 +194,11 @@ def _reprice_disks(acting: Principal, place: DataCenter, micro_gib_month: int) -
         action="datacenter.disk_price",
         object=place.public_id,
         organization_ref=acting.org.id,
-        details={"from": format_micro(old), "to": format_micro(micro_gib_month)},
+        details={
+            "from": format_micro(old),
+            "to": format_micro(micro_gib_month),
+            "for_volumes_made_from": rfc3339(now()),
+        },
     )
 
 

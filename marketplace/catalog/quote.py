@@ -15,17 +15,17 @@ from django.conf import settings
 from django.db.models import F, QuerySet
 
 from billing import facade as billing
+from billing.facade import tax as taxes
 from kernel.clock import AppNow, now
 from kernel.errors import InvalidRequest, NotFound, Refusal
 from kernel.ids import BadId
 from kernel.ids import parse as parse_id
-from kernel.money import CURRENCY, format_micro
+from kernel.money import CURRENCY, format_micro, parse_micro
 from kernel.text import rfc3339
 from marketplace.accounts.access import Principal, get_visible
 from marketplace.catalog.needs import MIB_PER_GIB
 from marketplace.catalog.price import (
     SECONDS_PER_HOUR,
-    TAX,
     TRAFFIC,
     Price,
     components,
@@ -36,6 +36,7 @@ from marketplace.catalog.query import OfferQuery
 from marketplace.catalog.relax import no_capacity, offer_taken
 from marketplace.catalog.search import on_sale_now, with_stock
 from marketplace.catalog.stock import fitting, price_column
+from marketplace.catalog.taxes import describe_tax
 from marketplace.models import Offer, PriceVersion, Provider, Quote
 from provisioner.contracts import StorageDomain
 
@@ -229,7 +230,9 @@ def describe(quote: Quote) -> dict[str, Any]:
     """The quote as the API shows it; the date of funds end is worked out from today's balance."""
     balance = billing.balance(org_ref=quote.organization_id)
     disk = volume_micro_h(quote.volume_gib, quote.disk_price_micro_gib_month)
-    burn = balance.burn_micro_h + quote.price_micro_h + disk
+    terms = taxes.tax_terms(org_ref=quote.organization_id)
+    tax = describe_tax(terms, per_hour_micro=quote.price_micro_h + disk)
+    burn = balance.burn_micro_h + quote.price_micro_h + disk + parse_micro(tax["per_hour"] or "0")
     seconds = max(0, balance.spendable_micro) * SECONDS_PER_HOUR // burn
     lasts = timedelta(seconds=seconds) if seconds < _HORIZON.total_seconds() else None
     return {
@@ -246,7 +249,7 @@ def describe(quote: Quote) -> dict[str, Any]:
         "total_per_hour": format_micro(quote.price_micro_h + disk),
         "stopped_per_day": format_micro(24 * disk),
         "currency": CURRENCY,
-        "tax": TAX,
+        "tax": tax,
         "traffic": TRAFFIC,
         "funds_end_at": rfc3339(now() + lasts) if lasts is not None else None,
         "created_at": rfc3339(quote.created_at),

@@ -18,6 +18,8 @@ from rest_framework.request import Request
 from marketplace.accounts import keys
 from marketplace.accounts.access import Principal, principal_of
 from marketplace.models import ApiKey, User
+from provisioner.contracts.reports import Reporting
+from provisioner.facade import reports
 
 
 class ApiKeyAuthentication(BaseAuthentication):
@@ -38,6 +40,24 @@ class ApiKeyAuthentication(BaseAuthentication):
                 "with POST /api/v1/api-keys."
             )
         return principal, principal.key
+
+    def authenticate_header(self, request: Request) -> str:
+        return 'Bearer realm="gpuyard"'
+
+
+class InstanceTokenAuthentication(BaseAuthentication):
+    """``Authorization: Bearer gy_rep_<instance>_<secret>``: the reporter in a machine, and nobody
+    else. It makes no Principal, so no other operation can be reached with it."""
+
+    def authenticate(self, request: Request) -> tuple[Reporting, None] | None:
+        scheme, _, token = get_authorization_header(request).decode("latin-1").partition(" ")
+        found = reports.reporting(token=token.strip()) if scheme.lower() == "bearer" else None
+        if found is None:
+            raise AuthenticationFailed(
+                "Only the reporter of a machine that runs may report, with the token from that "
+                "machine's secret (`Bearer gy_rep_…`). API keys and sessions do not serve here."
+            )
+        return found, None
 
     def authenticate_header(self, request: Request) -> str:
         return 'Bearer realm="gpuyard"'

@@ -18,7 +18,7 @@ from marketplace.http.api.schema import CHANGING
 from marketplace.http.portal.base import principal_in, refused
 
 _OPEN: Final = frozenset(
-    {"/sign-in", "/sign-out", "/admin/login/", "/admin/logout/", "/webhooks/stripe"}
+    {"/sign-in", "/sign-in/code", "/sign-out", "/admin/logout/", "/webhooks/stripe"}
 )
 
 

@@ -22,12 +22,17 @@ from marketplace.http.api import (
     promotions,
     provider,
     reconciliation,
+    relays,
     rentals,
+    reports,
     returns,
+    second_factor,
     secrets,
     staff,
+    tax,
     templates,
     usage,
+    visits,
     volumes,
     webhooks,
 )
@@ -36,6 +41,7 @@ from marketplace.http.api import (
 )
 from marketplace.http.portal import urls as portal
 from marketplace.http.staff import books as staff_books
+from marketplace.http.staff import losses as staff_losses
 from marketplace.http.staff import pages as staff_pages
 from marketplace.http.staff import payouts as staff_payouts
 from marketplace.http.staff import returns as staff_returns
@@ -43,6 +49,7 @@ from marketplace.http.staff import returns as staff_returns
 _API = [
     *entry.urls,
     *account.urls,
+    *second_factor.urls,
     *billing.urls,
     *usage.urls,
     *stripe_portal.urls,
@@ -50,12 +57,16 @@ _API = [
     *returns.urls,
     *frozen.urls,
     *funds.urls,
+    *tax.urls,
     *catalog.urls,
     *templates.urls,
     *secrets.urls,
     *rentals.urls,
+    *reports.urls,
     *volumes.urls,
+    *visits.urls,
     *provider.urls,
+    *relays.urls,
     *payouts.urls,
     *payout_runs.urls,
     *staff.urls,
@@ -76,6 +87,7 @@ urlpatterns = [
     path("", include(staff_pages)),
     path("", include(staff_books)),
     path("", include(staff_returns)),
+    path("", include(staff_losses)),
     path("", include(staff_payouts)),
     path("", include(portal)),
 ]

@@ -17,6 +17,7 @@ from marketplace.models.organization import (
 )
 from marketplace.models.provider import DataCenter, Provider
 from marketplace.models.rental import Quote, Rental, RentalEvent
+from marketplace.models.second_factor import RecoveryCode, SecondFactor
 from marketplace.models.secret import RegistryCredential, Secret
 from marketplace.models.switch import Switch
 from marketplace.models.volume import RentalVolume, Volume, VolumeMeter
@@ -39,10 +40,12 @@ __all__ = [
     "Project",
     "Provider",
     "Quote",
+    "RecoveryCode",
     "RegistryCredential",
     "Rental",
     "RentalEvent",
     "RentalVolume",
+    "SecondFactor",
     "Secret",
     "SshKey",
     "Switch",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from hashlib import sha256
 from typing import Any, ClassVar
 
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
@@ -41,6 +43,8 @@ class User(AbstractBaseUser, PermissionsMixin):
     terms_accepted_at = models.DateTimeField(null=True, blank=True)
     is_active = models.BooleanField(default=True)
     is_staff = models.BooleanField(default=False)
+    # Since when the second factor is asked for; empty: not at all (accounts/second_factor.py).
+    second_factor_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(db_default=AppNow(), editable=False)
 
     objects: ClassVar[UserManager] = UserManager()
@@ -56,6 +60,19 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     def __str__(self) -> str:
         return self.email
+
+    def get_session_auth_hash(self) -> str:
+        """Sessions end when the second factor is switched on or off, as with a new password: each
+        session that goes on was opened, or confirmed, with a code."""
+        return self._with_factor(super().get_session_auth_hash())
+
+    def get_session_auth_fallback_hash(self) -> Iterator[str]:
+        return map(self._with_factor, super().get_session_auth_fallback_hash())
+
+    def _with_factor(self, of_password: str) -> str:
+        if self.second_factor_at is None:
+            return of_password
+        return sha256(f"{of_password}{self.second_factor_at.isoformat()}".encode()).hexdigest()
 
 
 class EmailToken(models.Model):
@@ -73,6 +90,7 @@ class EmailToken(models.Model):
         RECEIPT = "receipt"  # money came: about names the payment
         PAYOUT = "payout"  # a payout account was opened for a change: a mail about it, no proof
         MONEY = "money"  # about the organization's money: ``about`` is subject and text, no proof
+        SECURITY = "security"  # about how the person signs in: the same
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="email_tokens")

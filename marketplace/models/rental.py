@@ -97,6 +97,8 @@ class Rental(PublicObject):
     expires_at = models.DateTimeField(null=True, blank=True)  # empty: no_limit was ordered
     failover = models.BooleanField(db_default=False)  # go on elsewhere when the host is lost
     locked = models.BooleanField(db_default=False)  # its people may not stop or end it
+    # Stopped when its cards did nothing for so long; empty: never.
+    idle_stop_minutes = models.PositiveIntegerField(null=True, blank=True)
     # Cheaper, and orders at the full price may take its cards after a notice: for life.
     interruptible = models.BooleanField(db_default=False, default=False)
 
@@ -200,6 +202,11 @@ class Rental(PublicObject):
                         "terminating",
                     ]
                 ),
+            ),
+            models.Index(
+                fields=["id"],
+                name="rental_watched_for_idle",
+                condition=models.Q(idle_stop_minutes__isnull=False, state="running"),
             ),
             models.Index(
                 fields=["promised_node"],

@@ -22,6 +22,8 @@ from marketplace.accounts.idempotency import Claim, Rendered, once
 from marketplace.models import DataCenter, Provider
 from provisioner import facade as provisioner
 from provisioner.contracts import AddressBinding, ClusterState, ClusterView
+from provisioner.contracts.access import RelayValues
+from provisioner.facade import access
 
 _REGION = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 _COUNTRY = re.compile(r"[A-Z]{2}")
@@ -184,6 +186,14 @@ def replace_token(*, acting: Principal, cluster_id: str, token: str) -> ClusterV
     return own_cluster(acting, cluster_id)
 
 
+def relay_values(*, acting: Principal, cluster_id: str, replace: bool) -> RelayValues:
+    """What the cluster's relay needs, its secret among it; ``replace``: with another key."""
+    cluster = own_cluster(acting, cluster_id)
+    values = access.relay_values(cluster_id=cluster.id, replace=replace)
+    _record(acting, "cluster.replace_relay" if replace else "cluster.show_relay", cluster_id)
+    return values
+
+
 def drain_cluster(*, acting: Principal, cluster_id: str) -> ClusterView:
     """Take no new rentals there; those that run go on to their end. Repeating is harmless."""
     cluster = own_cluster(acting, cluster_id)
@@ -210,6 +220,11 @@ def _check_name(provider: Provider, name: str) -> None:
         raise InvalidRequest({"name": ["there is a cluster with this name"]})
     if len(known) >= _CLUSTER_LIMIT:
         raise InvalidRequest({"name": [f"there are {_CLUSTER_LIMIT} clusters: ask support"]})
+
+
+def places(acting: Principal) -> list[DataCenter]:
+    """The acting owner's data centres, oldest first."""
+    return list(visible(DataCenter, acting).order_by("id"))
 
 
 def datacenters_of(clusters_shown: list[ClusterView]) -> dict[UUID, DataCenter]:

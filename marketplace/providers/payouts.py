@@ -15,9 +15,9 @@ from billing.facade import payouts as billing
 from kernel.errors import InvalidRequest, NotFound
 from kernel.ids import BadId, parse, public
 from kernel.money import format_micro
-from marketplace.accounts import audit, tokens
+from marketplace.accounts import audit, second_factor, staffing, tokens
 from marketplace.accounts.access import STAFF, Principal, find
-from marketplace.models import EmailToken, Membership, Organization, Provider, User
+from marketplace.models import EmailToken, Membership, Organization, Provider
 from marketplace.providers.onboard import own_provider
 from marketplace.providers.review import organizations, providers
 
@@ -25,16 +25,20 @@ _COUNTRY = re.compile(r"[A-Z]{2}")
 
 
 def open_account(
-    *, acting: Principal, country: str | None, return_url: str | None = None
+    *, acting: Principal, code: str, country: str | None, return_url: str | None = None
 ) -> PayoutAccountView:
     """Order Stripe's page on which the provider says where its money goes.
 
-    The caller has just had the person prove who they are (http/reauth.py). For an account that
+    The caller has just had the person give their password (http/reauth.py); the code of their
+    second factor is taken here, so that a repeated request needs no other. For an account that
     works this holds all payouts for three days. Every owner of the organization and the addresses
-    known until now get a mail. InvalidRequest: no country for the first time.
+    known until now get a mail. Refusal second_factor_required; WrongCode; InvalidRequest: no
+    country for the first time.
     """
     acting.require_verified()
     acting.require_unfrozen()
+    second_factor.require(acting)
+    second_factor.spend(user=acting.user, code=code)
     provider = own_provider(acting)
     before = _account(provider)
     fresh = before is None or before.state == AccountState.FAILED
@@ -64,7 +68,7 @@ def open_account(
 def make_run(*, acting: Principal) -> PayoutRunView:
     """Decide a payout run now; it starts at once unless it is large."""
     acting.require(STAFF)
-    run = billing.make_run(actor=acting.staff_actor, sole=_sole())
+    run = billing.make_run(actor=acting.staff_actor, sole=staffing.alone())
     _record_run(acting, "payout_run.make", run)
     return run
 
@@ -72,17 +76,17 @@ def make_run(*, acting: Principal) -> PayoutRunView:
 def approve_run(*, acting: Principal, run_id: str) -> PayoutRunView:
     """Agree to a run that waits. Alone, it starts a day later."""
     acting.require(STAFF)
-    sole = _sole()
+    sole = staffing.alone()
     run = billing.approve_run(run_id=_run(run_id), actor=acting.staff_actor, sole=sole)
     _record_run(acting, "payout_run.approve", run)
     return run
 
 
-def cancel_run(*, acting: Principal, run_id: str) -> PayoutRunView:
-    """Give up a run that waits."""
+def cancel_run(*, acting: Principal, run_id: str, reason: str) -> PayoutRunView:
+    """Give up a run that waits; its lines say why."""
     acting.require(STAFF)
-    run = billing.cancel_run(run_id=_run(run_id))
-    _record_run(acting, "payout_run.cancel", run)
+    run = billing.cancel_run(run_id=_run(run_id), reason=reason)
+    _record_run(acting, "payout_run.cancel", run, why=reason)
     return run
 
 
@@ -164,10 +168,6 @@ def _tell(provider: Provider, before: PayoutAccountView | None) -> None:
         )
 
 
-def _sole() -> bool:
-    return User.objects.filter(is_staff=True, is_active=True).count() == 1
-
-
 def _run(run_id: str) -> UUID:
     try:
         return parse("payout_run", run_id)
@@ -185,7 +185,7 @@ def _record(acting: Principal, action: str, provider: Provider, details: dict[st
     )
 
 
-def _record_run(acting: Principal, action: str, run: PayoutRunView) -> None:
+def _record_run(acting: Principal, action: str, run: PayoutRunView, **more: str) -> None:
     audit.record(
         acting=acting,
         action=action,
@@ -196,5 +196,6 @@ def _record_run(acting: Principal, action: str, run: PayoutRunView) -> None:
             "total": format_micro(run.total_micro),
             "approvals": list(run.approvals),
             "starts_at": run.starts_at.isoformat() if run.starts_at else None,
+            **more,
         },
     )

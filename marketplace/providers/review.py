@@ -10,10 +10,10 @@ from django.db.models import QuerySet
 from billing import facade as billing
 from billing.contracts import InvoiceView
 from billing.contracts.journal import MonthView
-from billing.facade import dunning, journal
+from billing.facade import journal
 from kernel.clock import now
-from kernel.errors import InvalidRequest, NotFound
-from kernel.ids import BadId, parse, public
+from kernel.errors import InvalidRequest
+from kernel.ids import public
 from kernel.money import format_micro
 from marketplace.accounts import audit
 from marketplace.accounts.access import STAFF, Principal, find
@@ -119,23 +119,6 @@ def set_limits(
         details=details,
     )
     return organization
-
-
-def write_off(*, acting: Principal, invoice_id: str) -> InvoiceView:
-    """Book an open invoice as a loss, and say so at Stripe; NotFound, invalid_transition."""
-    acting.require(STAFF)
-    try:
-        identifier = parse("invoice", invoice_id)
-    except BadId as error:
-        raise NotFound("invoice") from error
-    view = dunning.write_off(invoice_id=identifier)
-    audit.record(
-        acting=acting,
-        action="invoice.write_off",
-        object=public("invoice", view.id),
-        organization_ref=view.org_ref,
-    )
-    return view
 
 
 def close_period(*, acting: Principal, organization_id: str) -> InvoiceView:

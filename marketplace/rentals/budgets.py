@@ -7,7 +7,7 @@ notice. What a sweep that comes some seconds late lets run is all that a budget 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -24,7 +24,7 @@ from kernel.money import CURRENCY, MAX_MICRO, format_micro
 from marketplace.accounts import audit, switches
 from marketplace.accounts.access import Principal, get_visible
 from marketplace.accounts.money_mail import tell
-from marketplace.models import Budget, Project, Rental
+from marketplace.models import Budget, Project, Rental, VolumeMeter
 from marketplace.rentals import notice
 from marketplace.rentals.state import LEGAL
 
@@ -66,26 +66,34 @@ def month_of(moment: datetime) -> datetime:
 
 
 def standings(budgets: Iterable[Budget]) -> list[Standing]:
-    """Each with its spending of this month, in its order. Two queries."""
+    """Each with its spending of this month, disks included, in its order. Three queries."""
     rows = list(budgets)
     if not rows:
         return []
     since = month_of(now())
-    rentals = Rental.objects.filter(organization__in={row.organization_id for row in rows})
-    lasting = rentals.filter(Q(ended_at=None) | Q(settled_at=None) | Q(ended_at__gte=since))
     known: dict[UUID, list[tuple[UUID, UUID | None]]] = {}
-    for rental, org, project in lasting.values_list("id", "organization_id", "project_id"):
-        known.setdefault(org, []).append((rental, project))
+    for metered, org, project in _metered({row.organization_id for row in rows}, since):
+        known.setdefault(org, []).append((metered, project))
     groups = {
         row.id: [
-            rental
-            for rental, project in known.get(row.organization_id, ())
+            metered
+            for metered, project in known.get(row.organization_id, ())
             if row.project_id in (None, project)
         ]
         for row in rows
     }
     spent = billing.spent(groups, since=since)
     return [Standing(row, spent[row.id], since) for row in rows]
+
+
+def _metered(orgs: set[UUID], since: datetime) -> Iterator[tuple[UUID, UUID, UUID | None]]:
+    """What organizations have or had since then that costs: reference, organization, project."""
+    rentals = Rental.objects.filter(organization__in=orgs)
+    lasting = rentals.filter(Q(ended_at=None) | Q(settled_at=None) | Q(ended_at__gte=since))
+    yield from lasting.values_list("id", "organization_id", "project_id")
+    disks = VolumeMeter.objects.filter(volume__organization__in=orgs)
+    kept = disks.filter(Q(over_at=None) | Q(settled_at=None) | Q(over_at__gte=since))
+    yield from kept.values_list("id", "volume__organization_id", "volume__project_id")
 
 
 def create(

@@ -19,7 +19,7 @@ from kernel.clock import AppNow
 from marketplace.accounts import switches
 from marketplace.models import Rental
 from marketplace.rentals.state import FAILED, LEGAL, QUEUED, STOPPED, TERMINATED
-from marketplace.rentals.stop import halt_for
+from marketplace.rentals.stop import halt_all
 from marketplace.volumes import metering
 from provisioner import facade as provisioner
 from provisioner.contracts import Chargeable
@@ -29,6 +29,9 @@ from provisioner.facade import disks
 _BATCH: Final = 5000
 # A machine is not running and none is on its way: what was held for it is not needed.
 _AT_REST: Final = (FAILED, QUEUED, STOPPED, TERMINATED)
+# Rentals stopped in one transaction when money ends: more of them keep their people waiting for a
+# lock longer than half a second, fewer stop less in a second.
+_TOGETHER: Final = 20
 _LOCK: Final = 0x636861726765  # "charge": an advisory lock's name, any constant unused elsewhere
 
 
@@ -102,15 +105,14 @@ def funds(limit: int = _BATCH) -> int:
     """
     if switches.holds_charging("funds"):
         return 0
-    return sum(_stop_unpaid(rental_ref) for rental_ref in billing.exhausted(limit=limit))
+    due = billing.exhausted(limit=limit)
+    return sum(_stop_unpaid(due[at : at + _TOGETHER]) for at in range(0, len(due), _TOGETHER))
 
 
-def _stop_unpaid(rental_ref: UUID) -> bool:
+def _stop_unpaid(rental_refs: list[UUID]) -> int:
     with transaction.atomic(durable=True):
         # A sweep that takes long meets the next one on the same list: they share it.
-        rows = Rental.objects.select_for_update(skip_locked=True)
-        rental = rows.filter(id=rental_ref).first()
-        if rental is None or rental.state not in LEGAL["stop"]:
-            return False
-        halt_for(rental, "funds")
-        return True
+        rows = Rental.objects.select_for_update(skip_locked=True).order_by("id")
+        rentals = list(rows.filter(id__in=rental_refs, state__in=LEGAL["stop"]))
+        halt_all(rentals, "funds")
+        return len(rentals)

@@ -106,6 +106,7 @@ def _give_up(invoice: OverdueView) -> None:
         action="invoice.write_off",
         object=public("invoice", invoice.id),
         organization_ref=invoice.org_ref,
+        details={"reason": f"not paid {GIVE_UP} days after its date"},
     )
 
 

@@ -1,20 +1,32 @@
-"""Change what may be changed while a rental lives: name, labels, end date, lock."""
+"""Change what may be changed while a rental lives: name, labels, keys, end, idle stop, lock."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from enum import Enum
+from typing import Any, Final
 
 from kernel.errors import InvalidRequest, Refusal
 from kernel.text import clean, rfc3339
 from marketplace.accounts import audit
 from marketplace.accounts.access import Principal
+from marketplace.accounts.ssh_keys import MAX_GIVEN, lines_of
 from marketplace.models import Rental
 from marketplace.rentals import notice
-from marketplace.rentals.order import end_mistakes, label_mistakes
+from marketplace.rentals.order import end_mistakes, idle_mistakes, label_mistakes
+from marketplace.rentals.ssh_keys import give
 from marketplace.rentals.state import ENDING, actions_of
 from marketplace.rentals.stop import check_version, lock_visible
+
+
+class Unset(Enum):
+    """Not given, where None has a meaning of its own."""
+
+    UNSET = "unset"
+
+
+UNSET: Final = Unset.UNSET
 
 
 def change(
@@ -24,32 +36,49 @@ def change(
     name: str | None = None,
     labels: Mapping[str, str] | None = None,
     expires_at: datetime | None = None,
+    idle_stop_minutes: int | Unset | None = UNSET,
     lock: bool | None = None,
+    keys: Sequence[str] | None = None,
     expected_version: int | None = None,
 ) -> Rental:
-    """Change what is given; joins the caller's transaction.
+    """Change what is given; joins the caller's transaction. idle_stop_minutes None: never.
+    keys: ids or public key lines that open it from now on, instead of those before.
 
-    Raises NotFound, InvalidRequest, Refusal version_conflict; invalid_transition for a new end
-    date of a rental that is ending. Name and labels of ended rentals may still be put in order.
+    Raises NotFound, InvalidRequest, Refusal version_conflict, ssh_key_invalid; invalid_transition
+    for a new end date or keys of a rental that is ending. Name and labels of ended rentals may
+    still be put in order.
     """
+    # Before the rental, as whoever deletes a key does.
+    lines = None if keys is None else lines_of(acting, keys[: MAX_GIVEN + 1], locked=True)
     rental = lock_visible(acting, rental_id)
     check_version(rental, expected_version)
-    mistakes = [*end_mistakes(expires_at), *label_mistakes(labels or {})]
+    idle = rental.idle_stop_minutes if isinstance(idle_stop_minutes, Unset) else idle_stop_minutes
+    mistakes = [*end_mistakes(expires_at), *label_mistakes(labels or {}), *idle_mistakes(idle)]
     if name is not None and not clean(name, limit=80):
         mistakes.append(("name", "give a name of 1 to 80 characters"))
+    if keys is not None and len(keys) > MAX_GIVEN:
+        mistakes.append(("ssh_keys", f"at most {MAX_GIVEN} keys"))
     if mistakes:
         raise InvalidRequest({field: [message] for field, message in mistakes})
-    if expires_at is not None and rental.state in ENDING:
+    if rental.state in ENDING and (expires_at is not None or keys is not None):
+        what = "its end date cannot be moved" if expires_at is not None else "nobody can come in"
         raise Refusal(
             "invalid_transition",
-            f"The rental is {rental.state}: its end date cannot be moved any more.",
+            f"The rental is {rental.state}: {what} any more.",
             state=rental.state,
             actions=actions_of(rental),
         )
     changed = _apply(rental, name, labels, expires_at, lock)
+    if idle != rental.idle_stop_minutes:
+        rental.idle_stop_minutes = changed["idle_stop_minutes"] = idle
+    saved = list(changed)
+    if lines is not None and list(lines) != rental.ssh_keys:
+        give(rental, lines)
+        saved += ["ssh_keys", "ssh"]
+        changed["ssh_keys"] = len(lines)
     if changed:
         rental.version += 1
-        rental.save(update_fields=[*changed, "version"])
+        rental.save(update_fields=[*saved, "version"])
         audit.record(
             acting=acting,
             action="rental.change",
@@ -59,6 +88,8 @@ def change(
         )
     if "expires_at" in changed:
         notice.withdraw(rental, "end_date", text="The end date was moved.")
+    if "idle_stop_minutes" in changed:
+        notice.withdraw(rental, "idle", text="Its idle stop was changed.")
     return rental
 
 

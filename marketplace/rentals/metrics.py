@@ -1,31 +1,41 @@
-"""What the platform itself measured of a rental, as series over time.
+"""A rental over time: what the platform measured of it, and what its machines told of themselves.
 
-Figures from inside the machine (GPU, memory, disk) need a reporter in the pod, which this version
-does not have: they are null, never zero.
+The first (states, proven and charged seconds, restarts) is what is charged by. The second comes
+from the reporter in the pod, where the tenant is root: to look at, never to charge by. A gap in it
+is null, never zero.
 """
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from billing import facade as billing
+from kernel.clock import now
+from kernel.errors import Refusal
 from kernel.ids import public
 from kernel.text import rfc3339
 from marketplace.models import Rental, RentalEvent
 from provisioner import facade as provisioner
 from provisioner.contracts import ReadyView
+from provisioner.contracts.reports import Series
+from provisioner.facade import reports
 
-_NOT_MEASURED: Final = (
-    "gpu_utilization",
-    "gpu_memory_used_mib",
-    "gpu_temperature_c",
-    "memory_used_mib",
-    "disk_used_gib",
-)
+# What is shown when nobody says since when: the run that somebody watches.
+_SHOWN: Final = timedelta(hours=1)
+# Older figures are forgotten: asking for them gives the month that there is.
+_KEPT: Final = timedelta(days=30)
 
 
-def series(rental: Rental) -> dict[str, Any]:
-    """States, proven-ready stretches and restarts, with their totals."""
+def series(
+    rental: Rental,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    step: int | None = None,
+) -> dict[str, Any]:
+    """States, proven-ready stretches and restarts of its whole life, with their totals; what its
+    machines reported in [since, until), by default the last hour. Raises Refusal invalid_filter."""
     ready = provisioner.ready_intervals(rental_ref=rental.id)
     restarts = provisioner.restarts(rental_ref=rental.id)
     charges = billing.charges(rental_ref=rental.id)
@@ -48,9 +58,83 @@ def series(rental: Rental) -> dict[str, Any]:
                 {"instance": public("instance", key), "value": count}
                 for key, count in sorted(restarts.items())
             ],
-            **dict.fromkeys(_NOT_MEASURED),
         },
+        "reported": reported(rental, since=since, until=until, step=step),
     }
+
+
+def reported(
+    rental: Rental,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    step: int | None = None,
+) -> dict[str, Any]:
+    """The machines' own figures as series of [Unix time, value], one per metric and device."""
+    at = now()
+    oldest = at - _KEPT
+    last = at if until is None else min(until, at)
+    # Never before the oldest: a year 1 that came in cannot be reckoned with.
+    first = max(oldest, max(last, oldest + _SHOWN) - _SHOWN if since is None else since)
+    if first >= last:
+        raise Refusal(
+            "invalid_filter",
+            'The filter "since" must lie before until and now, and until in the last 30 days.',
+            filter="since",
+        )
+    found = reports.series(rental_ref=rental.id, since=first, until=last, step=step)
+    begin = int(found.since.timestamp())
+    return {
+        "since": rfc3339(found.since),
+        "until": rfc3339(found.until),
+        "step": found.step,
+        "series": [
+            {
+                "metric": name,
+                "device": device,
+                "device_id": _device_id(found, device),
+                "values": [[begin + n * found.step, value] for n, value in enumerate(values)],
+            }
+            for (name, device), values in found.values.items()
+        ],
+    }
+
+
+def at_a_glance(rental: Rental) -> list[dict[str, Any]]:
+    """Each card in the last hour: its figures of the last minute, None where it is silent, and the
+    average of its use. Empty where no machine ever reported."""
+    at = now()
+    found = reports.series(rental_ref=rental.id, since=at - _SHOWN, until=at, step=None)
+    latest = 1 + 60 // found.step  # the last step has only just begun
+
+    def last(name: str, device: int) -> float | None:
+        known = [v for v in found.values[name, device][-latest:] if v is not None]
+        return known[-1] if known else None
+
+    def average(device: int) -> float | None:
+        known = [v for v in found.values["gpu_percent", device] if v is not None]
+        return round(sum(known) / len(known)) if known else None
+
+    def gib(name: str, device: int) -> float | None:
+        value = last(name, device)
+        return None if value is None else round(value / 2**30, 1)
+
+    return [
+        {
+            "name": name,
+            "percent": last("gpu_percent", device),
+            "average": average(device),
+            "memory_used_gib": gib("memory_used_bytes", device),
+            "memory_total_gib": gib("memory_total_bytes", device),
+            "temperature": last("temperature_c", device),
+        }
+        for device, name in enumerate(found.device_ids)
+    ]
+
+
+def _device_id(found: Series, device: int | None) -> str | None:
+    known = device is not None and device < len(found.device_ids)
+    return found.device_ids[device] if known and device is not None else None
 
 
 def _changes(states: list[tuple[Any, str]]) -> list[dict[str, Any]]:

@@ -47,6 +47,7 @@ _TEXTS: Final = {
     ),
     "funds": "The balance lasts until {at}: it will be stopped then. Top up to keep it.",
     "budget": "Its budget lasts until {at}: it will be stopped then. Raise it to keep it.",
+    "idle": "Its cards do nothing: it will be stopped at {at} unless one of them works before.",
     "overdue": "An invoice is two weeks overdue: it will be stopped {at}. Pay it to keep it.",
 }
 # The notice is called otherwise than its reason in the contract. For staff's there is no type of

@@ -15,7 +15,7 @@ from kernel.text import clean
 from marketplace.accounts.access import Principal, get_visible
 from marketplace.accounts.registry_credentials import check_registry, login
 from marketplace.accounts.secrets import MAX_USED, take
-from marketplace.accounts.ssh_keys import parse_public_key
+from marketplace.accounts.ssh_keys import MAX_GIVEN, lines_of
 from marketplace.accounts.variables import (
     command_mistakes,
     env_mistakes,
@@ -27,13 +27,16 @@ from marketplace.catalog.quote import open_quote
 from marketplace.catalog.templates import check_fit, env_of, get_template
 from marketplace.images.reference import BadReference
 from marketplace.images.reference import parse as parse_image
-from marketplace.models import Project, Quote, RegistryCredential, SshKey, Template
+from marketplace.models import Project, Quote, RegistryCredential, Template
 from marketplace.volumes.mounts import Mounts, VolumeOrder, look_up
 from marketplace.volumes.mounts import mistakes as mount_mistakes
 
 # An end further away than this is a mistake in the date; no_limit is the way to say "open".
 MAX_HOURS: Final = 24 * 366
-_MAX_LABELS, _MAX_KEYS = 32, 32
+# Minutes without work. In less than ten a data loader fills its cache or somebody reads a result;
+# after a week whoever wants an end sets an end date.
+LEAST_IDLE, MOST_IDLE = 10, 7 * 24 * 60
+_MAX_LABELS = 32
 _LABEL: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
 
 
@@ -65,6 +68,7 @@ class RentOrder:
     volumes: tuple[VolumeOrder, ...] = ()
     queue_seconds: int | None = None
     failover: bool = False
+    idle_stop_minutes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,7 @@ class Prepared:
     volumes: Mounts
     queue_seconds: int | None
     failover: bool
+    idle_stop_minutes: int | None
 
 
 def check(order: RentOrder) -> None:
@@ -153,6 +158,7 @@ def prepare(acting: Principal, order: RentOrder) -> Prepared:
         volumes=mounts,
         queue_seconds=order.queue_seconds,
         failover=order.failover,
+        idle_stop_minutes=order.idle_stop_minutes,
     )
 
 
@@ -185,7 +191,10 @@ def _mistakes(order: RentOrder) -> dict[str, list[str]]:
         wrong("expires_at", "give exactly one of expires_at, max_hours and no_limit")
     if order.max_hours is not None and not 0 < order.max_hours <= MAX_HOURS:
         wrong("max_hours", f"more than 0 and at most {MAX_HOURS}")
-    for name, message in end_mistakes(order.expires_at):
+    for name, message in (
+        *end_mistakes(order.expires_at),
+        *idle_mistakes(order.idle_stop_minutes),
+    ):
         wrong(name, message)
     if order.queue_seconds is not None and any(v.volume is None for v in order.volumes):
         # What waits has no place yet, and a volume is made in one and kept there for life.
@@ -211,6 +220,15 @@ def end_mistakes(expires_at: datetime | None) -> list[tuple[str, str]]:
     if left > timedelta(hours=MAX_HOURS):
         return [("expires_at", f"at most {MAX_HOURS} hours from now; no_limit has no end")]
     return []
+
+
+def idle_mistakes(minutes: int | None) -> list[tuple[str, str]]:
+    """What is wrong with an idle stop, as (field, message)."""
+    if minutes is None or LEAST_IDLE <= minutes <= MOST_IDLE:
+        return []
+    return [
+        ("idle_stop_minutes", f"from {LEAST_IDLE} to {MOST_IDLE} minutes; null: it is never idle")
+    ]
 
 
 def label_mistakes(labels: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -243,8 +261,8 @@ def _content_mistakes(order: RentOrder) -> list[tuple[str, str]]:
         found.append(("secrets", f"at most {MAX_USED} secrets"))
     for name in order.secrets.keys() & order.env.keys():
         found.append((f"secrets.{name[:63]}", "is given in env as well"))
-    if len(order.ssh_keys) > _MAX_KEYS:
-        found.append(("ssh_keys", f"at most {_MAX_KEYS} keys"))
+    if len(order.ssh_keys) > MAX_GIVEN:
+        found.append(("ssh_keys", f"at most {MAX_GIVEN} keys"))
     return found
 
 
@@ -255,17 +273,10 @@ def _end(order: RentOrder) -> datetime | None:
 
 
 def _ssh_keys(acting: Principal, order: RentOrder) -> tuple[str, ...]:
-    """The canonical lines; ids are looked up among the organization's own."""
     if order.ssh and not order.ssh_keys:
         raise Refusal(
             "ssh_key_missing",
             'Nobody could sign in: give ssh_keys (ids or public key lines), or "ssh": false if '
             "you need no access. Nothing was rented.",
         )
-    lines = []
-    for given in order.ssh_keys:
-        if given.startswith("ssh_"):
-            lines.append(get_visible(SshKey, acting, given).public_key)
-        else:
-            lines.append(parse_public_key(given).line)
-    return tuple(dict.fromkeys(lines))
+    return lines_of(acting, order.ssh_keys)

@@ -22,6 +22,7 @@ from billing.facade import documents as billing
 from kernel.ids import public
 from kernel.money import format_micro, from_minor
 from kernel.text import clean
+from marketplace.catalog.taxes import percent, reason_text
 from marketplace.models import Organization, Provider
 
 _WIDE = "STSong-Light"
@@ -72,6 +73,7 @@ def _facts(organization: Organization, found: InvoiceDocument) -> list[list[str]
     if settings.GPUYARD_SELLER_TAX_ID:
         seller.append(f"Tax id {settings.GPUYARD_SELLER_TAX_ID}")
     buyer = [found.buyer, found.buyer_email, organization.public_id]
+    buyer += [f"Tax id {one.type} {one.value}" for one in found.buyer_tax_ids]
     paid = f" on {found.paid_at:%Y-%m-%d}" if found.paid_at else ""
     return [
         ["Issued by", "\n".join(part.strip() for part in seller if part.strip())],
@@ -79,7 +81,7 @@ def _facts(organization: Organization, found: InvoiceDocument) -> list[list[str]
         ["Document", public("invoice", found.id)],
         ["Issued", f"{found.issued_at:%Y-%m-%d}" if found.issued_at else "not yet"],
         ["Period", f"{found.period_from:%Y-%m-%d %H:%M} to {found.period_to:%Y-%m-%d %H:%M} UTC"],
-        ["Tax point", f"{found.period_to:%Y-%m-%d}, the end of the period"],
+        ["Tax point", _tax_point(found)],
         ["State", _STATES[found.state] + paid],
     ]
 
@@ -97,9 +99,32 @@ def _sums(found: InvoiceDocument) -> list[list[str]]:
         ["Used in the period", _exact(used)],
         ["Part of a cent carried from the invoice before", _exact(found.carried_in_micro)],
         ["Part of a cent carried to the next invoice", _exact(-found.carried_micro)],
-        ["Tax", _exact(found.tax_micro) if found.tax_micro else "none charged"],
+        *_taxes(found),
         ["Total", f"{_cents(found.total_minor)} {found.currency}"],
     ]
+
+
+def _tax_point(found: InvoiceDocument) -> str:
+    if found.tax_reason:
+        return "with each use in the period"
+    return f"{found.period_to:%Y-%m-%d}, the end of the period"
+
+
+def _taxes(found: InvoiceDocument) -> list[list[str]]:
+    """The tax by rate; where none is charged, why."""
+    rates: dict[int, list[int]] = defaultdict(lambda: [0, 0])
+    for line in found.lines:
+        rates[line.tax_ppm][0] += line.amount_micro
+        rates[line.tax_ppm][1] += line.tax_micro
+    rows = [
+        [f"Tax, {percent(ppm)} % of {_exact(net)}", _exact(tax)]
+        for ppm, (net, tax) in sorted(rates.items())
+        if ppm
+    ]
+    if rows:
+        return rows
+    why = f": {reason_text(found.tax_reason)}" if found.tax_reason else ""
+    return [["Tax", f"none charged{why}"]]
 
 
 def _sellers(found: InvoiceDocument) -> list[list[str]]:

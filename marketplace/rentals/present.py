@@ -11,7 +11,7 @@ from billing.contracts import ChargeView
 from kernel.ids import public
 from kernel.money import format_micro, parse_micro
 from kernel.text import rfc3339
-from marketplace.models import Rental, RentalEvent
+from marketplace.models import Rental, RentalEvent, VolumeMeter
 from marketplace.rentals.forecast import restart_forecasts
 from marketplace.rentals.queue import positions
 from marketplace.rentals.reasons import REASONS, RENTER, sentence
@@ -24,7 +24,9 @@ from marketplace.rentals.state import (
     actions_of,
 )
 from marketplace.volumes import mounts
+from provisioner.contracts.access import WayIn
 from provisioner.contracts.evidence import Evidence
+from provisioner.facade import access
 
 # Where a notice that was given still stands; trouble may hide it.
 _NOTICED = (INTERRUPTING, DEGRADED, UNREACHABLE)
@@ -46,9 +48,11 @@ def describe_many(rentals: Sequence[Rental]) -> list[dict[str, Any]]:
         funds_end_at = billing.balance(org_ref=rentals[0].organization_id).funds_end_at
     forecasts, places = restart_forecasts(rentals), positions(rentals)
     volumes = mounts.describe(rentals)
+    ways = access.ways(rental_refs=[rental.id for rental in rentals])
     return [
         {
             **_rental(rental, spent.get(rental.id, 0), funds_end_at),
+            "access": _access(rental, ways.get(rental.id)),
             "continuing_charges": continuing_charges(rental, volumes[rental.id]),
             "restart_forecast": forecasts.get(rental.id),
             "queue": places.get(rental.id),
@@ -75,6 +79,7 @@ def _rental(rental: Rental, spent_micro: int, funds_end_at: datetime | None) -> 
         "actions": actions_of(rental),
         "lock": rental.locked,
         "failover": rental.failover,
+        "idle_stop_minutes": rental.idle_stop_minutes,
         "interruptible": rental.interruptible,
         "interrupt_at": rfc3339(rental.interrupt_at) if rental.state in _NOTICED else None,
         "offer": offer.public_id,
@@ -102,8 +107,6 @@ def _rental(rental: Rental, spent_micro: int, funds_end_at: datetime | None) -> 
         "pull_progress": None,
         "ssh": rental.ssh,
         "ssh_keys": rental.ssh_keys,
-        # Until the access issue nothing is reachable from outside, and nothing claims to be.
-        "access": {"ssh": None, "ports": [], "jupyter": None, "terminal": None},
         "instance": public("instance", rental.instance_ref) if rental.instance_ref else None,
         "ready_at": rfc3339(rental.ready_at),
         "expires_at": rfc3339(rental.expires_at),
@@ -112,6 +115,22 @@ def _rental(rental: Rental, spent_micro: int, funds_end_at: datetime | None) -> 
         "created_at": rfc3339(rental.created_at),
         "version": rental.version,
     }
+
+
+def _access(rental: Rental, way: WayIn | None) -> dict[str, Any]:
+    """The ways in that were found open, and no other: null until then."""
+    ssh = None
+    if way is not None and rental.ssh:
+        port = "" if way.port == 22 else f"-p {way.port} "
+        ssh = {
+            "host": way.host,
+            "port": way.port,
+            "user": rental.public_id,
+            "command": f"ssh {port}{rental.public_id}@{way.host}",
+            "known_hosts_line": way.known_hosts_line,
+            "proven_at": rfc3339(way.proven_at),
+        }
+    return {"ssh": ssh, "ports": [], "jupyter": None, "terminal": None}
 
 
 def _fault(reason: str) -> str | None:
@@ -157,33 +176,53 @@ def describe_event(event: RentalEvent) -> dict[str, Any]:
     }
 
 
-def describe_charge(charge: ChargeView, currency: str) -> dict[str, Any]:
-    """One usage line: an unbroken rated window inside one clock hour."""
+def describe_charge(
+    charge: ChargeView, currency: str, size: VolumeMeter | None = None
+) -> dict[str, Any]:
+    """One usage line: an unbroken rated window inside one clock hour. size: of a volume's."""
     return {
         "id": public("charge", charge.id),
-        "rental": public("rental", charge.rental_ref),
+        **_charged(charge, size),
         "seq": charge.seq,
-        "kind": "gpu",
         "from": rfc3339(charge.from_at),
         "to": rfc3339(charge.to_at),
         "seconds": charge.seconds,
-        "gpus": charge.gpus,
         "price_per_hour": format_micro(charge.price_micro_h),
         "amount": format_micro(charge.amount_micro),
+        "tax": format_micro(charge.tax_micro),
         "currency": currency,
         "transaction": public("transaction", charge.txn_id),
     }
 
 
-def describe_evidence(charge: ChargeView, evidence: Evidence) -> dict[str, Any]:
-    """The observations that justify a charge's seconds."""
+def _charged(charge: ChargeView, size: VolumeMeter | None) -> dict[str, Any]:
+    """What was charged: cards of a rental, or a volume at one of its sizes."""
+    if size is None:
+        rental = public("rental", charge.rental_ref)
+        return {
+            "kind": "gpu",
+            "rental": rental,
+            "volume": None,
+            "gpus": charge.gpus,
+            "size_gib": None,
+        }
+    volume = public("volume", size.volume_id)
+    return {"kind": "disk", "rental": None, "volume": volume, "gpus": 0, "size_gib": size.size_gib}
+
+
+def describe_evidence(
+    charge: ChargeView, evidence: Evidence, size: VolumeMeter | None = None
+) -> dict[str, Any]:
+    """The observations that justify a charge's seconds. size: of a volume's."""
+    charged = _charged(charge, size)
     return {
         "charge": public("charge", charge.id),
-        "rental": public("rental", charge.rental_ref),
+        "rental": charged["rental"],
+        "volume": charged["volume"],
         "from": rfc3339(charge.from_at),
         "to": rfc3339(charge.to_at),
         "seconds": charge.seconds,
-        "instance": public("instance", evidence.instance_id),
+        "instance": public("instance", evidence.instance_id) if evidence.instance_id else None,
         "interval": str(evidence.interval_id),
         "pod_uid": evidence.pod_uid,
         "opened_at": rfc3339(evidence.opened_at),

@@ -17,11 +17,12 @@ from kernel.errors import NotFound
 from kernel.ids import BadId
 from kernel.ids import parse as parse_id
 from marketplace.accounts.access import Principal, get_visible, visible
-from marketplace.models import Rental, RentalEvent
+from marketplace.models import Rental, RentalEvent, Volume, VolumeMeter
 from marketplace.rentals.present import LOADED
 from marketplace.rentals.state import FAILED, TERMINATED
 from provisioner import facade as provisioner
 from provisioner.contracts.evidence import Evidence
+from provisioner.facade import disks
 
 MAX_WAIT: Final = 60
 # A look costs one indexed read. Four a second feel immediate; more would load the database for
@@ -107,15 +108,29 @@ def charges(rental: Rental) -> list[ChargeView]:
     return billing.charges(rental_ref=rental.id)
 
 
-def evidence(acting: Principal, charge_id: str) -> tuple[ChargeView, Evidence]:
-    """A charge of one of the caller's rentals with the observations behind it; NotFound."""
+def disk_charges(
+    acting: Principal, volume_id: str, *, newest: int | None = None
+) -> list[tuple[ChargeView, VolumeMeter]]:
+    """The usage lines of one of the caller's volumes at all its sizes, or so many of the newest,
+    oldest first; NotFound."""
+    volume = get_visible(Volume, acting, volume_id)
+    sizes = {meter.id: meter for meter in VolumeMeter.objects.filter(volume=volume)}
+    found = billing.charges_of(rental_refs=list(sizes), limit=newest)
+    return [(charge, sizes[charge.rental_ref]) for charge in reversed(found)]
+
+
+def evidence(acting: Principal, charge_id: str) -> tuple[ChargeView, VolumeMeter | None, Evidence]:
+    """A charge of one of the caller's rentals or (with its size) volumes, and the observations
+    behind it; NotFound."""
     try:
         charge = billing.charge(charge_id=parse_id("charge", charge_id))
     except BadId as error:
         raise NotFound("charge") from error
-    if not visible(Rental, acting).filter(id=charge.rental_ref).exists():
+    window = {"from_at": charge.from_at, "to_at": charge.to_at}
+    if visible(Rental, acting).filter(id=charge.rental_ref).exists():
+        return charge, None, provisioner.evidence(interval_id=charge.source_ref, **window)
+    mine = VolumeMeter.objects.filter(volume__in=visible(Volume, acting))
+    size = mine.filter(id=charge.rental_ref).select_related("volume").first()
+    if size is None:
         raise NotFound("charge")
-    proof = provisioner.evidence(
-        interval_id=charge.source_ref, from_at=charge.from_at, to_at=charge.to_at
-    )
-    return charge, proof
+    return charge, size, disks.evidence(interval_id=charge.source_ref, **window)

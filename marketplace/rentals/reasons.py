@@ -47,6 +47,12 @@ _ROWS = (
     Reason("starting", NONE, NO, "The container is up; checks are running and this is free."),
     Reason("start_timeout", HOST, OTHER_HOST, "It did not become ready in time. It was free."),
     Reason(
+        "no_way_in",
+        PLATFORM,
+        OTHER_HOST,
+        "The cards were there, but nobody could get in by SSH. It was free.",
+    ),
+    Reason(
         "order_mismatch",
         HOST,
         OTHER_HOST,

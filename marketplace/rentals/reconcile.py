@@ -8,18 +8,42 @@ then is charged, or charging does not work.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID
 
+from billing.contracts.meters import MeterKind
 from billing.contracts.reconciliation import Difference, UsedView
 from billing.facade import reconciliation as billing
 from kernel.clock import hour_of, now
 from kernel.lanes import lane
 from provisioner import facade as provisioner
+from provisioner.facade import disks
 
 Windows = Sequence[tuple[datetime, datetime]]
+
+
+class _Door(Protocol):
+    """Who knows what is proven."""
+
+    def proven(self, *, rental_refs: Sequence[UUID], until: datetime) -> Mapping[UUID, Windows]: ...
+
+    def proven_refs(self, *, since: datetime, after: UUID, limit: int) -> Sequence[UUID]: ...
+
+
+@dataclass(frozen=True)
+class Metered:
+    """What is charged by the second. name: of one, in subjects of breaks."""
+
+    name: str
+    kind: MeterKind
+    door: _Door
+
+
+RENTALS: Final = Metered("rental", MeterKind.GPU, provisioner)
+DISKS: Final = Metered("disk", MeterKind.DISK, disks)
 
 SETTLED: Final = timedelta(hours=1)
 # Of a running rental this much is compared again each night, for what was proven late.
@@ -54,34 +78,42 @@ def reconcile(*, full: bool = False) -> int | None:
         until = hour_of(now() - SETTLED)
         last = billing.reconciled().usage_to
         since = _EVER if full or last is None else last - OVERLAP
-        again = [
-            UUID(difference.subject.removeprefix("rental:"))
-            for difference in billing.usage_differences()
+        found = [
+            difference
+            for metered in (RENTALS, DISKS)
+            for difference in _all(metered, since=since, until=until)
         ]
-        found = list(differences(again, since=_EVER, until=until))
-        for refs in _batches(since):
-            fresh = [ref for ref in refs if ref not in again]
-            found += differences(fresh, since=since, until=until)
         return billing.record_usage(differences=found, until=until)
 
 
+def _all(metered: Metered, *, since: datetime, until: datetime) -> Iterator[Difference]:
+    named = (one.subject.partition(":") for one in billing.usage_differences())
+    again = [UUID(ref) for name, _, ref in named if name == metered.name]
+    yield from differences(metered, again, since=_EVER, until=until)
+    for refs in _batches(metered, since):
+        fresh = [ref for ref in refs if ref not in again]
+        yield from differences(metered, fresh, since=since, until=until)
+
+
 def differences(
-    rental_refs: Sequence[UUID], *, since: datetime, until: datetime
+    metered: Metered, rental_refs: Sequence[UUID], *, since: datetime, until: datetime
 ) -> Iterator[Difference]:
-    """What differs of these rentals in [since, until)."""
-    proofs = provisioner.proven(rental_refs=rental_refs, until=until)
+    """What differs of these in [since, until)."""
+    proofs = metered.door.proven(rental_refs=rental_refs, until=until)
     charged = {
         used.rental_ref: used
         for used in billing.used(rental_refs=rental_refs, since=since, until=until)
     }
     for ref in rental_refs:
-        difference = compare(ref, proofs.get(ref, ()), charged.get(ref), since)
+        difference = compare(metered.name, ref, proofs.get(ref, ()), charged.get(ref), since)
         if difference is not None:
             yield difference
 
 
-def compare(ref: UUID, proof: Windows, used: UsedView | None, since: datetime) -> Difference | None:
-    """One rental: what is proven of it with what it was charged for; None when they agree."""
+def compare(
+    name: str, ref: UUID, proof: Windows, used: UsedView | None, since: datetime
+) -> Difference | None:
+    """One of them: what is proven of it with what it was charged for; None when they agree."""
     begins = since if used is None else used.begins
     proven = [(max(begin, begins), end) for begin, end in proof if end > begins]
     windows = () if used is None else used.windows
@@ -95,23 +127,23 @@ def compare(ref: UUID, proof: Windows, used: UsedView | None, since: datetime) -
     about = {f"rental:{ref}"} | (set() if used is None else {f"provider:{used.provider_ref}"})
     return Difference(
         name="usage_proven",
-        subject=f"rental:{ref}",
+        subject=f"{name}:{ref}",
         expected=f"{_seconds(proven)} s",
         found=f"{_seconds(windows)} s",
-        text=f"Rental {ref}: " + "; ".join(texts),
+        text=f"{name.capitalize()} {ref}: " + "; ".join(texts),
         amount=_seconds(windows) - _seconds(proven),
         unit="seconds of rentals",
         about=frozenset(about),
     )
 
 
-def _batches(since: datetime) -> Iterator[list[UUID]]:
-    """Rentals of either side by key, some hundred at a time."""
+def _batches(metered: Metered, since: datetime) -> Iterator[list[UUID]]:
+    """Those of either side by key, some hundred at a time."""
     after = _FIRST
     while True:
         both = {
-            *provisioner.proven_refs(since=since, after=after, limit=_BATCH),
-            *billing.used_refs(since=since, after=after, limit=_BATCH),
+            *metered.door.proven_refs(since=since, after=after, limit=_BATCH),
+            *billing.used_refs(kind=metered.kind, since=since, after=after, limit=_BATCH),
         }
         # Beyond the smaller of the two last keys one side may still have others.
         refs = sorted(both)[:_BATCH]

@@ -318,6 +318,7 @@ def _store(
         ssh=prepared.ssh,
         expires_at=prepared.expires_at,
         failover=prepared.failover,
+        idle_stop_minutes=prepared.idle_stop_minutes,
         locked=False,
         desired_state=Rental.Desired.RUNNING,
         state_since=present,

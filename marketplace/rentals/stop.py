@@ -7,6 +7,7 @@ state. A lock forbids both to the rental's people, never to its end date or an e
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from billing import facade as billing
@@ -65,6 +66,11 @@ def stop(*, acting: Principal, rental_id: str, expected_version: int | None = No
 
 def halt(rental: Rental, *, reason: str, actor: str, at: datetime, text: str = "") -> None:
     """Move the locked rental, which has a machine, to stopping; in the caller's transaction."""
+    _halt(rental, reason=reason, actor=actor, at=at, text=text)
+    billing.meter_stopped(rental_ref=rental.id)
+
+
+def _halt(rental: Rental, *, reason: str, actor: str, at: datetime, text: str) -> None:
     rental.desired_state = Rental.Desired.STOPPED
     rental.stop_ack_at = at
     rental.interrupt_at = None
@@ -80,7 +86,10 @@ def end(rental: Rental, *, reason: str, actor: str, at: datetime) -> None:
     rental.interrupt_at = None
     rental.queued_at = None
     move(rental, TERMINATING, at=at, reason=reason, actor=actor, text=sentence(reason))
-    left = _let_go(rental, reason) if rental.leaving or not idle else False
+    left = False
+    if rental.leaving or not idle:
+        left = _let_go(rental, reason)
+        billing.meter_stopped(rental_ref=rental.id)
     if idle and not left:
         # Its absence was observed when it stopped, its lease ran out, or it never had a machine.
         rental.leaving = False
@@ -97,7 +106,6 @@ def _let_go(rental: Rental, reason: str) -> bool:
         # A restart was under way and is called off: the machine that ends is the old one.
         rental.instance_ref = ending
         rental.save(update_fields=["instance_ref"])
-    billing.meter_stopped(rental_ref=rental.id)
     wake_on_commit("provisioner.instances")
     return ending is not None
 
@@ -118,6 +126,15 @@ def halt_for(rental: Rental, reason: str, *, text: str = "") -> None:
     text: instead of the reason's own sentence."""
     halt(rental, reason=reason, actor=actor_of(reason, _fault(reason)), at=now(), text=text)
     _record("platform", f"rental.stop.{reason}", rental)
+
+
+def halt_all(rentals: Sequence[Rental], reason: str) -> None:
+    """:func:`halt_for` for many locked rentals, which are given in the order of their ids."""
+    actor = actor_of(reason, _fault(reason))
+    for rental in rentals:
+        _halt(rental, reason=reason, actor=actor, at=now(), text="")
+        _record("platform", f"rental.stop.{reason}", rental)
+    billing.meters_stopped(rental_refs=[rental.id for rental in rentals])
 
 
 def lock_visible(acting: Principal, rental_id: str) -> Rental:

@@ -11,7 +11,8 @@ from typing import Any
 from kernel.text import clean
 from marketplace.models import Rental, RentalEvent
 from marketplace.rentals.announce import announce
-from marketplace.rentals.state import may_move
+from marketplace.rentals.state import ENDING, may_move
+from provisioner.facade import access
 
 
 class IllegalMove(Exception):
@@ -37,6 +38,8 @@ def move(
             raise IllegalMove(f"{rental.state} -> {target}")
         rental.state = target
         rental.state_since = at
+        if target in ENDING:
+            access.shut(rental_ref=rental.pk)
     rental.reason = reason
     rental.version += 1
     rental.save()

@@ -15,6 +15,7 @@ from functools import cache
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import transaction
 from django.test import Client
 
@@ -25,6 +26,7 @@ from marketplace.accounts.access import SCOPES
 from marketplace.http import ratelimit
 from marketplace.http.api.description import document
 from marketplace.models import Provider
+from provisioner.instances.report_token import token_of
 from provisioner.models import Instance, ReadyInterval, Volume
 from provisioner.volumes.receipt import Absence, finish
 from tests.area.marketplace_accounts import people
@@ -47,6 +49,10 @@ BODIES: dict[str, Any] = {
     "PATCH volumes/{}": {"name": "mine now"},
     "PATCH webhooks/{}": {"event_types": ["*"]},
     "POST rentals/{}/actions": {"action": "terminate"},
+    "POST staff/adjustments/{}/decline": {"reason": "not agreed"},
+    "POST staff/credit-notes/{}/decline": {"reason": "not agreed"},
+    "POST staff/promotions/{}/decline": {"reason": "not agreed"},
+    "POST staff/refunds/{}/decline": {"reason": "not agreed"},
     "POST staff/brakes/{}/release": {"note": "looked at it"},
     "POST staff/breaks/{}/note": {"note": "looked at it"},
     "POST staff/breaks/{}/owner": {"owner": "somebody"},
@@ -58,6 +64,8 @@ BODIES: dict[str, Any] = {
 # Addresses whose objects are for everybody, for staff whoever owns them, or are a month of one's
 # own: no foreign one exists.
 SHARED = ("offers/{}", "staff/", "provider/statements/{}")
+# Only for machines, with a token that no person has and that opens nothing else.
+REPORTS = "instance-reports"
 PINNED_IMAGE = "ubuntu:24.04@sha256:" + "0" * 64
 
 
@@ -140,8 +148,20 @@ def call(caller: Api, operation: Operation, identifier: str = "x", **headers: st
     return caller.call(operation.method, operation.at(identifier), body, **headers)
 
 
+def a_machine() -> Api:
+    """The reporter in the pod of a rental that runs."""
+    renter, supply = make_renter(), make_supply(1)
+    status, rental = renter.call("POST", "/rentals", order(supply.offer))
+    assert status == 202, rental
+    instance = Instance.objects.get(rental_ref=parse("rental", rental["id"]))
+    token = token_of(instance.pk, key=settings.GPUYARD_SEALING_KEY)
+    return Api(Client(raise_request_exception=False), token)
+
+
 def fit(operation: Operation) -> Api:
     """A caller who may call this operation."""
+    if operation.path == REPORTS:
+        return a_machine()
     person = people.staff() if operation.scope == "staff" else people.sign_up()
     return people.api_of(person)
 
@@ -156,6 +176,11 @@ def test_without_credentials_it_is_401(operation: Operation) -> None:
 
 @chosen(public=False)
 def test_without_the_scope_it_is_403_and_before_404(operation: Operation) -> None:
+    if operation.path == REPORTS:
+        # No key has its right, however many scopes it has: to this operation it is nobody.
+        answer = call(people.api_of(people.sign_up()), operation)
+        assert (answer.status_code, answer.data["type"]) == (401, "/problems/unauthenticated")
+        return
     if operation.scope is None:
         assert operation.path in {"me", "session"}, "every other operation needs a scope"
         return
@@ -163,6 +188,17 @@ def test_without_the_scope_it_is_403_and_before_404(operation: Operation) -> Non
     answer = call(people.api_of(people.sign_up(), *others), operation)
     assert (answer.status_code, answer.data["type"]) == (403, "/problems/insufficient_scope")
     assert answer.data["scope"] == operation.scope
+
+
+@pytest.mark.parametrize(
+    "operation", [found for found in operations() if found.path != REPORTS], ids=str
+)
+def test_a_machines_token_is_nobody_everywhere_else(operation: Operation) -> None:
+    answer = call(a_machine(), operation)
+    if operation.public and operation.method == "POST":
+        assert answer.status_code != 401 or operation.path == "session", "open to strangers"
+    else:
+        assert (answer.status_code, answer.data["type"]) == (401, "/problems/unauthenticated")
 
 
 @ADDRESSED

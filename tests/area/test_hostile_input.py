@@ -19,7 +19,14 @@ from provisioner import facade as provisioner
 from tests.area.marketplace_accounts import people
 from tests.area.marketplace_accounts.described import described
 from tests.area.marketplace_accounts.people import Api
-from tests.area.test_every_operation import BODIES, PINNED_IMAGE, Operation, operations
+from tests.area.test_every_operation import (
+    BODIES,
+    PINNED_IMAGE,
+    REPORTS,
+    Operation,
+    a_machine,
+    operations,
+)
 from tests.market import SSH_KEY, Supply, add_credit, make_supply, order
 
 pytestmark = pytest.mark.django_db
@@ -59,6 +66,7 @@ HOSTILE: list[Any] = [
 ]
 
 
+ORDERS = ("refunds", "adjustments", "credit-notes", "promotions")
 NOBODYS = f"inv_{'0' * 26}"
 # Objects that only Stripe or a month of use makes: the address is right, and nothing is there.
 UNMADE = (
@@ -95,6 +103,7 @@ def bodies(supply: Supply) -> dict[str, Any]:
             "target": "50",
             "daily_ceiling": "200",
         },
+        "PUT billing/tax": {"country": "DE", "postal_code": "10115"},
         "POST billing/portal": {"return_url": "https://example.com/"},
         "POST billing/refunds": {"amount": "5", "reason": "not needed any more"},
         "POST budgets": {"amount": "7", "thresholds": [{"percent": 80, "action": "notify"}]},
@@ -107,7 +116,11 @@ def bodies(supply: Supply) -> dict[str, Any]:
         "POST projects": {"name": "x"},
         "POST provider": {"contact_email": "x@example.com", "description": "x"},
         "PATCH provider": {"contact_email": "x@example.com"},
-        "POST provider/payout-account": {"password": people.PASSWORD, "country": "DE"},
+        "POST provider/payout-account": {
+            "password": people.PASSWORD,
+            "code": "123456",
+            "country": "DE",
+        },
         "POST provider/datacenters": {"name": "x", "region": "eu", "country": "DE"},
         "POST provider/clusters": {
             "name": "x",
@@ -116,13 +129,29 @@ def bodies(supply: Supply) -> dict[str, Any]:
             "ca_pem": "x",
             "token": "x",
         },
+        "POST provider/clusters/{}/relay": {"replace": True},
+        "POST instance-reports": {
+            "at": now().isoformat(),
+            "devices": [
+                {
+                    "id": "GPU-0",
+                    "gpu_percent": 1,
+                    "memory_used_bytes": 1,
+                    "memory_total_bytes": 1,
+                }
+            ],
+        },
         "POST quotes": {"offer": supply.offer.public_id, "gpus": 1},
         "POST registry-credentials": {"registry": "ghcr.io", "username": "x", "password": "x"},
         "POST rentals": order(supply.offer),
         "POST secrets": {"name": "A", "value": "x"},
         "POST templates": {"name": "x", "image": PINNED_IMAGE, "needs": {}},
         "PATCH templates/{}": {"name": "x", "image": PINNED_IMAGE},
-        "POST session": {"email": "x@example.com", "password": "x"},
+        "POST second-factor": {"password": people.PASSWORD},
+        "POST second-factor/confirm": {"code": "123456"},
+        "POST second-factor/recovery-codes": {"code": "123456"},
+        "POST second-factor/remove": {"password": people.PASSWORD, "code": "123456"},
+        "POST session": {"email": "x@example.com", "password": "x", "code": "123456"},
         "POST signup": {
             "email": "x@example.com",
             "password": people.PASSWORD,
@@ -133,6 +162,9 @@ def bodies(supply: Supply) -> dict[str, Any]:
         "POST staff/adjustments": {**renter, "amount": "1"},
         "POST staff/credit-notes": {"invoice": NOBODYS, "amount": "1", "reason": "a wrong price"},
         "POST staff/disputes/{}/evidence": {"uncategorized_text": "x"},
+        **{f"POST staff/{kind}/{{}}/decline": {"reason": "not agreed"} for kind in ORDERS},
+        "POST staff/invoices/{}/write-off": {"reason": "gone out of business"},
+        "POST staff/payout-runs/{}/cancel": {"reason": "too early"},
         "POST staff/payout-runs/hold": {
             "provider": supply.provider.public_id,
             "reason": "looks odd",
@@ -159,6 +191,8 @@ def caller_for(operation: Operation, supply: Supply) -> Api:
     """Somebody with the right and, as a renter, with credit."""
     if operation.scope == "staff":
         return people.api_of(people.staff())
+    if operation.path == REPORTS:
+        return a_machine()
     if operation.path.startswith("provider"):
         return Api(people.anonymous().client, supply.owner.secret)
     person = people.sign_up()
@@ -170,6 +204,8 @@ def target(operation: Operation, supply: Supply, caller: Api) -> str:
     """The address with an object of the caller's own in it, where there is one."""
     if operation.path.startswith("provider/offers"):
         return operation.at(supply.offer.public_id)
+    if operation.path == "provider/clusters/{}/relay":
+        return operation.at(public("cluster", supply.cluster.id))
     if operation.path.startswith("provider/clusters/"):
         return operation.at(f"clu_{'0' * 26}")
     if operation.path.startswith("staff/providers"):
@@ -279,7 +315,12 @@ def test_one_hostile_parameter_never_breaks_a_list(operation: Operation) -> None
             assert answer.status_code in {200, 400, 404}, shown
 
 
-KEYED = [found for found in operations() if found.method == "POST" and not found.public]
+# A report is a fact of its moment, sent again 15 s later: the same one twice is 429.
+KEYED = [
+    found
+    for found in operations()
+    if found.method == "POST" and not found.public and found.path != REPORTS
+]
 
 
 @pytest.mark.parametrize("operation", KEYED, ids=str)
@@ -299,7 +340,8 @@ def test_one_key_has_one_effect_and_one_answer(operation: Operation) -> None:
     effects = AuditEntry.objects.count()
     again = caller.post(address, body, Idempotency_Key="once")
     assert again["Idempotency-Replayed"] == "true"
-    secret = {"secret": None, "shown_once": True} if "secret" in first.data else {}
+    hidden = {name: None for name in ("secret", "relay_seed") if name in first.data}
+    secret = {**hidden, "shown_once": True} if hidden else {}
     assert again.data == {**first.data, **secret}
     assert secret or again.content == first.content
     assert AuditEntry.objects.count() == effects
@@ -308,8 +350,12 @@ def test_one_key_has_one_effect_and_one_answer(operation: Operation) -> None:
 
 
 # Right in form, and refused for what the test's market is: applied already, no such CA, no credit,
-# nothing to pay or to refund, nobody frozen, no such object, another's password.
+# nothing to pay or to refund, nobody frozen, no such object, another's password, no second factor.
 REFUSED = {
+    *(f"POST staff/{kind}/{{}}/decline" for kind in ORDERS),
+    "POST second-factor/confirm",
+    "POST second-factor/recovery-codes",
+    "POST second-factor/remove",
     "POST provider/payout-account",
     "POST staff/months/{}/lock",
     "POST staff/adjustments/{}/approve",

@@ -204,9 +204,63 @@ def test_the_reaper_ends_pods_and_nothing_else():
         assert (rule["resources"], rule["verbs"]) == (["leases"], verbs)
 
 
+def test_the_relay_looks_at_single_pods_and_nothing_else():
+    (rule,) = _bound_to("gpuyard-relay", "ClusterRole", "gpuyard-relay")["rules"]
+    assert rule == {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}
+    bound = [
+        (o["kind"], o["metadata"].get("namespace"), o["roleRef"]["name"])
+        for o in bundle_objects(NEW)
+        if any(subject["name"] == "gpuyard-relay" for subject in o.get("subjects", ()))
+    ]
+    assert bound == [("RoleBinding", space, "gpuyard-relay") for space in pool_names(16)]
+
+
+def test_rentals_are_entered_by_the_relay_and_the_relay_by_nobody():
+    objects = bundle_objects(NEW)
+    policies = [o for o in objects if o["kind"] == "NetworkPolicy"]
+    letting = [o for o in policies if "ingress" in o["spec"]]
+    assert [o["metadata"]["namespace"] for o in letting] == pool_names(16)
+    (source,) = letting[0]["spec"]["ingress"]
+    (source,) = source["from"]
+    (system,) = [o for o in objects if o["metadata"]["name"] == "gpuyard-system"]
+    (relay,) = _deployments("gpuyard-relay")
+    assert source["namespaceSelector"]["matchLabels"] == system["metadata"]["labels"]
+    labels = relay["spec"]["template"]["metadata"]["labels"]
+    assert source["podSelector"]["matchLabels"] == labels
+    assert relay["metadata"]["namespace"] == "gpuyard-system"
+    assert letting[0]["spec"]["podSelector"]["matchLabels"] == {
+        "app.kubernetes.io/managed-by": "gpuyard"
+    }
+    (own,) = [o for o in policies if o["metadata"]["namespace"] == "gpuyard-system"]
+    assert own["spec"] == {"podSelector": {"matchLabels": labels}, "policyTypes": ["Ingress"]}
+
+
+def test_the_relays_own_pod_is_confined():
+    (relay,) = _deployments("gpuyard-relay")
+    pod = relay["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert not any("hostPath" in volume for volume in pod["volumes"])
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
+    assert container["resources"]["limits"] == {"cpu": "2", "memory": "512Mi"}
+    (secret,) = [volume["secret"] for volume in pod["volumes"]]
+    assert secret["defaultMode"] & 0o007 == 0, "its seed is nobody else's"
+
+
+def _deployments(name):
+    kind = "Deployment"
+    objects = bundle_objects(NEW)
+    return [o for o in objects if (o["kind"], o["metadata"]["name"]) == (kind, name)]
+
+
 def test_namespaces_of_the_pool_are_alike():
     """The file writes each of them out; a change must reach all sixteen."""
-    for file in ("bundle.yaml", "reaper.yaml", "egress-1.22-and-newer.yaml"):
+    for file in ("bundle.yaml", "reaper.yaml", "relay.yaml", "egress-1.22-and-newer.yaml"):
         items = yaml.safe_load((BUNDLE / file).read_text())["items"]
         by_space: dict[str, list[str]] = {}
         for item in items:

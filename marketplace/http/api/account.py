@@ -19,6 +19,7 @@ from marketplace.http.api.base import ApiView, Body
 from marketplace.http.api.fields import IdOut, MoneyOut, NameIn, PublicShown, Shown, shown
 from marketplace.http.api.schema import paged
 from marketplace.models import ApiKey, AuditEntry, Membership, Organization, Project, SshKey
+from marketplace.rentals import ssh_keys as rental_keys
 
 
 class PersonOut(Shown):
@@ -28,6 +29,7 @@ class PersonOut(Shown):
     email_verified_at = serializers.DateTimeField(read_only=True, allow_null=True)
     terms_version = serializers.CharField(read_only=True)
     is_staff = serializers.BooleanField(read_only=True)
+    second_factor_at = serializers.DateTimeField(read_only=True, allow_null=True)
 
 
 class OrganizationOut(PublicShown):
@@ -196,7 +198,7 @@ class SshKeys(ApiView):
 
 
 class OneSshKey(ApiView):
-    """One SSH key. DELETE forgets it; machines that were given it keep it."""
+    """One SSH key. DELETE forgets it, and no machine of the organization lets it in any more."""
 
     scopes = {"GET": "account:read", "DELETE": "account:write"}
 
@@ -208,7 +210,7 @@ class OneSshKey(ApiView):
     def delete(self, request: Request, id: str) -> HttpResponse:
         principal = self.principal(request)
         return self.change(
-            lambda: ssh_keys.delete_key(acting=principal, key_id=id), lambda _: (204, None)
+            lambda: rental_keys.delete_key(acting=principal, key_id=id), lambda _: (204, None)
         )
 
 

@@ -53,10 +53,11 @@ class StrictJsonParser(BaseParser):
     """JSON that PostgreSQL can hold: no NaN, no NUL or lone surrogate, no bottomless nesting."""
 
     media_type = "application/json"
+    most_bytes: ClassVar[int] = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
-        raw = stream.read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
-        if len(raw) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+        raw = stream.read(self.most_bytes + 1)
+        if len(raw) > self.most_bytes:
             raise RequestDataTooBig
         try:
             value = json.loads(raw, parse_constant=_no_constant)

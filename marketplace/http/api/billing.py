@@ -225,6 +225,7 @@ class InvoiceLineOut(Shown):
     text = serializers.CharField()
     quantity = serializers.CharField()
     amount = MoneyOut(source="amount_micro")
+    tax = MoneyOut(source="tax_micro")
 
 
 class InvoiceOut(Shown):
@@ -237,6 +238,7 @@ class InvoiceOut(Shown):
     period_to = serializers.DateTimeField()
     total = serializers.SerializerMethodField()
     carried = MoneyOut(source="carried_micro")
+    tax = MoneyOut(source="tax_micro")
     lines = InvoiceLineOut(many=True)
     hosted_url = serializers.CharField(allow_null=True)
     paid_at = serializers.DateTimeField(allow_null=True)

@@ -17,8 +17,9 @@ from rest_framework import serializers
 from rest_framework.request import Request
 
 from kernel.errors import Refusal
-from marketplace.accounts import join
+from marketplace.accounts import join, second_factor
 from marketplace.accounts.access import principal_of
+from marketplace.http import reauth
 from marketplace.http.api.account import MeOut, describe_me
 from marketplace.http.api.base import ApiView, Body
 from marketplace.http.api.fields import NameIn, Shown
@@ -146,8 +147,11 @@ class ConfirmReset(ApiView):
 
 
 class SignInIn(Body):
+    """``code``: of the app, or a recovery code, once the person's second factor is on."""
+
     email = serializers.EmailField(max_length=254)
     password = Password()
+    code = serializers.CharField(max_length=40, required=False)
 
 
 class SignedInOut(Shown):
@@ -174,10 +178,25 @@ class Session(ApiView):
                 "E-mail address and password do not belong together, or there were too many "
                 "wrong tries. Check both, wait a while, or ask for a new password.",
             )
+        if user.second_factor_at is not None:
+            self._second_step(request, user, data.get("code"))
         login(request._request, user)
         return self.show(
             {"csrf_token": get_token(request._request), "me": describe_me(principal_of(user))}
         )
+
+    def _second_step(self, request: Request, user: User, code: str | None) -> None:
+        if code is None:
+            raise Refusal(
+                "unauthenticated",
+                "The password is right, and this person has a second factor. Send `code` as well: "
+                "the six digits of the app, or a recovery code.",
+                second_factor="required",
+            )
+        with reauth.counted(request._request, user):
+            self.change(
+                lambda: second_factor.spend(user=user, code=code), lambda _none: (204, None)
+            )
 
     @extend_schema(request=None, responses={204: None})
     def delete(self, request: Request) -> HttpResponse:

@@ -8,6 +8,7 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 
+from kernel.money import CURRENCY
 from marketplace.http.api.base import ApiView
 from marketplace.http.api.fields import Shown, moment, one_of
 from marketplace.http.api.schema import paged as pages
@@ -78,15 +79,18 @@ class ChargeOut(Shown):
     """One unbroken rated window inside one clock hour."""
 
     id = serializers.CharField()
-    rental = serializers.CharField()
+    kind = serializers.CharField(help_text="gpu, of a rental, or disk, of a volume")
+    rental = serializers.CharField(allow_null=True)
+    volume = serializers.CharField(allow_null=True)
     seq = serializers.IntegerField()
-    kind = serializers.CharField()
     # "from" is a word of the language: the field is set below.
     to = serializers.CharField()
     seconds = serializers.IntegerField()
     gpus = serializers.IntegerField()
+    size_gib = serializers.IntegerField(allow_null=True, help_text="Of a volume")
     price_per_hour = serializers.CharField()
     amount = serializers.CharField()
+    tax = serializers.CharField()
     currency = serializers.CharField()
     transaction = serializers.CharField()
 
@@ -111,6 +115,22 @@ class Charges(ApiView):
         )
 
 
+class VolumeCharges(ApiView):
+    """The usage lines of a volume at all its sizes, oldest first."""
+
+    scopes = {"GET": "billing:read"}
+    lists = True
+
+    @extend_schema(responses={200: pages(ChargeOut)})
+    def get(self, request: Request, volume_id: str) -> HttpResponse:
+        return self.page_of(
+            request,
+            read.disk_charges(self.principal(request), volume_id),
+            lambda found: describe_charge(found[0], CURRENCY, found[1]),
+            key=lambda found: f"{found[0].from_at:%Y%m%d%H%M%S}-{found[0].id}",
+        )
+
+
 class Observation(Shown):
     at = serializers.CharField()
     kind = serializers.CharField()
@@ -131,10 +151,11 @@ class EvidenceOut(Shown):
     """The observations that justify the seconds of a charge."""
 
     charge = serializers.CharField()
-    rental = serializers.CharField()
+    rental = serializers.CharField(allow_null=True)
+    volume = serializers.CharField(allow_null=True)
     to = serializers.CharField()
     seconds = serializers.IntegerField()
-    instance = serializers.CharField()
+    instance = serializers.CharField(allow_null=True)
     interval = serializers.CharField()
     pod_uid = serializers.CharField()
     opened_at = serializers.CharField()
@@ -157,13 +178,14 @@ class ChargeEvidence(ApiView):
     @extend_schema(responses={200: EvidenceOut})
     def get(self, request: Request, charge_id: str) -> HttpResponse:
         self.filters(request, {})
-        charge, evidence = read.evidence(self.principal(request), charge_id)
-        return self.show(describe_evidence(charge, evidence))
+        charge, size, evidence = read.evidence(self.principal(request), charge_id)
+        return self.show(describe_evidence(charge, evidence, size))
 
 
 urls = [
     path("rentals/<str:rental_id>/events", RentalEvents.as_view()),
     path("rentals/<str:rental_id>/charges", Charges.as_view()),
     path("events", Events.as_view()),
+    path("volumes/<str:volume_id>/charges", VolumeCharges.as_view()),
     path("charges/<str:charge_id>/evidence", ChargeEvidence.as_view()),
 ]

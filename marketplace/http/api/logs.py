@@ -21,7 +21,7 @@ from kernel import sse
 from kernel.errors import Refusal
 from marketplace.catalog.query import whole
 from marketplace.http.api.base import ApiView
-from marketplace.http.api.fields import Shown, one_of
+from marketplace.http.api.fields import Shown, moment, one_of
 from marketplace.rentals import metrics, read
 from marketplace.rentals.logs import Asked, Handed, log_of
 from provisioner.contracts import MOST_LOG_LINES, LogText
@@ -134,24 +134,63 @@ def _as_stream(log: LogText) -> HttpResponse:
     return response
 
 
+class ReportedSeries(Shown):
+    """One metric of one device (null: of the machine) as [Unix seconds, value or null]."""
+
+    metric = serializers.CharField(
+        help_text="gpu_percent, memory_used_bytes, memory_total_bytes, temperature_c; "
+        "disk_used_bytes, disk_total_bytes"
+    )
+    device = serializers.IntegerField(allow_null=True)
+    device_id = serializers.CharField(allow_null=True)
+    values = serializers.ListField(
+        child=serializers.ListField(child=serializers.FloatField(allow_null=True))
+    )
+
+
+class Reported(Shown):
+    """Averages over ``step`` seconds; null: nothing was reported then."""
+
+    since = serializers.CharField()
+    until = serializers.CharField()
+    step = serializers.IntegerField()
+    series = ReportedSeries(many=True)
+
+
 class MetricsOut(Shown):
-    """Series of what the platform measured; null: not measured, never zero."""
+    """What the platform measured (series, totals) and what the machine told (reported)."""
 
     rental = serializers.CharField()
     totals = serializers.DictField()
     series = serializers.DictField()
+    reported = Reported()
 
 
 class RentalMetrics(ApiView):
-    """States, proven-ready and charged seconds, restarts. GPU, memory and disk are null until
-    machines report them."""
+    """States, proven-ready and charged seconds, restarts; GPU, memory, temperature and disk as the
+    machine reports them."""
 
     scopes = {"GET": "rentals:read"}
 
-    @extend_schema(responses={200: MetricsOut})
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("since", str, description="RFC 3339; an hour ago if left out"),
+            OpenApiParameter("until", str, description="RFC 3339; now if left out"),
+            OpenApiParameter(
+                "step",
+                int,
+                description="Seconds between points, at least 30; more where the time asked for is "
+                "kept coarser or would give more than 720 points",
+            ),
+        ],
+        responses={200: MetricsOut},
+    )
     def get(self, request: Request, rental_id: str) -> HttpResponse:
-        self.filters(request, {})
-        return self.show(metrics.series(read.get(self.principal(request), rental_id)))
+        """The series; since, until and step are about what the machine reported."""
+        given = self.filters(
+            request, {"since": moment, "until": moment, "step": whole(30, 24 * 3600)}
+        )
+        return self.show(metrics.series(read.get(self.principal(request), rental_id), **given))
 
 
 urls = [

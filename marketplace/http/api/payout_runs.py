@@ -96,17 +96,22 @@ class ApproveRun(ApiView):
         )
 
 
+class CancelIn(Body):
+    reason = NameIn(max_length=400, required=False)
+
+
 class CancelRun(ApiView):
-    """Give up a run that waits; what is due stays due."""
+    """Give up a run that waits; what is due stays due. Its lines say the reason."""
 
     scopes = {"POST": STAFF}
 
-    @extend_schema(request=Nothing, responses={200: PayoutRunOut})
+    @extend_schema(request=CancelIn, responses={200: PayoutRunOut})
     def post(self, request: Request, id: str) -> HttpResponse:
-        principal, _ = self.principal(request), self.body(Nothing)
+        principal, data = self.principal(request), self.body(CancelIn)
+        reason = data.get("reason", "")
         return self.act(
             request,
-            lambda: payouts.cancel_run(acting=principal, run_id=id),
+            lambda: payouts.cancel_run(acting=principal, run_id=id, reason=reason),
             lambda run: (200, PayoutRunOut(run).data),
         )
 

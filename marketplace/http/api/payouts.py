@@ -112,20 +112,22 @@ class PayoutAccountOut(Shown):
 
 
 class PayoutAccountIn(Body):
-    """``password`` is the acting person's own, given anew. ``country`` is needed once."""
+    """``password`` is the acting person's own, given anew, and ``code`` of their second factor.
+    ``country`` is needed once."""
 
     password = serializers.CharField(max_length=128, trim_whitespace=False)
+    code = serializers.CharField(max_length=40)
     country = serializers.CharField(max_length=2, required=False)
     return_url = serializers.CharField(max_length=2000, required=False)
 
 
 class PayoutAccount(WriteOnlyView):
     """Where the provider's money goes. POST orders Stripe's page to say so: read it again until
-    ``url`` is there. An account that works pays nothing for 72 hours after that, and the people of
-    the organization get a mail."""
+    ``url`` is there. Without a second factor it is refused. An account that works pays nothing for
+    72 hours after that, and the people of the organization get a mail."""
 
     scopes = {"GET": "provider:read", "POST": "provider:write"}
-    write_only = ("password",)
+    write_only = ("password", "code")
     cost = _DEAR
 
     @extend_schema(responses={200: PayoutAccountOut})
@@ -138,15 +140,17 @@ class PayoutAccount(WriteOnlyView):
         principal, data = self.principal(request), self.body(PayoutAccountIn)
         self.claim(request)  # a request without a key is wrong before anybody's password is
         reauth.prove(request._request, principal, data["password"])
-        return self.act(
-            request,
-            lambda: payouts.open_account(
-                acting=principal,
-                country=data.get("country"),
-                return_url=data.get("return_url"),
-            ),
-            lambda view: (202, PayoutAccountOut(view).data),
-        )
+        with reauth.counted(request._request, principal.user):
+            return self.act(
+                request,
+                lambda: payouts.open_account(
+                    acting=principal,
+                    code=data["code"],
+                    country=data.get("country"),
+                    return_url=data.get("return_url"),
+                ),
+                lambda view: (202, PayoutAccountOut(view).data),
+            )
 
 
 class PayoutOut(Shown):

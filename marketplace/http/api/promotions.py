@@ -8,14 +8,14 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 
+from billing.contracts.refunds import OrderKind
 from billing.facade import refunds as door
 from marketplace.accounts import returns
 from marketplace.accounts.access import STAFF
 from marketplace.http.api.base import ApiView, Body
 from marketplace.http.api.fields import IdOut, MoneyIn, MoneyOut, NameIn, Shown, shown
-from marketplace.http.api.returns import Pages
+from marketplace.http.api.returns import OrderOut, Pages, decisions
 from marketplace.http.api.schema import paged
-from marketplace.http.api.staff import Nothing
 
 
 class PromotionOut(Shown):
@@ -30,11 +30,8 @@ class PromotionOut(Shown):
     expires_at = serializers.DateTimeField()
 
 
-class StaffPromotionOut(PromotionOut):
-    organization = IdOut("organization", source="org_ref")
+class StaffPromotionOut(PromotionOut, OrderOut):
     reason = serializers.CharField()
-    ordered_by = serializers.CharField()
-    approved_by = serializers.CharField()
 
 
 class PromotionIn(Body):
@@ -53,7 +50,7 @@ class Promotions(ApiView):
     @extend_schema(responses={200: paged(PromotionOut)})
     def get(self, request: Request) -> HttpResponse:
         given = door.promotions(org_ref=self.principal(request).org.id)
-        rows = [view for view in given if view.state != "waiting"]
+        rows = [view for view in given if view.state not in {"waiting", "declined"}]
         return self.page_of(
             request, rows, shown(PromotionOut), key=lambda view: str(view.id), descending=True
         )
@@ -85,23 +82,8 @@ class StaffPromotions(Pages):
         )
 
 
-class ApprovePromotion(ApiView):
-    """The second person's yes; 409 for whoever ordered it."""
-
-    scopes = {"POST": STAFF}
-
-    @extend_schema(request=Nothing, responses={200: StaffPromotionOut})
-    def post(self, request: Request, id: str) -> HttpResponse:
-        principal, _ = self.principal(request), self.body(Nothing)
-        return self.act(
-            request,
-            lambda: returns.approve_promotion(acting=principal, promotion_id=id),
-            lambda view: (200, StaffPromotionOut(view).data),
-        )
-
-
 urls = [
     path("billing/promotions", Promotions.as_view()),
     path("staff/promotions", StaffPromotions.as_view()),
-    path("staff/promotions/<str:id>/approve", ApprovePromotion.as_view()),
+    *decisions("promotions", OrderKind.PROMOTION, StaffPromotionOut, 200),
 ]

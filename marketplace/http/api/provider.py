@@ -134,6 +134,7 @@ class ClusterOut(StorageShown):
     last_observed_at = serializers.DateTimeField(allow_null=True)
     reaper = serializers.ChoiceField([state.value for state in ReaperState], source="reaper_state")
     reaper_seen_at = serializers.DateTimeField(allow_null=True)
+    relay_seen_at = serializers.DateTimeField(allow_null=True)
     nodes = serializers.IntegerField()
     slots = serializers.IntegerField()
     slots_free = serializers.IntegerField()

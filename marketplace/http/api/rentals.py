@@ -23,12 +23,13 @@ from marketplace.http.pinning import pin_order
 from marketplace.models import Project
 from marketplace.rentals import edit, read, start, stop
 from marketplace.rentals.act import Asked, act
-from marketplace.rentals.order import RentOrder
+from marketplace.rentals.order import LEAST_IDLE, MOST_IDLE, RentOrder
 from marketplace.rentals.present import describe, describe_many
 from marketplace.rentals.state import LEGAL, STATES
 from marketplace.volumes.mounts import VolumeOrder
 
 _TEXT = 32 * 1024
+_IDLE = "Stop it when all its GPUs did nothing for so long; null: never"
 
 
 class QueueIn(Body):
@@ -81,7 +82,9 @@ class RentIn(Body):
         child=MountIn(),
         help_text="Volumes to mount: an existing one, or size_gib for a new one",
     )
-    idle_stop_minutes = Later()
+    idle_stop_minutes = serializers.IntegerField(
+        required=False, allow_null=True, help_text=_IDLE, min_value=LEAST_IDLE, max_value=MOST_IDLE
+    )
     queue = QueueIn(required=False, allow_null=True)
     failover = Flag(required=False)
 
@@ -146,6 +149,7 @@ class RentalOut(Shown):
     queue = serializers.DictField(allow_null=True)
     lock = serializers.BooleanField()
     failover = serializers.BooleanField()
+    idle_stop_minutes = serializers.IntegerField(allow_null=True)
     interruptible = serializers.BooleanField()
     interrupt_at = serializers.CharField(allow_null=True)
     pull_progress = serializers.FloatField(allow_null=True)
@@ -242,6 +246,7 @@ def _order(data: Mapping[str, Any]) -> RentOrder:
         volumes=tuple(VolumeOrder(**item) for item in data.get("volumes", ())),
         queue_seconds=_queue(data),
         failover=data.get("failover", False),
+        idle_stop_minutes=data.get("idle_stop_minutes"),
     )
 
 
@@ -254,9 +259,11 @@ class ChangeIn(Body):
     name = NameIn(required=False, max_length=80)
     labels = serializers.DictField(required=False, child=Text(allow_blank=True, max_length=128))
     expires_at = serializers.DateTimeField(required=False)
-    ssh_keys = Later()
+    ssh_keys = serializers.ListField(required=False, child=Text(max_length=8192))
     ports = Later()
-    idle_stop_minutes = Later()
+    idle_stop_minutes = serializers.IntegerField(
+        required=False, allow_null=True, help_text=_IDLE, min_value=LEAST_IDLE, max_value=MOST_IDLE
+    )
     lock = Flag(required=False)
 
 
@@ -288,7 +295,7 @@ class OneRental(ApiView):
 
     @extend_schema(request=ChangeIn, responses={200: RentalOut})
     def patch(self, request: Request, rental_id: str) -> HttpResponse:
-        """Change name, labels, end date or lock."""
+        """Change name, labels, SSH keys, end date, idle stop or lock."""
         principal, data = self.principal(request), self.body(ChangeIn)
         expected = self.expected_version(request)
         return self.change(
@@ -298,7 +305,9 @@ class OneRental(ApiView):
                 name=data.get("name"),
                 labels=data.get("labels"),
                 expires_at=data.get("expires_at"),
+                idle_stop_minutes=data.get("idle_stop_minutes", edit.UNSET),
                 lock=data.get("lock"),
+                keys=data.get("ssh_keys"),
                 expected_version=expected,
             ),
             lambda rental: (200, describe(rental)),

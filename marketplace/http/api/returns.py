@@ -7,11 +7,12 @@ from typing import Any
 from uuid import UUID
 
 from django.http import HttpResponse
-from django.urls import path
+from django.urls import URLPattern, path
 from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 
+from billing.contracts.refunds import OrderKind
 from billing.facade import disputes as dispute_door
 from billing.facade import refunds as door
 from kernel.errors import NotFound
@@ -56,7 +57,7 @@ class RefundPartOut(Shown):
 
 
 class RefundOut(Shown):
-    """``state``: waiting (for a second person), pending, succeeded, partial, failed."""
+    """``state``: waiting (for a second person), declined, pending, succeeded, partial, failed."""
 
     id = IdOut("refund")
     created_at = serializers.DateTimeField()
@@ -67,10 +68,66 @@ class RefundOut(Shown):
     parts = RefundPartOut(many=True)
 
 
-class StaffRefundOut(RefundOut):
+class OrderOut(Shown):
+    """``state`` of all kinds: waiting (for a second person), declined. ``alone``: carried out by
+    whoever ordered it, a day later, because there was nobody else."""
+
     organization = IdOut("organization", source="org_ref")
     ordered_by = serializers.CharField()
     approved_by = serializers.CharField()
+    alone = serializers.BooleanField()
+    declined_by = serializers.CharField()
+    declined_for = serializers.CharField()
+
+
+class DeclineIn(Body):
+    reason = NameIn(max_length=500)
+
+
+def decisions(
+    place: str, kind: OrderKind, out: type[serializers.Serializer[Any]], status: int
+) -> list[URLPattern]:
+    """What is decided about orders of a kind that wait for a second person."""
+
+    class Approve(ApiView):
+        """The second person's yes; 409 for whoever ordered it. Where the staff have one member
+        only, that one may, a day after ordering it."""
+
+        scopes = {"POST": STAFF}
+
+        @extend_schema(request=Nothing, responses={status: out})
+        def post(self, request: Request, id: str) -> HttpResponse:
+            principal, _ = self.principal(request), self.body(Nothing)
+            return self.act(
+                request,
+                lambda: returns.approve(acting=principal, kind=kind, order_id=id),
+                lambda view: (status, out(view).data),
+            )
+
+    class Decline(ApiView):
+        """End an order that waits. By anybody of the staff: whoever ordered it withdraws it so."""
+
+        scopes = {"POST": STAFF}
+
+        @extend_schema(request=DeclineIn, responses={200: out})
+        def post(self, request: Request, id: str) -> HttpResponse:
+            principal, data = self.principal(request), self.body(DeclineIn)
+            return self.act(
+                request,
+                lambda: returns.decline(
+                    acting=principal, kind=kind, order_id=id, reason=data["reason"]
+                ),
+                lambda view: (200, out(view).data),
+            )
+
+    return [
+        path(f"staff/{place}/<str:id>/approve", Approve.as_view()),
+        path(f"staff/{place}/<str:id>/decline", Decline.as_view()),
+    ]
+
+
+class StaffRefundOut(RefundOut, OrderOut):
+    pass
 
 
 class RefundIn(Body):
@@ -156,35 +213,17 @@ class StaffRefunds(Pages):
         )
 
 
-class ApproveRefund(ApiView):
-    """The second person's yes; 409 for whoever ordered it."""
-
-    scopes = {"POST": STAFF}
-
-    @extend_schema(request=Nothing, responses={202: StaffRefundOut})
-    def post(self, request: Request, id: str) -> HttpResponse:
-        principal, _ = self.principal(request), self.body(Nothing)
-        return self.act(
-            request,
-            lambda: returns.approve_refund(acting=principal, refund_id=id),
-            lambda view: (202, StaffRefundOut(view).data),
-        )
-
-
-class AdjustmentOut(Shown):
+class AdjustmentOut(OrderOut):
     """``amount``: what the organization gets, or pays if negative."""
 
     id = IdOut("adjustment")
     created_at = serializers.DateTimeField()
-    organization = IdOut("organization", source="org_ref")
     state = serializers.CharField()
     amount = MoneyOut(source="amount_micro")
     currency = serializers.CharField()
     against = serializers.CharField()
     transaction = IdOut("transaction", source="linked", allow_null=True)
     reason = serializers.CharField()
-    ordered_by = serializers.CharField()
-    approved_by = serializers.CharField()
 
 
 class AdjustmentIn(Body):
@@ -222,25 +261,9 @@ class Adjustments(Pages):
         )
 
 
-class ApproveAdjustment(ApiView):
-    """The second person's yes; 409 for whoever ordered it."""
-
-    scopes = {"POST": STAFF}
-
-    @extend_schema(request=Nothing, responses={200: AdjustmentOut})
-    def post(self, request: Request, id: str) -> HttpResponse:
-        principal, _ = self.principal(request), self.body(Nothing)
-        return self.act(
-            request,
-            lambda: returns.approve_adjustment(acting=principal, adjustment_id=id),
-            lambda view: (200, AdjustmentOut(view).data),
-        )
-
-
-class CreditNoteOut(Shown):
+class CreditNoteOut(OrderOut):
     id = IdOut("credit_note")
     created_at = serializers.DateTimeField()
-    organization = IdOut("organization", source="org_ref")
     invoice = IdOut("invoice", source="invoice_id")
     number = serializers.CharField(allow_null=True)
     state = serializers.CharField()
@@ -248,8 +271,6 @@ class CreditNoteOut(Shown):
     amount = MoneyOut(source="amount_micro")
     currency = serializers.CharField()
     reason = serializers.CharField()
-    ordered_by = serializers.CharField()
-    approved_by = serializers.CharField()
 
 
 class CreditNoteIn(Body):
@@ -279,21 +300,6 @@ class CreditNotes(Pages):
                 amount_micro=data["amount"],
                 reason=data["reason"],
             ),
-            lambda view: (202, CreditNoteOut(view).data),
-        )
-
-
-class ApproveCreditNote(ApiView):
-    """The second person's yes; 409 for whoever ordered it."""
-
-    scopes = {"POST": STAFF}
-
-    @extend_schema(request=Nothing, responses={202: CreditNoteOut})
-    def post(self, request: Request, id: str) -> HttpResponse:
-        principal, _ = self.principal(request), self.body(Nothing)
-        return self.act(
-            request,
-            lambda: returns.approve_credit_note(acting=principal, note_id=id),
             lambda view: (202, CreditNoteOut(view).data),
         )
 
@@ -366,11 +372,11 @@ class Evidence(ApiView):
 urls = [
     path("billing/refunds", Refunds.as_view()),
     path("staff/refunds", StaffRefunds.as_view()),
-    path("staff/refunds/<str:id>/approve", ApproveRefund.as_view()),
+    *decisions("refunds", OrderKind.REFUND, StaffRefundOut, 202),
     path("staff/adjustments", Adjustments.as_view()),
-    path("staff/adjustments/<str:id>/approve", ApproveAdjustment.as_view()),
+    *decisions("adjustments", OrderKind.ADJUSTMENT, AdjustmentOut, 200),
     path("staff/credit-notes", CreditNotes.as_view()),
-    path("staff/credit-notes/<str:id>/approve", ApproveCreditNote.as_view()),
+    *decisions("credit-notes", OrderKind.CREDIT_NOTE, CreditNoteOut, 202),
     path("staff/disputes", Disputes.as_view()),
     path("staff/disputes/<str:id>/evidence", Evidence.as_view()),
 ]

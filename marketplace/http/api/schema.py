@@ -113,9 +113,8 @@ class OperationSchema(AutoSchema):
         if self.method in CHANGING and not self.view.open_while_read_only:
             codes.add("503")
         if self.method in {"POST", "PATCH", "PUT"}:
-            codes |= (
-                {"402", "404", "409", "422"} if not self.view.is_public(self.method) else {"422"}
-            )
+            acts = self.view.keyed and not self.view.is_public(self.method)
+            codes |= {"402", "404", "409", "422"} if acts else {"422"}
         for code in sorted(codes):
             operation["responses"].setdefault(code, _problem(_TEXTS[code]))
         return operation
@@ -133,6 +132,16 @@ class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
 
     def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
         return {"type": "http", "scheme": "bearer", "bearerFormat": "gy_live_<id>_<secret>"}
+
+
+class InstanceTokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    """``Authorization: Bearer gy_rep_…``"""
+
+    target_class = "marketplace.http.authentication.InstanceTokenAuthentication"
+    name = "instanceToken"
+
+    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
+        return {"type": "http", "scheme": "bearer", "bearerFormat": "gy_rep_<instance>_<secret>"}
 
 
 class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]

@@ -16,11 +16,11 @@ from marketplace.accounts.spend_limit import spend_limit
 from marketplace.http.api.account import OrganizationOut
 from marketplace.http.api.base import ApiView, Body
 from marketplace.http.api.billing import InvoiceOut
-from marketplace.http.api.fields import MoneyIn, MoneyOut, Shown, one_of, shown
+from marketplace.http.api.fields import MoneyIn, MoneyOut, NameIn, Shown, one_of, shown
 from marketplace.http.api.provider import ProviderOut
 from marketplace.http.api.schema import paged
 from marketplace.models import Organization, Provider
-from marketplace.providers import review
+from marketplace.providers import losses, review
 
 
 class StaffProviderOut(ProviderOut):
@@ -162,18 +162,23 @@ class ClosePeriod(ApiView):
         )
 
 
+class WriteOffIn(Body):
+    reason = NameIn(max_length=500, required=False)
+
+
 class WriteOff(ApiView):
     """Give up an open invoice: a loss here, uncollectible at Stripe. The credit limit falls by as
     much. A payment that still comes is booked back."""
 
     scopes = {"POST": STAFF}
 
-    @extend_schema(request=Nothing, responses={200: InvoiceOut})
+    @extend_schema(request=WriteOffIn, responses={200: InvoiceOut})
     def post(self, request: Request, id: str) -> HttpResponse:
-        principal, _ = self.principal(request), self.body(Nothing)
+        principal, data = self.principal(request), self.body(WriteOffIn)
+        reason = data.get("reason", "")
         return self.act(
             request,
-            lambda: review.write_off(acting=principal, invoice_id=id),
+            lambda: losses.write_off(acting=principal, invoice_id=id, reason=reason),
             lambda invoice: (200, InvoiceOut(invoice).data),
         )
 

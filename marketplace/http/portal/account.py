@@ -6,7 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth import authenticate, login, logout
+from django.contrib.auth import authenticate, logout
 from django.forms import Form
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
@@ -14,12 +14,13 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
 from kernel.errors import InvalidRequest, Refusal
-from marketplace.accounts import join
+from marketplace.accounts import join, second_factor
 from marketplace.accounts.access import Principal
 from marketplace.accounts.idempotency import once
 from marketplace.accounts.spend_limit import spend_limit
 from marketplace.http.portal.base import DEAR, blame, go, next_url, page, posted, show, status_of
-from marketplace.http.portal.forms import (
+from marketplace.http.portal.entering import enter
+from marketplace.http.portal.entry_forms import (
     AddressForm,
     NewPasswordForm,
     SignInForm,
@@ -28,7 +29,6 @@ from marketplace.http.portal.forms import (
 )
 from marketplace.models import User
 
-_BACKEND = "django.contrib.auth.backends.ModelBackend"
 _DONE = (200, None)
 
 
@@ -109,9 +109,8 @@ def verify_email(request: HttpRequest, principal: Principal | None) -> HttpRespo
             refusal = _about_link(form, error)
         else:
             following = request.session.get("after_proof", "/")
-            login(request, user, backend=_BACKEND)
             messages.success(request, _("Your e-mail address is confirmed. You can rent now."))
-            return go(following)
+            return enter(request, user, following)
     return _form_page(
         request,
         form,
@@ -160,8 +159,7 @@ def sign_in(request: HttpRequest, principal: Principal | None) -> HttpResponse:
             password=form.cleaned_data["password"],
         )
         if isinstance(user, User):
-            login(request, user)
-            return go(next_url(request))
+            return enter(request, user, next_url(request))
         form.add_error(None, _why_not(request))
     return _form_page(
         request, form, title=_("Sign in"), submit=_("Sign in"), template="portal/sign_in.html"
@@ -237,7 +235,8 @@ def _ask_reset(request: HttpRequest) -> HttpResponse:
 @page()
 def account_settings(request: HttpRequest, principal: Principal) -> HttpResponse:
     allowed = spend_limit(principal.organization) if principal.organization else None
-    return show(request, principal, "portal/settings.html", {"allowed": allowed})
+    context = {"allowed": allowed, "factor": second_factor.standing(principal.user)}
+    return show(request, principal, "portal/settings.html", context)
 
 
 @page(public=True)

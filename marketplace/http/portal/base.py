@@ -18,7 +18,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from billing import facade as billing
 from kernel.clock import now
 from kernel.errors import InvalidRequest, Refusal
-from marketplace.accounts.access import Principal, principal_of, visible
+from marketplace.accounts.access import Principal, lacks_factor, principal_of, visible
 from marketplace.accounts.idempotency import Claim, blinded, hash_request, once
 from marketplace.http import ratelimit
 from marketplace.http.problems import PROBLEMS, rate_limited
@@ -110,6 +110,7 @@ def frame(principal: Principal | None) -> dict[str, Any]:
     """What the frame of a page shows."""
     context: dict[str, Any] = {"principal": principal, "served_at": now()}
     if principal is not None:
+        context["lacks_factor"] = lacks_factor(principal.user)
         context["unverified"] = principal.user.email_verified_at is None
         if principal.organization is not None:
             context["is_provider"] = visible(Provider, principal).exists()

@@ -7,12 +7,11 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from django import forms
-from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
 from kernel.money import BadAmount, parse_micro
+from marketplace.http.portal.entry_forms import password_field
 
-PASSWORD_MAX: Final = 128  # hashing a megabyte would be a way to burn a processor
 LIFETIMES: Final[dict[str, tuple[Any, Decimal | None]]] = {
     "1": (_("1 hour"), Decimal(1)),
     "8": (_("8 hours"), Decimal(8)),
@@ -22,66 +21,7 @@ LIFETIMES: Final[dict[str, tuple[Any, Decimal | None]]] = {
 }
 
 
-def _password(label: Any, autocomplete: str, **options: Any) -> forms.CharField:
-    widget = forms.PasswordInput(attrs={"autocomplete": autocomplete})
-    return forms.CharField(
-        label=label, max_length=PASSWORD_MAX, strip=False, widget=widget, **options
-    )
-
-
 _PLAIN: Final = {"spellcheck": "false", "autocapitalize": "off", "autocomplete": "off"}
-
-
-class SignUpForm(forms.Form):
-    email = forms.EmailField(
-        label=_("E-mail"), max_length=254, widget=forms.EmailInput(attrs={"autocomplete": "email"})
-    )
-    password = _password(
-        _("Password"), "new-password", min_length=10, help_text=_("At least 10 characters.")
-    )
-    organization = forms.CharField(
-        label=_("Organization"),
-        max_length=120,
-        help_text=_("Shown on invoices. Your own name is fine."),
-        widget=forms.TextInput(attrs={"autocomplete": "organization"}),
-    )
-    accept = forms.BooleanField(error_messages={"required": _("Without this we cannot start.")})
-    # The version that was on the page, not the one in force when the form arrives.
-    accepted_terms_version = forms.CharField(max_length=20, widget=forms.HiddenInput)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.fields["accepted_terms_version"].initial = settings.TERMS_VERSION
-        self.fields["accept"].label = _("I accept the terms of %(version)s") % {
-            "version": settings.TERMS_VERSION
-        }
-
-
-class SignInForm(forms.Form):
-    email = forms.EmailField(
-        label=_("E-mail"), max_length=254, widget=forms.EmailInput(attrs={"autocomplete": "email"})
-    )
-    password = _password(_("Password"), "current-password")
-
-
-class VerifyForm(forms.Form):
-    password = _password(
-        _("Password"),
-        "current-password",
-        help_text=_("The one chosen at sign-up: it shows that the account is really yours."),
-    )
-
-
-class AddressForm(forms.Form):
-    email = forms.EmailField(
-        label=_("E-mail"), max_length=254, widget=forms.EmailInput(attrs={"autocomplete": "email"})
-    )
-
-
-class NewPasswordForm(forms.Form):
-    password = _password(
-        _("New password"), "new-password", min_length=10, help_text=_("At least 10 characters.")
-    )
 
 
 class FilterForm(forms.Form):
@@ -223,6 +163,10 @@ class PriceForm(forms.Form):
             raise forms.ValidationError(_("Write a price such as 0.6500.")) from error
 
 
+class DiskPriceForm(PriceForm):
+    """Micro-units per GiB and month."""
+
+
 class ApplyForm(forms.Form):
     contact_email = forms.EmailField(label=_("Contact e-mail"), max_length=254)
     description = forms.CharField(
@@ -285,7 +229,7 @@ class SecretForm(forms.Form):
         help_text=_("The variable it becomes, for example HF_TOKEN."),
         widget=forms.TextInput(attrs={"class": "input--mono", **_PLAIN}),
     )
-    value = _password(_("Value"), "off", help_text=_("Never shown again, also not to you."))
+    value = password_field(_("Value"), "off", help_text=_("Never shown again, also not to you."))
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -303,7 +247,7 @@ class CredentialForm(forms.Form):
     username = forms.CharField(
         label=_("User name"), max_length=255, widget=forms.TextInput(attrs=_PLAIN)
     )
-    password = _password(_("Password or token"), "off", help_text=_("Never shown again."))
+    password = password_field(_("Password or token"), "off", help_text=_("Never shown again."))
 
 
 class TemplateForm(forms.Form):

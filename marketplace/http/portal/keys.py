@@ -31,6 +31,7 @@ from marketplace.http.portal.base import (
 )
 from marketplace.http.portal.forms import ApiKeyForm, SshKeyForm
 from marketplace.models import ApiKey, SshKey
+from marketplace.rentals import ssh_keys as rental_keys
 
 _SHOWN = 100
 _USUAL = ("rentals:read", "rentals:write")
@@ -138,10 +139,10 @@ def ssh_key_page(request: HttpRequest, principal: Principal) -> HttpResponse:
 def delete_ssh_key(request: HttpRequest, principal: Principal, key: str) -> HttpResponse:
     once(
         None,
-        lambda: ssh_keys.delete_key(acting=principal, key_id=key),
+        lambda: rental_keys.delete_key(acting=principal, key_id=key),
         lambda _nothing: (200, None),
     )
-    messages.success(request, _("The key is forgotten. Machines that were given it keep it."))
+    messages.success(request, _("The key is forgotten, and none of your machines lets it in."))
     return go("/ssh-keys")
 
 

@@ -23,7 +23,7 @@ from marketplace.catalog.registry import by_slug
 from marketplace.http.portal import words
 from marketplace.http.portal.actions import ACTIONS
 from marketplace.models import Rental
-from marketplace.rentals import read
+from marketplace.rentals import metrics, read
 from marketplace.rentals.present import describe, describe_charge, describe_event
 
 # While it moves a second is what people notice; a running rental changes by the meter only.
@@ -33,6 +33,7 @@ _SHOWN: Final = 100  # micro-units: an estimate is shown to a hundredth of a cen
 _PLACES: Final = (
     ("head", "top"),
     ("stats", "main"),
+    ("usage", "main"),
     ("timeline", "main"),
     ("charges", "main"),
     ("access", "side"),
@@ -85,6 +86,7 @@ def look(rental: Rental) -> Look:
         "rental": named,
         "events": [_event(row) for row in map(describe_event, read.events(rental).order_by("seq"))],
         "charges": [describe_charge(charge, rental.currency) for charge in charges],
+        "usage": [] if word.settled else metrics.at_a_glance(rental),
         "running_up": running_up(rental, charges, now()) if metered(shown) else None,
         "moving": word.busy,
         "ended": word.settled,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
+from typing import Any
 
 from django import forms
 from django.contrib import messages
@@ -12,11 +14,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from billing import facade
-from billing.contracts.payouts import AccountState, PayoutAccountView
+from billing.contracts.payouts import AccountState, EarningsDay, PayoutAccountView
 from billing.facade import payouts as billing
 from kernel.clock import now
 from kernel.errors import NotFound, Refusal
 from marketplace.accounts.access import Principal
+from marketplace.catalog.registry import by_slug
 from marketplace.http import reauth
 from marketplace.http.api.payouts import csv_of, month_of
 from marketplace.http.portal.base import (
@@ -29,7 +32,7 @@ from marketplace.http.portal.base import (
     show,
     status_of,
 )
-from marketplace.http.portal.forms import PASSWORD_MAX
+from marketplace.http.portal.entry_forms import PasswordAndCodeForm
 from marketplace.models import Provider
 from marketplace.providers import onboard, payouts
 
@@ -37,7 +40,7 @@ _DAYS = 14
 _MONTHS = 12
 
 
-class AccountForm(forms.Form):
+class AccountForm(PasswordAndCodeForm):
     """The country is asked for once: Stripe fixes it with the account."""
 
     country = forms.CharField(
@@ -45,12 +48,7 @@ class AccountForm(forms.Form):
         max_length=2,
         help_text=gettext_lazy("Two capital letters, such as DE."),
     )
-    password = forms.CharField(
-        label=gettext_lazy("Your password"),
-        max_length=PASSWORD_MAX,
-        strip=False,
-        widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
-    )
+    field_order = ("country", "password", "code")
 
     def __init__(self, *args: object, known: bool, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]  # Form's own many
@@ -82,7 +80,7 @@ def money(request: HttpRequest, principal: Principal) -> HttpResponse:
     )
     context = {
         "earnings": facade.earnings(provider_ref=provider.id),
-        "days": list(reversed(days)),
+        "days": [_shown(day) for day in reversed(days)],
         "payouts": billing.payouts(provider_ref=provider.id),
         "months": _months(provider),
         "account": account,
@@ -95,13 +93,29 @@ def money(request: HttpRequest, principal: Principal) -> HttpResponse:
     return show(request, principal, "portal/payouts.html", context, status=status)
 
 
+def _shown(day: EarningsDay) -> dict[str, Any]:
+    """A day's row in the words and units of people."""
+    card = by_slug().get(day.accelerator)
+    return {
+        "day": day.day,
+        "kind": day.kind,
+        "card": card.name if card else day.accelerator,
+        "hours": f"{Decimal(day.unit_seconds) / 3600:,.2f}",
+        "share_micro": day.share_micro,
+    }
+
+
 def _open(request: HttpRequest, principal: Principal, form: AccountForm) -> HttpResponse:
-    reauth.prove(request, principal, form.cleaned_data["password"])
-    return once_to(
-        claim_of(request, principal, write_only=("password",)),
-        lambda: payouts.open_account(acting=principal, country=form.cleaned_data.get("country")),
-        lambda _account: "/provider/payouts",
-    )
+    data = form.cleaned_data
+    reauth.prove(request, principal, data["password"])
+    with reauth.counted(request, principal.user):
+        return once_to(
+            claim_of(request, principal, write_only=("password", "code")),
+            lambda: payouts.open_account(
+                acting=principal, code=data["code"], country=data.get("country")
+            ),
+            lambda _account: "/provider/payouts",
+        )
 
 
 def _account(provider: Provider) -> PayoutAccountView | None:

@@ -27,7 +27,7 @@ from marketplace.http.portal.base import (
     show,
     status_of,
 )
-from marketplace.http.portal.forms import ApplyForm, PriceForm
+from marketplace.http.portal.forms import ApplyForm, DiskPriceForm, PriceForm
 from marketplace.models import Offer, Provider
 from marketplace.providers import onboard
 from provisioner import facade as provisioner
@@ -70,6 +70,7 @@ def _home(
                 {**offer, "name": names.get(offer["accelerator"], offer["accelerator"])}
                 for offer in map(publish.describe_owned, publish.list_offers(principal))
             ],
+            "places": onboard.places(principal),
             "earnings": billing.earnings(provider_ref=provider.id),
         }
         template = "portal/provider.html"
@@ -154,6 +155,31 @@ def set_price(request: HttpRequest, principal: Principal, offer: str) -> HttpRes
     return answer
 
 
+@require_POST
+@page(scope="provider:write")
+def set_disk_price(request: HttpRequest, principal: Principal, datacenter: str) -> HttpResponse:
+    """Of a data centre, for volumes that are made from now on."""
+    form = DiskPriceForm(request.POST)
+    try:
+        if not form.is_valid():
+            raise InvalidRequest({"disk_price": list(map(str, form.errors["price"]))})
+        answer = once_to(
+            None,
+            lambda: publish.set_disk_price(
+                acting=principal,
+                datacenter_id=datacenter,
+                micro_gib_month=form.cleaned_data["price"],
+            ),
+            lambda _place: "/provider#disks",
+        )
+    except InvalidRequest as error:
+        return _home(request, principal, refusal=_spelled(error))
+    messages.success(
+        request, _("The price is set. It holds for volumes made from now on; others keep theirs.")
+    )
+    return answer
+
+
 def _price(principal: Principal, offer_id: str, *, price: int, interruptible: int | None) -> Offer:
     offer = get_visible(Offer, principal, offer_id)
     approved = offer.provider.state == Provider.State.APPROVED
@@ -177,4 +203,5 @@ urls = [
     path("provider", provider_home),
     path("provider/apply", apply),
     path("provider/offers/<str:offer>/price", set_price),
+    path("provider/datacenters/<str:datacenter>/disk-price", set_disk_price),
 ]

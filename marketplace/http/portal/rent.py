@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
 from kernel.errors import InvalidRequest, Refusal
-from kernel.money import format_micro
+from kernel.money import format_micro, parse_micro
 from marketplace.accounts.access import Principal, get_visible, visible
 from marketplace.accounts.idempotency import once, stored
 from marketplace.catalog import quote as quotes
@@ -180,7 +180,10 @@ def _quote(
         return None, refusal
     quote = held[0]
     per_day = format_micro(quote.price_micro_h * _HOURS_A_DAY)
-    return {**quotes.describe(quote), "per_day": per_day}, None
+    shown = quotes.describe(quote)
+    tax = parse_micro(shown["tax"]["per_hour"] or "0")
+    hold = format_micro(parse_micro(shown["total_per_hour"]) + tax)
+    return {**shown, "per_day": per_day, "first_hold": hold}, None
 
 
 def _rent_page(

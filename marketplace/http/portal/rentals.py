@@ -10,6 +10,7 @@ from django.urls import path
 from django.utils.translation import gettext as _
 
 from kernel.errors import Refusal
+from kernel.money import CURRENCY
 from kernel.text import clean
 from marketplace.accounts.access import Principal
 from marketplace.catalog.registry import by_slug
@@ -92,11 +93,10 @@ def rental_live(request: HttpRequest, principal: Principal, rental: str) -> Http
 
 @page(scope="rentals:read")
 def evidence(request: HttpRequest, principal: Principal, charge: str) -> HttpResponse:
-    line, proof = read.evidence(principal, charge)
-    shown = describe_evidence(line, proof)
+    line, size, proof = read.evidence(principal, charge)
     context = {
-        "charge": describe_charge(line, "USD"),
-        "evidence": shown,
+        "charge": describe_charge(line, CURRENCY, size),
+        "evidence": describe_evidence(line, proof, size),
         "devices": _devices(proof.proof),
     }
     return show(request, principal, "portal/evidence.html", context)

@@ -23,9 +23,20 @@ from marketplace.http.portal.base import (
     status_of,
 )
 from marketplace.http.portal.forms import VolumeChangeForm, VolumeForm
+from marketplace.rentals import read
+from marketplace.rentals.present import describe_charge
 from marketplace.volumes import keep, present
 
 _SHOWN = 100
+_CHARGES = 24  # a day of them
+
+
+def _charges(principal: Principal, volume: str, currency: str) -> list[dict[str, Any]]:
+    """The latest, newest first, for those who may see what is paid."""
+    if "billing:read" not in principal.scopes:
+        return []
+    found = read.disk_charges(principal, volume, newest=_CHARGES)
+    return [describe_charge(charge, currency, size) for charge, size in reversed(found)]
 
 
 def _price(place: dict[str, Any]) -> str:
@@ -97,6 +108,7 @@ def volume_page(request: HttpRequest, principal: Principal, volume: str) -> Http
                 return answer
     context = {
         "volume": shown,
+        "charges": _charges(principal, volume, shown["currency"]),
         "may_write": "rentals:write" in principal.scopes,
         "form": form,
         "refusal": refusal,

@@ -74,8 +74,11 @@ VOLUME: Final[dict[str, Word]] = {
 
 REFUND: Final[dict[str, Word]] = {
     "waiting": Word(_("Waits for approval"), "wait"),
+    "declined": Word(_("Declined"), "idle", settled=True),
+    "active": Word(_("Given"), "good", settled=True),
+    "expired": Word(_("Expired"), "idle", settled=True),
     "pending": Word(_("On its way"), "wait", busy=True),
-    "succeeded": Word(_("Refunded"), "good", settled=True),
+    "succeeded": Word(_("Done"), "good", settled=True),
     "done": Word(_("Done"), "good", settled=True),
     "partial": Word(_("Refunded in part"), "info", settled=True),
     "failed": Word(_("Failed"), "bad", settled=True),
@@ -253,6 +256,12 @@ REFUSALS: Final[dict[str, Advice]] = {
     "payment_requires_action": Advice(_("Your bank wants a confirmation")),
     "email_unverified": Advice(
         _("Confirm your e-mail address first"), "", "/settings#email", _("Send the link again")
+    ),
+    "second_factor_required": Advice(
+        _("Your second factor is needed"),
+        "",
+        "/settings/second-factor",
+        _("Switch it on"),
     ),
     "account_frozen": Advice(_("This organization is frozen")),
     "spend_rate_limit": Advice(_("Above your hourly spending limit")),

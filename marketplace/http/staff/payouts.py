@@ -105,10 +105,11 @@ def approve(request: HttpRequest, principal: Principal, run: str) -> HttpRespons
 @require_POST
 @page(scope=STAFF)
 def cancel(request: HttpRequest, principal: Principal, run: str) -> HttpResponse:
+    reason = clean(request.POST.get("reason", ""), limit=400)
     return _do(
         request,
         principal,
-        lambda: payouts.cancel_run(acting=principal, run_id=run),
+        lambda: payouts.cancel_run(acting=principal, run_id=run, reason=reason),
         _("The run is given up; what is due stays due."),
     )
 

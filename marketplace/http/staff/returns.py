@@ -14,10 +14,13 @@ from django.urls import path
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
+from billing.contracts.refunds import OrderKind, OrderView
 from billing.facade import disputes, refunds
+from kernel.clock import now
 from kernel.errors import NotFound, Refusal
 from kernel.ids import BadId, parse, public
-from marketplace.accounts import freezing, returns
+from kernel.text import clean
+from marketplace.accounts import freezing, returns, staffing
 from marketplace.accounts.access import STAFF, Principal
 from marketplace.http.api.paging import keyset_page
 from marketplace.http.portal.base import (
@@ -45,14 +48,13 @@ _HERE = "/staff/returns"
 
 @dataclass(frozen=True)
 class _Kind:
-    """One kind of order: its form, how it is ordered and approved, and what there is."""
+    """One kind of order: its name as in the address, its form and how it is ordered. What is
+    decided about it afterwards is the same for all."""
 
-    name: str  # as in the address and in kernel.ids
+    kind: OrderKind
     title: str
     form: type[forms.Form]
     order: Callable[[Principal, dict[str, Any]], object]
-    approve: Callable[[Principal, str], object]
-    latest: Callable[[], list[Any]]
 
 
 def _refund(acting: Principal, data: dict[str, Any]) -> object:
@@ -95,40 +97,12 @@ def _promotion(acting: Principal, data: dict[str, Any]) -> object:
 
 
 _KINDS = {
-    kind.name: kind
+    kind.kind: kind
     for kind in (
-        _Kind(
-            "refund",
-            "Refunds",
-            RefundOrderForm,
-            _refund,
-            lambda acting, key: returns.approve_refund(acting=acting, refund_id=key),
-            lambda: refunds.refunds(limit=_LATEST),
-        ),
-        _Kind(
-            "credit_note",
-            "Credit notes",
-            CreditNoteForm,
-            _note,
-            lambda acting, key: returns.approve_credit_note(acting=acting, note_id=key),
-            lambda: refunds.credit_notes(limit=_LATEST),
-        ),
-        _Kind(
-            "adjustment",
-            "Adjustments",
-            AdjustmentForm,
-            _adjustment,
-            lambda acting, key: returns.approve_adjustment(acting=acting, adjustment_id=key),
-            lambda: refunds.adjustments(limit=_LATEST),
-        ),
-        _Kind(
-            "promotion",
-            "Promotional credit",
-            PromotionForm,
-            _promotion,
-            lambda acting, key: returns.approve_promotion(acting=acting, promotion_id=key),
-            lambda: refunds.promotions(limit=_LATEST),
-        ),
+        _Kind(OrderKind.REFUND, "Refunds", RefundOrderForm, _refund),
+        _Kind(OrderKind.CREDIT_NOTE, "Credit notes", CreditNoteForm, _note),
+        _Kind(OrderKind.ADJUSTMENT, "Adjustments", AdjustmentForm, _adjustment),
+        _Kind(OrderKind.PROMOTION, "Promotional credit", PromotionForm, _promotion),
     )
 }
 
@@ -145,22 +119,16 @@ def _overview(
     sent: forms.Form | None = None,
     refusal: Refusal | None = None,
 ) -> HttpResponse:
+    alone = staffing.alone()
     sections = [
         {
-            "name": kind.name,
+            "name": kind.kind,
             "title": _(kind.title),
-            "form": sent if isinstance(sent, kind.form) else kind.form(auto_id=f"{kind.name}_%s"),
+            "form": sent if isinstance(sent, kind.form) else kind.form(auto_id=f"{kind.kind}_%s"),
             "key": new_key(),
             "rows": [
-                {
-                    "view": view,
-                    "public_id": public(kind.name, view.id),
-                    "organization": public("organization", view.org_ref),
-                    "waits": str(view.state) == "waiting",
-                    "mine": view.ordered_by == principal.staff_actor,
-                    "key": new_key(),
-                }
-                for view in kind.latest()
+                _row(kind.kind, view, principal, alone)
+                for view in refunds.orders(kind=kind.kind, limit=_LATEST)
             ],
         }
         for kind in _KINDS.values()
@@ -170,12 +138,27 @@ def _overview(
     return show(request, principal, "staff/returns.html", context, status=status)
 
 
+def _row(kind: OrderKind, view: OrderView, principal: Principal, alone: bool) -> dict[str, Any]:
+    mine = view.ordered_by == principal.staff_actor
+    return {
+        "view": view,
+        "public_id": public(kind, view.id),
+        "organization": public("organization", view.org_ref),
+        "waits": view.state == "waiting",
+        "mine": mine,
+        # Whoever ordered it may carry it out where there is nobody else, a day later.
+        "alone": mine and alone,
+        "may_approve": not mine or (alone and view.alone_from <= now()),
+        "key": new_key(),
+    }
+
+
 @require_POST
 @page(scope=STAFF)
 def order(request: HttpRequest, principal: Principal, name: str) -> HttpResponse:
     """Order one; it moves at once or waits for a second person."""
     kind = _kind(name)
-    form = kind.form(request.POST, auto_id=f"{kind.name}_%s")
+    form = kind.form(request.POST, auto_id=f"{name}_%s")
     if not form.is_valid():
         return _overview(request, principal, form)
     try:
@@ -194,16 +177,42 @@ def order(request: HttpRequest, principal: Principal, name: str) -> HttpResponse
 @page(scope=STAFF)
 def approve(request: HttpRequest, principal: Principal, name: str, order: str) -> HttpResponse:
     """The second person's yes."""
-    kind = _kind(name)
+    kind = _kind(name).kind
+    return _decide(
+        request,
+        principal,
+        name,
+        lambda: returns.approve(acting=principal, kind=kind, order_id=order),
+        _("Approved and on its way."),
+    )
+
+
+@require_POST
+@page(scope=STAFF)
+def decline(request: HttpRequest, principal: Principal, name: str, order: str) -> HttpResponse:
+    """No, or withdrawn; either way with a reason."""
+    kind, reason = _kind(name).kind, clean(request.POST.get("reason", ""), limit=500)
+    return _decide(
+        request,
+        principal,
+        name,
+        lambda: returns.decline(acting=principal, kind=kind, order_id=order, reason=reason),
+        _("It is declined. Nothing was moved."),
+    )
+
+
+def _decide(
+    request: HttpRequest,
+    principal: Principal,
+    name: str,
+    act: Callable[[], object],
+    said: str,
+) -> HttpResponse:
     try:
-        answer = once_to(
-            claim_of(request, principal),
-            lambda: kind.approve(principal, order),
-            lambda _view: f"{_HERE}#{name}",
-        )
+        answer = once_to(claim_of(request, principal), act, lambda _view: f"{_HERE}#{name}")
     except Refusal as error:
         return _overview(request, principal, refusal=error)
-    messages.success(request, _("Approved and on its way."))
+    messages.success(request, said)
     return answer
 
 
@@ -279,9 +288,10 @@ def unfreeze(request: HttpRequest, principal: Principal, organization: str) -> H
 
 
 def _kind(name: str) -> _Kind:
-    if name not in _KINDS:
-        raise NotFound("kind of order")
-    return _KINDS[name]
+    try:
+        return _KINDS[OrderKind(name)]
+    except ValueError as error:
+        raise NotFound("kind of order") from error
 
 
 def _dispute_id(text: str) -> UUID:
@@ -295,6 +305,7 @@ urlpatterns = [
     path("staff/returns", overview),
     path("staff/returns/<str:name>", order),
     path("staff/returns/<str:name>/<str:order>/approve", approve),
+    path("staff/returns/<str:name>/<str:order>/decline", decline),
     path("staff/disputes", disputes_page),
     path("staff/disputes/<str:dispute>", dispute_page),
     path("staff/organizations/<str:organization>/unfreeze", unfreeze),

@@ -16,6 +16,7 @@ from marketplace.accounts import join, keys
 from marketplace.accounts.access import ROLE_SCOPES, SCOPES, Principal, principal_of
 from marketplace.models import Membership, Organization, User
 from tests.area.marketplace_accounts import described
+from tests.authenticator import make_staff
 
 PASSWORD = "correct horse battery"
 
@@ -83,7 +84,7 @@ def sign_up(email: str | None = None, *, verified: bool = True, name: str = "Acm
 
 def staff(email: str | None = None) -> User:
     address = email or f"{uuid.uuid4().hex}@example.com"
-    join.make_staff(email=address, password=PASSWORD)
+    make_staff(email=address, password=PASSWORD)
     return User.objects.get(email=address)
 
 

@@ -52,6 +52,9 @@ def test_the_description_is_openapi_3_1(anyone: Api) -> None:
     assert answer.data["openapi"].startswith("3.1")
     schemes = answer.data["components"]["securitySchemes"]
     assert schemes["apiKey"]["scheme"] == "bearer"
+    report = answer.data["paths"]["/api/v1/instance-reports"]["post"]
+    assert report["security"] == [{"instanceToken": []}]
+    assert {"200", "401", "422", "429"} <= set(report["responses"])
     made = answer.data["paths"]["/api/v1/projects"]["post"]
     assert made["x-scope"] == "account:write"
     assert {"name": "Idempotency-Key", "in": "header", "required": True}.items() <= next(

@@ -18,10 +18,12 @@ from billing.payouts.mature import mature
 from kernel.clock import hour_of, now
 from kernel.ids import new_id, public
 from marketplace.accounts import mail as mails
+from marketplace.accounts import second_factor
 from marketplace.models import AuditEntry, IdempotencyKey, Provider, User
 from tests.area.billing.conftest import USD, limit, open_org, rent, use, window
 from tests.area.marketplace_accounts import people
 from tests.area.marketplace_accounts.people import PASSWORD, Api
+from tests.authenticator import App, enrol
 
 OPEN = {"password": PASSWORD, "country": "DE"}
 
@@ -30,6 +32,20 @@ OPEN = {"password": PASSWORD, "country": "DE"}
 def provider(owner: Api) -> Api:
     assert owner.post("provider", {"contact_email": "ops@example.com"}).status_code == 201
     return owner
+
+
+def me_of(provider: Api) -> User:
+    return User.objects.get(email=provider.get("me").data["user"]["email"])
+
+
+@pytest.fixture
+def app(provider: Api) -> App:
+    return enrol(me_of(provider))
+
+
+def open_account(provider: Api) -> None:
+    body = {**OPEN, "code": enrol(me_of(provider)).code()}
+    assert provider.post("provider/payout-account", body).status_code == 202
 
 
 def earned(settings: Any, micro: int = 100 * USD) -> Provider:
@@ -50,12 +66,15 @@ def receives(row: Provider) -> None:
     PayoutAccount.objects.update(held_until=now() - timedelta(seconds=1))
 
 
-def test_a_payout_account_is_opened_with_the_password_and_a_mail(provider: Api) -> None:
-    made = provider.post("provider/payout-account", OPEN, Idempotency_Key="k-1")
+def test_a_payout_account_is_opened_with_password_and_code_and_a_mail(
+    provider: Api, app: App
+) -> None:
+    body = {**OPEN, "code": app.code()}
+    made = provider.post("provider/payout-account", body, Idempotency_Key="k-1")
     assert (made.status_code, made.data["state"], made.data["url"]) == (202, "pending", None)
-    assert made.data["second_factor"] == "not_available"
-    again = provider.post("provider/payout-account", OPEN, Idempotency_Key="k-1")
-    assert again.content == made.content
+    assert made.data["second_factor"] == "required"
+    again = provider.post("provider/payout-account", body, Idempotency_Key="k-1")
+    assert again.content == made.content, "the same request needs no other code"
     assert provider.get("provider/payout-account").data == made.data
     mails.deliver()
     me = provider.get("me").data["user"]["email"]
@@ -66,13 +85,34 @@ def test_a_payout_account_is_opened_with_the_password_and_a_mail(provider: Api) 
     assert PASSWORD.encode() not in bytes(kept.answer)
 
 
-def test_a_change_is_told_to_the_old_address_and_holds_payouts(provider: Api) -> None:
-    provider.post("provider/payout-account", OPEN)
+def test_without_a_second_factor_it_is_refused_with_what_to_do(provider: Api) -> None:
+    answer = provider.post("provider/payout-account", {**OPEN, "code": "123456"})
+    assert (answer.status_code, answer.data["type"]) == (403, "/problems/second_factor_required")
+    assert "POST /api/v1/second-factor" in answer.data["detail"]
+    assert not PayoutAccount.objects.exists()
+
+
+def test_a_wrong_and_a_used_code_open_nothing_and_ten_lock(provider: Api, app: App) -> None:
+    used = app.code()
+    with transaction.atomic():
+        second_factor.spend(user=me_of(provider), code=used)
+    for code in ["000000", used, *["111111"] * 7]:
+        answer = provider.post("provider/payout-account", {**OPEN, "code": code})
+        assert (answer.status_code, list(answer.data["errors"])) == (422, ["code"])
+    provider.post("provider/payout-account", {**OPEN, "code": "000000"})
+    right = provider.post("provider/payout-account", {**OPEN, "code": app.code()})
+    assert right.status_code == 429  # locked
+    assert not PayoutAccount.objects.exists()
+    assert not AuditEntry.objects.filter(action="provider.payout_account").exists()
+
+
+def test_a_change_is_told_to_the_old_address_and_holds_payouts(provider: Api, app: App) -> None:
+    provider.post("provider/payout-account", {**OPEN, "code": app.code()})
     receives(Provider.objects.get())
     provider.patch("provider", {"contact_email": "thief@example.com"})
     mails.deliver()
     mail.outbox.clear()
-    changed = provider.post("provider/payout-account", {"password": PASSWORD})
+    changed = provider.post("provider/payout-account", {"password": PASSWORD, "code": app.code()})
     assert changed.data["state"] == "active"
     assert changed.data["held_until"] > now().isoformat()
     mails.deliver()
@@ -80,13 +120,14 @@ def test_a_change_is_told_to_the_old_address_and_holds_payouts(provider: Api) ->
     assert {"ops@example.com", provider.get("me").data["user"]["email"]} <= told
 
 
-def test_a_wrong_password_opens_nothing_and_locks_after_ten(provider: Api) -> None:
-    wrong = OPEN | {"password": "not mine at all"}
+def test_a_wrong_password_opens_nothing_and_locks_after_ten(provider: Api, app: App) -> None:
+    right = OPEN | {"code": app.code()}
+    wrong = right | {"password": "not mine at all"}
     for _ in range(9):
         answer = provider.post("provider/payout-account", wrong)
         assert (answer.status_code, list(answer.data["errors"])) == (422, ["password"])
     provider.post("provider/payout-account", wrong)
-    assert provider.post("provider/payout-account", OPEN).status_code == 429  # locked
+    assert provider.post("provider/payout-account", right).status_code == 429  # locked
     assert not PayoutAccount.objects.exists()
 
 
@@ -99,7 +140,8 @@ def test_a_wrong_password_opens_nothing_and_locks_after_ten(provider: Api) -> No
         {"password": PASSWORD, "country": "DE", "return_url": "javascript:alert(1)"},
     ],
 )
-def test_bad_requests_open_no_account(provider: Api, body: dict[str, str]) -> None:
+def test_bad_requests_open_no_account(provider: Api, app: App, body: dict[str, str]) -> None:
+    body = body | ({"code": app.code()} if body else {})
     assert provider.post("provider/payout-account", body).status_code == 422
     assert provider.get("provider/payout-account").status_code == 404
 
@@ -123,7 +165,7 @@ def test_a_statement_adds_up_to_the_ledger_and_runs_no_formula(
     provider: Api, staff: Api, settings: Any
 ) -> None:
     row = earned(settings)
-    provider.post("provider/payout-account", OPEN)
+    open_account(provider)
     receives(row)
     assert staff.post("staff/payout-runs").status_code == 202
     month = f"{now():%Y-%m}"
@@ -159,7 +201,7 @@ def test_two_of_staff_pay_a_large_run(provider: Api, staff: Api, settings: Any) 
     settings.GPUYARD_PAYOUT_APPROVAL_MICRO = 99 * USD
     second = people.api_of(people.staff())
     row = earned(settings)
-    provider.post("provider/payout-account", OPEN)
+    open_account(provider)
     receives(row)
     preview = staff.get("staff/payout-runs/preview").data
     assert (preview["total"], preview["approvals_needed"]) == ("100.0000", 2)
@@ -183,7 +225,7 @@ def test_one_of_staff_alone_waits_a_day_with_an_audit_row(
 ) -> None:
     settings.GPUYARD_PAYOUT_APPROVAL_MICRO = 99 * USD
     row = earned(settings)
-    provider.post("provider/payout-account", OPEN)
+    open_account(provider)
     receives(row)
     assert User.objects.filter(is_staff=True).count() == 1
     run = staff.post("staff/payout-runs").data
@@ -191,7 +233,13 @@ def test_one_of_staff_alone_waits_a_day_with_an_audit_row(
     assert run["starts_at"] > (now() + timedelta(hours=23)).isoformat()
     entry = AuditEntry.objects.get(action="payout_run.make")
     assert entry.details["starts_at"] is not None
-    assert staff.post(f"staff/payout-runs/{run['id']}/cancel").data["state"] == "canceled"
+    people.staff()
+    assert staff.get(f"staff/payout-runs/{run['id']}").data["starts_at"] is None, "there are two"
+    body = {"reason": "a wrong amount"}
+    canceled = staff.post(f"staff/payout-runs/{run['id']}/cancel", body).data
+    assert canceled["state"] == "canceled"
+    assert canceled["lines"][0]["reason"] == "The run was given up. a wrong amount"
+    assert AuditEntry.objects.get(action="payout_run.cancel").details["why"] == "a wrong amount"
 
 
 def test_staff_hold_a_provider_and_release_it(provider: Api, staff: Api, settings: Any) -> None:

@@ -37,16 +37,16 @@ def renter(supply: Supply) -> Renter:
 
 @pytest.fixture
 def lived(supply: Supply, renter: Renter) -> str:
-    """A rental that ran for an hour and a half and was ended."""
+    """A rental that ran past the hour and was ended."""
     platform = Platform(supply)
     body = order(supply.offer, gpus=2, env={"PASSWORD": SECRET})
     rental = str(renter.call("POST", "/rentals", body, key="the-key")[1]["id"])
     platform.turn()
     platform.at(NOON + timedelta(seconds=20))
     platform.cluster.run(platform.moment, cards=2)
-    platform.until(NOON + timedelta(minutes=92))
+    platform.until(NOON + timedelta(minutes=61))
     assert renter.call("DELETE", f"/rentals/{rental}")[0] == 202
-    platform.until(NOON + timedelta(minutes=94))
+    platform.until(NOON + timedelta(minutes=63))
     assert show(renter, rental)["state"] == "terminated"
     return rental
 

@@ -25,7 +25,7 @@ from provisioner.contracts import Chargeable
 from provisioner.models import Hold
 from tests.area.marketplace_accounts import people
 from tests.area.marketplace_accounts.people import Api
-from tests.area.test_every_operation import operations
+from tests.area.test_every_operation import fit, operations
 from tests.market import Renter, Supply, make_renter, make_supply, order, public_get
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -248,11 +248,7 @@ _GO_ON = {"POST session", "DELETE session", "POST staff/switches"}
     ids=str,
 )
 def test_every_change_of_the_api_is_refused(db: None, operation: Any) -> None:
-    if operation.public:
-        caller = people.anonymous()
-    else:
-        person = people.staff() if operation.scope == "staff" else people.sign_up()
-        caller = people.api_of(person)
+    caller = people.anonymous() if operation.public else fit(operation)
     turn("read_only")
     answer = caller.call(operation.method, operation.at("x"), {})
     assert (answer.status_code, answer.data["type"]) == (503, "/problems/read_only")

@@ -9,10 +9,11 @@ import pytest
 
 from billing.models import AutoTopUp, CardSetup, Invoice, PaymentMethod, TopUp
 from kernel.ids import parse
-from marketplace.accounts import join
 from marketplace.models import ApiKey, Organization, Provider, User
+from provisioner.models import Entry
 from tests import market
 from tests.area.marketplace_portal.visitors import PASSWORD, Visitor, visitor_of
+from tests.authenticator import make_staff
 
 
 def start(renter: Visitor, amount: str = "50.00") -> Any:
@@ -135,6 +136,21 @@ def test_an_ssh_key_is_added_and_forgotten(renter: Visitor) -> None:
     assert renter.person.call("GET", "/ssh-keys")[1]["items"] == []
 
 
+def test_an_ssh_key_that_is_forgotten_opens_no_machine(
+    renter: Visitor, supply: market.Supply
+) -> None:
+    body = {"name": "laptop", "public_key": market.SSH_KEY}
+    key_id = renter.person.call("POST", "/ssh-keys", body)[1]["id"]
+    order = market.order(supply.offer, ssh_keys=[key_id])
+    rental = renter.person.call("POST", "/rentals", order)[1]["id"]
+    assert len(Entry.objects.get().authorized) == 1
+    page = renter.get("/ssh-keys")
+    assert renter.send(page, f"/ssh-keys/{key_id}/delete").status_code == 303
+    assert Entry.objects.get().authorized == []
+    assert renter.person.call("GET", f"/rentals/{rental}")[1]["ssh_keys"] == []
+    assert "none of your machines lets it in" in renter.get("/ssh-keys").text
+
+
 def test_a_provider_sees_cards_and_sets_prices(provider: Visitor, supply: market.Supply) -> None:
     page = provider.get("/provider")
     assert supply.cluster.name in page.text
@@ -174,7 +190,7 @@ def test_anybody_may_apply_once(renter: Visitor) -> None:
 
 
 def staff_member() -> Visitor:
-    join.make_staff(email="staff@example.com", password=PASSWORD)
+    make_staff(email="staff@example.com", password=PASSWORD)
     visitor = Visitor()
     visitor.client.force_login(
         User.objects.get(email="staff@example.com"),
@@ -248,3 +264,17 @@ def test_automatic_top_up_is_set_on_the_billing_page(renter: Visitor) -> None:
     assert "On. $0.00 in the last 24 hours." in renter.get("/billing").text
     wrong = renter.send(renter.get("/billing"), "/billing/auto-topup", **{**form, "target": "5"})
     assert (wrong.status_code, 'aria-invalid="true"' in wrong.text) == (422, True)
+
+
+def test_the_billing_address_is_asked_for_stored_and_shown(renter: Visitor, settings: Any) -> None:
+    settings.GPUYARD_TAX_POINT = "use"
+    assert "with each charge" in renter.get("/billing/tax").text
+    form = {"country": "de", "postal_code": "10115", "tax_ids": "eu_vat DE123456789, us_ein 1-2"}
+    wrong = renter.send(renter.get("/billing/tax"), "/billing/tax", **{**form, "tax_ids": "DE1"})
+    assert (wrong.status_code, "with a space" in wrong.text) == (422, True)
+    assert renter.send(renter.get("/billing/tax"), "/billing/tax", **form).status_code == 303
+    page = renter.get("/billing/tax").text
+    for part in ('value="DE"', 'value="10115"', "eu_vat DE123456789, us_ein 1-2", "not known yet"):
+        assert part in page, part
+    wrong = renter.send(renter.get("/billing/tax"), "/billing/tax", country="US", postal_code="")
+    assert (wrong.status_code, "United States" in wrong.text) == (422, True)

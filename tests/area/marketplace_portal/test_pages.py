@@ -10,15 +10,17 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import URLPattern, get_resolver
 
 from kernel.ids import new_id, public
-from marketplace.accounts import join, switches
+from marketplace.accounts import switches
 from marketplace.http.portal import urls as portal
 from marketplace.http.staff import books as staff_books
+from marketplace.http.staff import losses as staff_losses
 from marketplace.http.staff import pages as staff_pages
 from marketplace.http.staff import payouts as staff_payouts
 from marketplace.http.staff import returns as staff_returns
 from marketplace.models import User
 from tests import market
 from tests.area.marketplace_portal.visitors import PASSWORD, Visitor, visitor_of
+from tests.authenticator import make_staff
 
 PUBLIC = ["/", "/sign-up", "/sign-in", "/reset-password", "/terms", "/styleguide"]
 PRIVATE = [
@@ -29,6 +31,7 @@ PRIVATE = [
     "/billing/usage",
     "/billing/invoices",
     "/billing/budgets",
+    "/billing/tax",
     "/api-keys",
     "/ssh-keys",
     "/secrets",
@@ -36,6 +39,7 @@ PRIVATE = [
     "/templates/new",
     "/webhooks",
     "/settings",
+    "/settings/second-factor",
     "/provider",
 ]
 # For those who applied as a provider; nobody else has such a page.
@@ -48,6 +52,7 @@ STAFF = [
     "/staff/months",
     "/staff/returns",
     "/staff/disputes",
+    "/staff/write-offs",
     "/staff/payouts",
 ]
 FOREIGN: list[tuple[str, str]] = [
@@ -75,7 +80,7 @@ FOREIGN: list[tuple[str, str]] = [
 
 @pytest.fixture
 def staff(transactional_db: None) -> Visitor:
-    join.make_staff(email="staff@example.com", password=PASSWORD)
+    make_staff(email="staff@example.com", password=PASSWORD)
     visitor = Visitor()
     visitor.client.force_login(
         User.objects.get(email="staff@example.com"),
@@ -137,7 +142,7 @@ def test_every_page_is_in_a_list_above() -> None:
         *staff_returns.urlpatterns,
     ]
     known = {*PUBLIC, *PRIVATE, *SUPPLIERS, *STAFF, *(path for _kind, path in FOREIGN)}
-    staff_urls = (staff_pages, staff_books, staff_payouts)
+    staff_urls = (staff_pages, staff_books, staff_losses, staff_payouts)
     patterns = [*portal.urlpatterns, *(url for urls in staff_urls for url in urls.urlpatterns)]
     assert all(isinstance(pattern, URLPattern) for pattern in patterns)
     missing = set()
@@ -166,7 +171,10 @@ POSTED = {
     "/billing/refunds",
     "/staff/returns/{id}",
     "/staff/returns/{id}/{id}/approve",
+    "/staff/returns/{id}/{id}/decline",
     "/staff/disputes/{id}",
+    "/staff/write-offs/{id}",
+    "/provider/datacenters/{id}/disk-price",
     "/staff/organizations/{id}/unfreeze",
     "/billing/auto-topup",
     "/billing/budgets/{id}/delete",
@@ -185,6 +193,11 @@ POSTED = {
     "/provider/apply",
     "/provider/offers/{id}/price",
     "/sign-out",
+    "/sign-in/code",
+    "/settings/second-factor/begin",
+    "/settings/second-factor/confirm",
+    "/settings/second-factor/recovery-codes",
+    "/settings/second-factor/remove",
     "/verify-email",
     "/verify-email/resend",
     "/staff/providers/{id}",
@@ -201,7 +214,7 @@ POSTED = {
 @pytest.mark.parametrize("path", sorted(POSTED))
 def test_forms_targets_refuse_strangers(stranger: Visitor, path: str) -> None:
     answer = stranger.post(path.format(id=public("offer", new_id())))
-    if path in {"/sign-out", "/verify-email", "/verify-email/resend"}:
+    if path in {"/sign-out", "/sign-in/code", "/verify-email", "/verify-email/resend"}:
         assert answer.status_code in {302, 303, 422}
     else:
         assert answer.status_code == 302

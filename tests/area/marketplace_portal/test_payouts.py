@@ -12,11 +12,13 @@ from billing.payouts import account
 from billing.payouts.facts import AccountFact
 from billing.payouts.mature import mature
 from kernel.clock import hour_of, now
-from marketplace.accounts import join
 from marketplace.models import Provider, User
 from tests.area.billing.conftest import USD, limit, open_org, rent, use, window
 from tests.area.marketplace_portal.visitors import PASSWORD, Visitor, set_password, visitor_of
+from tests.authenticator import enrol, make_staff
 from tests.market import make_renter
+
+BACKEND = "django.contrib.auth.backends.ModelBackend"
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def provider(transactional_db: None) -> Visitor:
 
 @pytest.fixture
 def staff(transactional_db: None) -> Visitor:
-    join.make_staff(email="staff@example.com", password=PASSWORD)
+    make_staff(email="staff@example.com", password=PASSWORD)
     visitor = Visitor()
     visitor.client.force_login(
         User.objects.get(email="staff@example.com"),
@@ -54,11 +56,18 @@ def test_a_provider_opens_its_account_and_is_paid(provider, staff, settings):
     row = earned(settings, 100 * USD)
     page = provider.get("/provider/payouts")
     assert "There is no payout account." in page.text
-    assert "A second factor is not asked for" in page.text
-    wrong = provider.send(page, "/provider/payouts", country="DE", password="not mine at all")
-    assert wrong.status_code == 422
+    assert 'href="/settings/second-factor"' in page.text
+    bare = {"country": "DE", "password": PASSWORD, "code": "1", "idempotency_key": "a"}
+    refused = provider.post("/provider/payouts", bare)
+    assert (refused.status_code, "Your second factor is needed" in refused.text) == (403, True)
+    app = enrol(provider.person.principal.user)
+    provider.client.force_login(provider.person.principal.user, backend=BACKEND)
+    page = provider.get("/provider/payouts")
+    right = {"country": "DE", "password": PASSWORD, "code": app.code()}
+    for wrong in ({"password": "not mine at all"}, {"code": "000000"}):
+        assert provider.send(page, "/provider/payouts", **{**right, **wrong}).status_code == 422
     assert not PayoutAccount.objects.exists()
-    sent = provider.send(page, "/provider/payouts", country="DE", password=PASSWORD)
+    sent = provider.send(page, "/provider/payouts", **right)
     assert (sent.status_code, sent["Location"]) == (303, "/provider/payouts")
     PayoutAccount.objects.update(
         link_url="https://connect.stripe.com/setup/x", link_expires_at=now() + timedelta(minutes=5)
@@ -91,9 +100,10 @@ def test_a_provider_opens_its_account_and_is_paid(provider, staff, settings):
 def test_two_agree_on_a_large_run_in_the_browser(provider, staff, settings):
     settings.GPUYARD_PAYOUT_APPROVAL_MICRO = 10 * USD
     row = earned(settings, 100 * USD)
-    provider.send(
-        provider.get("/provider/payouts"), "/provider/payouts", country="DE", password=PASSWORD
-    )
+    app = enrol(provider.person.principal.user)
+    provider.client.force_login(provider.person.principal.user, backend=BACKEND)
+    form = {"country": "DE", "password": PASSWORD, "code": app.code()}
+    provider.send(provider.get("/provider/payouts"), "/provider/payouts", **form)
     account.created(row.id, AccountFact("acct_1", True, ()))
     PayoutAccount.objects.update(held_until=now() - timedelta(seconds=1))
     staff.send(staff.get("/staff/payouts"), "/staff/payouts/run")
@@ -104,7 +114,7 @@ def test_two_agree_on_a_large_run_in_the_browser(provider, staff, settings):
 
     action = f"/staff/payouts/{public('payout_run', line.run_id)}"
     assert staff.send(overview, f"{action}/approve").status_code == 409
-    join.make_staff(email="second@example.com", password=PASSWORD)
+    make_staff(email="second@example.com", password=PASSWORD)
     second = Visitor()
     second.client.force_login(
         User.objects.get(email="second@example.com"),

@@ -86,7 +86,7 @@ def test_renting_leads_to_the_rental(renter: Visitor, supply: market.Supply) -> 
     assert 'data-state="provisioning"' in page.text
     assert "Cards are reserved" in page.text
     assert "every 1s" in page.text
-    assert "opens with the access release" in page.text
+    assert "This rental was ordered without SSH." in page.text
 
 
 def test_the_same_form_sent_twice_rents_once(renter: Visitor, supply: market.Supply) -> None:

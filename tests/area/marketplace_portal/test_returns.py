@@ -5,20 +5,24 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.db import transaction
 
+from billing import facade as billing
+from billing.contracts import InvoiceState
 from billing.contracts.disputes import DisputeState
-from billing.models import Adjustment, Dispute, Payment, Refund, RefundOrder
+from billing.models import Account, Adjustment, Dispute, Invoice, Payment, Refund, RefundOrder
 from kernel.clock import now
 from kernel.ids import public
-from marketplace.accounts import join
-from marketplace.models import User
+from marketplace.accounts.access import principal_of
+from marketplace.models import AuditEntry, User
 from tests.area.marketplace_portal.visitors import PASSWORD, Visitor, read
+from tests.authenticator import make_staff
 from tests.market import USD
 
 
 def member(name: str) -> Visitor:
     email = f"{name}@example.com"
-    join.make_staff(email=email, password=PASSWORD)
+    make_staff(email=email, password=PASSWORD)
     visitor = Visitor()
     visitor.client.force_login(
         User.objects.get(email=email), backend="django.contrib.auth.backends.ModelBackend"
@@ -63,6 +67,106 @@ def test_a_large_order_shows_approve_to_others_only(settings, renter: Visitor) -
     assert wrong.status_code == 422
     assert ben.post("/staff/returns/gift", {"idempotency_key": "g"}).status_code == 404
     assert renter.get("/staff/returns").status_code == 403
+
+
+def test_an_order_that_waits_is_declined_or_withdrawn(settings, renter: Visitor) -> None:
+    settings.GPUYARD_SECOND_PERSON_ABOVE = 0
+    ann, ben = member("ann"), member("ben")
+    order = {
+        "organization": renter.person.principal.org.public_id,
+        "amount": "5.00",
+        "against": "revenue",
+        "reason": "a slip",
+    }
+    for decider, verb in ((ann, "Withdraw"), (ben, "Decline")):
+        page = ann.get("/staff/returns")
+        assert ann.send(page, "/staff/returns/adjustment", **order).status_code == 303
+        row = Adjustment.objects.latest("id")
+        path = f"/staff/returns/adjustment/{public('adjustment', row.id)}/decline"
+        page = decider.get("/staff/returns")
+        assert verb in page.text
+        bare = decider.post(path, {"idempotency_key": f"bare {verb}", "reason": "\n"})
+        assert bare.status_code == 422
+        assert decider.send(page, path, reason="<b>not so</b>").status_code == 303
+        shown = ann.get("/staff/returns").text
+        assert "&lt;b&gt;not so" in shown
+        assert path not in shown
+    actions = AuditEntry.objects.filter(action__startswith="adjustment.").order_by("id")
+    assert list(actions.values_list("action", flat=True)) == [
+        "adjustment.order",
+        "adjustment.withdraw",
+        "adjustment.order",
+        "adjustment.decline",
+    ]
+    assert renter.person.call("GET", "/billing/balance")[1]["available"] == "1000.0000"
+
+
+def test_alone_it_is_carried_out_a_day_later_and_never_once_there_are_two(
+    settings, renter: Visitor
+) -> None:
+    settings.GPUYARD_SECOND_PERSON_ABOVE = 0
+    ann, org = member("ann"), renter.person.principal.org.public_id
+    order = {"organization": org, "amount": "5.00", "against": "revenue", "reason": "a slip"}
+    for _ in range(2):
+        ann.send(ann.get("/staff/returns"), "/staff/returns/adjustment", **order)
+    first, second = Adjustment.objects.order_by("id")
+    path = "/staff/returns/adjustment/{}/approve"
+    early = ann.get("/staff/returns").text
+    assert "by you from" in early
+    assert "Carry out alone" not in early
+    refused = ann.post(path.format(public("adjustment", first.id)), {"idempotency_key": "early"})
+    assert (refused.status_code, "you can carry it out from" in refused.text) == (409, True)
+    Adjustment.objects.update(created_at=now() - timedelta(days=1))
+    page = ann.get("/staff/returns")
+    assert "Carry out alone" in page.text
+    assert ann.send(page, path.format(public("adjustment", first.id))).status_code == 303
+    assert AuditEntry.objects.get(action="adjustment.approve").details["alone"] is True
+    assert "alone, a day later" in ann.get("/staff/returns").text
+    member("ben")
+    late = ann.send(page, path.format(public("adjustment", second.id)))
+    assert (late.status_code, "another member" in late.text) == (409, True)
+    first.refresh_from_db()
+    assert (first.txn is not None, Adjustment.objects.filter(txn=None).count()) == (True, 1)
+
+
+def test_bad_debt_says_of_whom_when_by_whom_why_and_what_came_back(renter: Visitor) -> None:
+    ann, org = member("ann"), renter.person.principal.org
+    assert "Nothing was ever written off." in ann.get("/staff/write-offs").text
+    with transaction.atomic():
+        billing.set_credit_limit(org_ref=org.id, limit_micro=100 * USD)
+    Account.objects.filter(kind="tenant", owner_ref=org.id).update(receivable_micro=10 * USD)
+    present = now()
+    row = Invoice.objects.create(
+        org_ref=org.id,
+        state=InvoiceState.OPEN,
+        number="GY-7",
+        currency="USD",
+        period_from=present,
+        period_to=present,
+        total_minor=1000,
+        carried_in_micro=0,
+        carried_micro=0,
+        actor="x",
+        finalized_at=present - timedelta(days=20),
+        stripe_id="in_7",
+    )
+    path = f"/staff/write-offs/{public('invoice', row.id)}"
+    page = ann.get("/staff/write-offs")
+    assert "GY-7" in page.text
+    assert ann.post(path, {"idempotency_key": "n", "reason": " "}).status_code == 422
+    assert ann.send(page, path, reason="<i>gone</i>").status_code == 303
+    shown = ann.get("/staff/write-offs").text
+    assert "&lt;i&gt;gone" in shown
+    assert org.name in shown
+    assert people_actor("ann") in shown
+    assert path not in shown
+    again = ann.post(path, {"idempotency_key": "again", "reason": "again"})
+    assert (again.status_code, "only an open one" in again.text) == (409, True)
+    assert AuditEntry.objects.filter(action="invoice.write_off").count() == 1
+
+
+def people_actor(name: str) -> str:
+    return principal_of(User.objects.get(email=f"{name}@example.com")).staff_actor
 
 
 @pytest.mark.usefixtures("renter")

@@ -6,7 +6,7 @@ import pytest
 
 from kernel.clock import now
 from kernel.ids import parse
-from marketplace.models import Volume
+from marketplace.models import AuditEntry, Volume
 from provisioner.models import Volume as Row
 from tests import market
 from tests.area.marketplace_portal.visitors import Visitor, ids, visitor_of
@@ -78,3 +78,21 @@ def test_without_storage_anywhere_the_page_says_so(renter: Visitor) -> None:
     page = renter.get("/volumes")
     assert page.status_code == 200
     assert "No data centre offers storage" in page.text
+
+
+def test_an_owner_prices_disks_for_volumes_made_from_now_on(supply: market.Supply) -> None:
+    owner, place = visitor_of(supply.owner), supply.datacenter
+    path = f"/provider/datacenters/{place.public_id}/disk-price"
+    page = owner.get("/provider")
+    for wrong in ("much", "-1", "1000000"):
+        refused = owner.send(page, path, price=wrong)
+        assert (refused.status_code, "The price was not changed" in refused.text) == (422, True)
+    assert owner.send(page, path, price="0.1250").status_code == 303
+    place.refresh_from_db()
+    assert place.disk_price_micro_gib_month == 125_000
+    assert "$0.125" in owner.get("/provider").text
+    entry = AuditEntry.objects.get(action="datacenter.disk_price")
+    assert entry.details["to"] == "0.1250"
+    assert entry.details["for_volumes_made_from"].endswith("Z")
+    other = visitor_of(market.make_supply(1).owner)
+    assert other.post(path, {"price": "1"}).status_code == 404

@@ -14,13 +14,13 @@ from django.test import Client
 from billing.facade import reconciliation as billing
 from billing.models import UsageLine
 from kernel.clock import hour_of, now
-from marketplace.accounts import join
 from marketplace.models import AuditEntry, User
 from marketplace.rentals.charge import charge
 from marketplace.rentals.reconcile import _less, nightly, reconcile
 from provisioner.models import Cluster, Instance, ReadyInterval
 from tests.area.billing.conftest import corrupt
 from tests.area.marketplace_accounts import people
+from tests.authenticator import make_staff
 from tests.market import make_renter, make_supply, order
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -204,7 +204,7 @@ def test_staff_look_after_a_break_over_the_api(rental: UUID) -> None:
 
 
 def test_the_books_page_is_green_then_red_and_leads_down_to_the_postings(rental: UUID) -> None:
-    join.make_staff(email="staff@example.com", password="a long word for staff 1")
+    make_staff(email="staff@example.com", password="a long word for staff 1")
     client = Client()
     client.force_login(
         User.objects.get(email="staff@example.com"),
