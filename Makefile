@@ -1,5 +1,5 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Everything else is for developers.
-# Variables of a command pass through the environment: ONCE=1, KUBE=, N=, SEED=, ONLY=, SUITES="unit area".
+# Variables of a command pass through the environment: ONCE=1, KUBE=, NODE=, N=, SEED=, ONLY=, SUITES="unit area".
 
 PYTHON ?= python3
 # exec: make's own child is then the program itself, which ends when make is killed.

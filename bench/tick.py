@@ -38,6 +38,7 @@ from billing import facade as billing  # noqa: E402
 from billing.ledger.accounts import account, lock_purse, open_accounts  # noqa: E402
 from billing.ledger.post import Entry, post  # noqa: E402
 from billing.models import AccountKind, CauseType, RentalMeter, TransactionKind  # noqa: E402
+from devstack.postgres import drop_database  # noqa: E402
 from kernel.clock import hour_of, now  # noqa: E402
 from kernel.ids import new_id  # noqa: E402
 from marketplace.rentals.charge import charge  # noqa: E402
@@ -250,13 +251,13 @@ def run(rentals: int, pairs: int) -> dict[str, Any]:
         connection.close()
         with psycopg.connect(urlunsplit(urlsplit(url)._replace(path="/postgres"))) as admin:
             admin.autocommit = True
-            admin.execute("DROP DATABASE IF EXISTS gpuyard_tick_floor")
+            drop_database(admin, "gpuyard_tick_floor")
             admin.execute("CREATE DATABASE gpuyard_tick_floor TEMPLATE gpuyard_tick")
             try:
                 with psycopg.connect(copy) as floor:
                     return measure(floor, keys, since + HOUR)
             finally:
-                admin.execute("DROP DATABASE gpuyard_tick_floor WITH (FORCE)")
+                drop_database(admin, "gpuyard_tick_floor")
 
 
 def measure(floor: psycopg.Connection[Any], keys: list[UUID], until: datetime) -> dict[str, Any]:

@@ -20,3 +20,21 @@ def stripe_mode(app_configs: Any, **_: Any) -> list[CheckMessage]:
             )
         ]
     return []
+
+
+@register()
+def tax_point(app_configs: Any, **_: Any) -> list[CheckMessage]:
+    """Whoever adds tax has to say whose: an invoice without the seller's tax id is none, and a
+    misspelt word would mean that no tax is ever added."""
+    if settings.GPUYARD_TAX_POINT not in {"none", "topup", "use"}:
+        return [
+            Error("GPUYARD_TAX_POINT must be none, topup or use.", id="gpuyard.E002"),
+        ]
+    if settings.GPUYARD_TAX_POINT != "none" and not settings.GPUYARD_SELLER_TAX_ID:
+        return [
+            Error(
+                "GPUYARD_TAX_POINT adds tax: GPUYARD_SELLER_TAX_ID must name who owes it.",
+                id="gpuyard.E003",
+            )
+        ]
+    return []

@@ -34,6 +34,8 @@ BEAT: dict[str, dict[str, Any]] = {
     "tokens": _every("provisioner.tokens", 3600),
     # Kept logs live for thirty days, to the hour.
     "old_logs": _every("provisioner.old_logs", 3600),
+    # Reports become averages of five minutes when they are two hours old: as often as one is full.
+    "samples": _every("provisioner.samples", 300),
     # What instances did becomes what the renter sees.
     "follow": _every("marketplace.follow", 2),
     # Hours are settled at their end; the loop finds nothing to do in between.
@@ -44,6 +46,8 @@ BEAT: dict[str, dict[str, Any]] = {
     "place": _every("marketplace.place", 5),
     # paid_until is exact to the second; five seconds late is ours to pay.
     "funds": _every("marketplace.funds", 5),
+    # The shortest idle time is ten minutes, and reports come every 15 s.
+    "idle": _every("marketplace.idle", 15),
     # A bank decides in weeks: half a minute of spending more changes nothing.
     "freeze": _every("marketplace.freeze", 30),
     # The shortest forecast is one hour: a minute of it may pass.

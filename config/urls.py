@@ -5,10 +5,6 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import include, path
 
-admin.site.site_header = "gpuyard"
-admin.site.site_title = "gpuyard"
-admin.site.index_title = "Records"
-
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("", include("billing.http.urls")),

@@ -22,6 +22,8 @@ from devstack.console import say
 from devstack.debian import DebianError
 from devstack.kube.binaries import find_binaries
 from devstack.kube.build import BuildError
+from devstack.kube.node.able import why_not
+from devstack.kube.node.build import build_programs
 from devstack.kube.witness import Witness
 from devstack.life import play_life
 from devstack.people import (
@@ -36,15 +38,18 @@ from devstack.people import (
 from devstack.platform_api import ProblemError
 from devstack.play import Played, close_and_pay, play_rental, prove_books, prove_nothing_left
 from devstack.process import ProcessError
-from devstack.stack import Stack
+from devstack.stack import REAL, Stack
 from devstack.state import State, StateBusyError
 from devstack.supply import SITES, onboard, put_on_sale
+from devstack.way_in import furnish_real, play_way_in
 
 Json = dict[str, Any]
 HOME = Path(__file__).resolve().parents[1] / ".devstack"
 ENDPOINTS = "endpoints.json"
 # Real control planes, or simulated ones that are there in a second.
 KUBES = ("real", "sim")
+# Simulated nodes in two clusters, or one real node, which needs root.
+NODES = ("sim", "real")
 
 
 class Interrupted(BaseException):
@@ -56,13 +61,21 @@ def main(arguments: list[str]) -> int:
     options = argparse.ArgumentParser(prog="devstack.demo", description=__doc__)
     options.add_argument("--once", action="store_true", default=bool(os.environ.get("ONCE")))
     options.add_argument("--kube", choices=KUBES, default=os.environ.get("KUBE") or KUBES[0])
+    options.add_argument("--node", choices=NODES, default=os.environ.get("NODE") or NODES[0])
     given = options.parse_args(arguments)
+    if given.node not in NODES:
+        options.error(f"NODE is one of {', '.join(NODES)}, not {given.node!r}")
+    if given.node == "real" and (reason := why_not()):
+        print(f"gpuyard: {reason}; `make demo` without NODE=real works here", file=sys.stderr)
+        return 1
     if given.kube not in KUBES:  # from the environment, which argparse does not check
         options.error(f"KUBE is one of {', '.join(KUBES)}, not {given.kube!r}")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
         with State.temporary("demo") if given.once else State.acquire(HOME) as state:
+            if given.node == "real":
+                return _run_real(state, once=given.once)
             return _run(state, once=given.once, kube=given.kube)
     except Interrupted:
         say("interrupted; everything is stopped")
@@ -85,6 +98,28 @@ def _run(state: State, *, once: bool, kube: str) -> int:
         _publish(stack, people)
         _greet(stack, people)
         threading.Event().wait()
+        return 0
+    finally:
+        (state.path / ENDPOINTS).unlink(missing_ok=True)
+        stack.stop()
+
+
+def _run_real(state: State, *, once: bool) -> int:
+    """One cluster with one real node, in which pods really run and are entered."""
+    find_binaries()
+    build_programs()
+    stack = Stack(state, clusters=(REAL,))
+    try:
+        stack.start()
+        people = {"staff": make_staff(stack, "staff@example.com")}
+        people["provider"] = furnish_real(stack, people["staff"])
+        people["renter"] = join(stack, "renter@example.com", "Prepaid Labs", RENTER_SCOPES)
+        top_up(stack, people["renter"], "5000.00")
+        play_way_in(stack, people["renter"])
+        if not once:
+            _publish(stack, people)
+            _greet(stack, people)
+            threading.Event().wait()
         return 0
     finally:
         (state.path / ENDPOINTS).unlink(missing_ok=True)
@@ -161,6 +196,7 @@ def _publish(stack: Stack, people: dict[str, Person]) -> None:
         "api_keys": {name: person.key for name, person in people.items()},
         "logins": {name: person.email for name, person in people.items()},
         "password": PASSWORD,
+        "app_secrets": {name: one.app_secret for name, one in people.items() if one.app_secret},
         "mail": str(stack.mail),
         "env": stack.env,
     }
@@ -171,7 +207,11 @@ def _publish(stack: Stack, people: dict[str, Person]) -> None:
 
 
 def _greet(stack: Stack, people: dict[str, Person]) -> None:
-    rows = "\n".join(f"    {name:14} {person.email}" for name, person in people.items())
+    rows = "\n".join(
+        f"    {name:14} {person.email}"
+        + (f", with an authenticator app that holds {person.app_secret}" * bool(person.app_secret))
+        for name, person in people.items()
+    )
     print(
         f"\nThe portal serves at {stack.base_url}\n"
         f"  demo logins, all with the password {PASSWORD}:\n{rows}\n"

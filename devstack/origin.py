@@ -1,6 +1,6 @@
 """The one origin in front of the web process and the streams process, as nginx would be.
 
-    python -m devstack.origin --port PORT --web PORT --streams PORT
+    python -m devstack.origin --port PORT --web PORT --streams PORT [--also ADDRESS]
 
 /streams/* goes to the streams process, everything else to web. An answer of web with the header
 X-Accel-Redirect is not shown: the request goes, with its own headers, to the address in it. That
@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _HOST = "127.0.0.1"
@@ -77,8 +78,8 @@ class Origin:
         self._web = web
         self._streams = streams
 
-    async def start(self, port: int) -> asyncio.Server:
-        return await asyncio.start_server(self._serve, _HOST, port, limit=_LONGEST_HEAD)
+    async def start(self, port: int, hosts: Sequence[str] = (_HOST,)) -> asyncio.Server:
+        return await asyncio.start_server(self._serve, hosts, port, limit=_LONGEST_HEAD)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """All requests of one connection, one after the other."""
@@ -195,8 +196,8 @@ async def _next_piece(upstream: asyncio.StreamReader, client: asyncio.StreamRead
         piece.cancel()
 
 
-async def _run(port: int, web: int, streams: int) -> None:
-    server = await Origin(web=web, streams=streams).start(port)
+async def _run(port: int, web: int, streams: int, hosts: Sequence[str]) -> None:
+    server = await Origin(web=web, streams=streams).start(port, hosts)
     over = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, over.set)
@@ -209,8 +210,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="devstack.origin")
     for name in ("port", "web", "streams"):
         parser.add_argument(f"--{name}", type=int, required=True)
+    parser.add_argument("--also", action="append", default=[], help="one more address to listen at")
     given = parser.parse_args(arguments)
-    asyncio.run(_run(given.port, given.web, given.streams))
+    asyncio.run(_run(given.port, given.web, given.streams, [_HOST, *given.also]))
     return 0
 
 

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyotp
+
 from devstack.platform_api import PlatformApi, ProblemError
 from devstack.stack import Stack
 
@@ -39,6 +41,7 @@ class Person:
     email: str
     api: PlatformApi
     organization: str
+    app_secret: str = ""  # of their second factor, where it is on
 
     @property
     def key(self) -> str:
@@ -132,21 +135,40 @@ def _terms_in_force(stack: Stack) -> str:
     return found[1]
 
 
-def log_in(stack: Stack, email: str, scopes: list[str]) -> Person:
-    """Sign in with the demo password and make an API key with `scopes`."""
+def log_in(stack: Stack, email: str, scopes: list[str], *, with_app: bool = False) -> Person:
+    """Sign in with the demo password and make an API key with `scopes`.
+
+    with_app: put a second factor into an authenticator app first, as staff must.
+    """
     browser = Browser(stack.base_url)
     browser.call("POST", "/api/v1/session", {"email": email, "password": PASSWORD})
+    secret = enrol(browser) if with_app else ""
     made = browser.call("POST", "/api/v1/api-keys", {"name": "demo", "scopes": scopes})
     api = PlatformApi(stack.base_url, made["secret"])
     me = api.get("/me")
-    return Person(email=email, api=api, organization=me["organization"]["id"])
+    return Person(email, api, me["organization"]["id"], secret)
+
+
+def enrol(browser: Browser) -> str:
+    """Switch the second factor of whoever is signed in on; the secret of their app."""
+    secret = browser.call("POST", "/api/v1/second-factor", {"password": PASSWORD})["secret"]
+    # With the code before the present one, which then is unused: whoever explores the demo signs in
+    # within the same half minute.
+    code = app_code(secret, ahead=-1)
+    browser.call("POST", "/api/v1/second-factor/confirm", {"code": code})
+    return str(secret)
+
+
+def app_code(secret: str, *, ahead: int = 0) -> str:
+    """What the authenticator app shows now, or so many half minutes later."""
+    return pyotp.HOTP(secret).at(int(time.time()) // 30 + ahead)
 
 
 def make_staff(stack: Stack, email: str) -> Person:
     """The first member of staff: signs up like everyone, is then made staff by the operator."""
     join(stack, email, "Platform Operations", RENTER_SCOPES)
     stack.manage("create_staff", email, env={"GPUYARD_STAFF_PASSWORD": PASSWORD})
-    return log_in(stack, email, STAFF_SCOPES)
+    return log_in(stack, email, STAFF_SCOPES, with_app=True)
 
 
 def pay_checkout(url: str, *, card: str = "4242424242424242") -> str:

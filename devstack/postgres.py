@@ -19,6 +19,7 @@ import signal
 import subprocess
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -95,9 +96,8 @@ class Postgres:
         """The database as it was at `dump`; whoever is connected is thrown out. ProcessError."""
         url, name = self.url.rsplit("/", 1)
         with psycopg.connect(f"{url}/postgres", autocommit=True) as server:
-            made = sql.Identifier(name)
-            server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(made))
-            server.execute(sql.SQL("CREATE DATABASE {}").format(made))
+            drop_database(server, name)
+            server.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         # Comments of extensions belong to the superuser.
         self._tool(
             "pg_restore", "--no-comments", "--exit-on-error", "--dbname", self.url, str(backup)
@@ -223,3 +223,17 @@ def _copy(package: Path, dest: Path) -> Path:
     )
     shutil.copytree(package.with_name(f"{package.name}.libs"), dest / f"{package.name}.libs")
     return dest / "wheel" / "pginstall" / "bin"
+
+
+def drop_database(server: psycopg.Connection[Any], name: str) -> None:
+    """Drop it if it is there, whoever of our own role is connected.
+
+    Not WITH (FORCE): that is refused while autovacuum, which is not ours to end, looks at the
+    database. A plain DROP sends it away and waits for it.
+    """
+    server.execute(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+        " WHERE datname = %s AND backend_type = 'client backend'",
+        [name],
+    )
+    server.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))

@@ -21,6 +21,8 @@ from typing import Any
 
 from devstack.broker import Broker
 from devstack.console import say
+from devstack.kube.api import Api
+from devstack.kube.relay import relay_command
 from devstack.ports import free_port
 from devstack.postgres import Postgres
 from devstack.process import Child, ProcessError, Supervisor, answers_at, wait_until
@@ -34,6 +36,8 @@ WEB_THREADS = 16
 # Worker processes: one may drain an outage while others answer wake-ups; more only cost memory.
 WORKER_PROCESSES = 4
 PROCESSES = ("web", "worker", "beat", "watcher", "streams")
+# The one cluster of a stack with a real node, in which pods really run; nothing is simulated there.
+REAL = "dc-real"
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ class Cluster:
     token: str
     admin_kubeconfig: Path
     sim_control_url: str
+    node_address: str
+    images: dict[str, str]
 
 
 class Stack:
@@ -53,7 +59,8 @@ class Stack:
 
     In a temporary state its database and broker are its own whatever the environment names: it
     begins empty and meets no other stack there. `kube`: "real" control planes, or "sim" for
-    simulated ones.
+    simulated ones. Among real ones `REAL` has a real node (kube/node/able.py says whether this
+    machine can), and with it the stack has a gateway.
     """
 
     def __init__(
@@ -77,6 +84,7 @@ class Stack:
         self.stripe_port = free_port()
         self.mail = state.path / "mail"
         self.kube = kube
+        self.gateway_port = free_port()
         self._kube: Child | None = None
         self.processes: dict[str, Child] = {}
 
@@ -88,6 +96,15 @@ class Stack:
     def stripe_url(self) -> str:
         return f"http://127.0.0.1:{self.stripe_port}"
 
+    @property
+    def has_real_node(self) -> bool:
+        return REAL in self.cluster_names
+
+    @property
+    def gateway(self) -> tuple[str, int]:
+        """Where SSH is listened for; on the address by which pods reach this machine."""
+        return self.clusters[REAL].node_address, self.gateway_port
+
     def start(self) -> None:
         """Everything up and answering; ProcessError with the end of a log otherwise."""
         if self.cluster_names:
@@ -97,14 +114,16 @@ class Stack:
         broker_url = self.broker.start()
         say("PostgreSQL and broker answer")
         self.mail.mkdir()
+        if self.has_real_node:
+            self._await_kube()  # what its pods are to be told is known then
         self.env = self._environment(database_url, broker_url)
         self.manage("migrate", "--verbosity", "0")
         say("database migrated")
         self._start_origin()
-        for name in PROCESSES:
+        for name in (*PROCESSES, *["gateway"] * self.has_real_node):
             self.start_process(name)
         self.await_web()
-        if self.cluster_names:
+        if self.cluster_names and not self.clusters:
             self._await_kube()
 
     def stop(self) -> None:
@@ -154,10 +173,34 @@ class Stack:
                 *("--workers", "1", "--no-access-log", "--log-level", "warning"),
             ],
         }
+        if self.has_real_node:
+            host, port = self.gateway
+            commands["gateway"] = [
+                *(sys.executable, str(ROOT / "manage.py"), "gateway"),
+                *("--host", host, "--port", str(port)),
+            ]
         child = self.supervisor.start(
             name, commands[name], env={**self.env, "GPUYARD_PROCESS": name}, cwd=ROOT
         )
         self.processes[name] = child
+        return child
+
+    def start_relay(self, name: str, values: dict[str, str]) -> Child:
+        """The relay of a cluster, with what its provider was told of it."""
+        relay = self.state.path / "relay" / secrets.token_hex(4)
+        child = self.supervisor.start(
+            f"{name}-relay",
+            relay_command(
+                Api.from_kubeconfig(self.clusters[name].admin_kubeconfig),
+                relay,
+                self.clusters[name].ca_pem,
+                cluster=values["cluster"],
+                gateway=values["gateway"],
+                seed=values["relay_seed"],
+                gateway_key=values["gateway_key"],
+            ),
+        )
+        self.processes["relay"] = child
         return child
 
     def kill_process(self, name: str) -> None:
@@ -188,6 +231,17 @@ class Stack:
             "GPUYARD_WEBHOOK_NETWORKS": "127.0.0.0/8,::1/128",
             "GPUYARD_WEBHOOK_CA_FILE": os.environ.get("GPUYARD_WEBHOOK_CA_FILE", ""),
             "PYTHONUNBUFFERED": "1",
+            **(self._way_in() if self.has_real_node else {}),
+        }
+
+    def _way_in(self) -> dict[str, str]:
+        """What pods that really run, and who wants to get into them, are told."""
+        host, port = self.gateway
+        return {
+            "GPUYARD_TOOLS_IMAGE": self.clusters[REAL].images["tools"],
+            "GPUYARD_REPORT_URL": f"http://{host}:{self.port}/api/v1/instance-reports",
+            "GPUYARD_SSH_GATEWAY": f"{host}:{port}",
+            "GPUYARD_ALLOWED_HOSTS": f"127.0.0.1,localhost,{host}",
         }
 
     def _start_origin(self) -> None:
@@ -196,6 +250,7 @@ class Stack:
             [
                 *(sys.executable, "-m", "devstack.origin", "--port", str(self.port)),
                 *("--web", str(self.web_port), "--streams", str(self.streams_port)),
+                *(["--also", self.clusters[REAL].node_address] if self.has_real_node else []),
             ],
             cwd=ROOT,
         )
@@ -237,9 +292,10 @@ class Stack:
                 *("--state", str(self.state.path / "kube")),
                 *("--json-out", str(self._kube_file)),
                 *("--names", ",".join(self.cluster_names), "--kind", self.kube),
+                *(["--real", REAL] if self.has_real_node else []),
             ],
             cwd=ROOT,
-            grace_s=15,
+            grace_s=40 if self.has_real_node else 15,
         )
 
     @property
@@ -248,7 +304,10 @@ class Stack:
 
     def _await_kube(self) -> None:
         wait_until(
-            self._kube_file.exists, "the control planes answer", child=self._kube, deadline_s=180
+            self._kube_file.exists,
+            "the control planes answer",
+            child=self._kube,
+            deadline_s=600 if self.has_real_node else 180,
         )
         found: dict[str, Any] = json.loads(self._kube_file.read_text())
         for name, values in found.items():
@@ -259,6 +318,8 @@ class Stack:
                 token=values["token"],
                 admin_kubeconfig=Path(values["admin_kubeconfig"]),
                 sim_control_url=values["sim_control_url"],
+                node_address=values.get("node_address", ""),
+                images=values.get("images", {}),
             )
         kind = "simulated control planes" if self.kube == "sim" else "Kubernetes control planes"
         say(f"{kind} answer: {', '.join(self.clusters)}")

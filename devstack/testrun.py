@@ -27,6 +27,9 @@ from devstack.console import fail, say
 from devstack.debian import DebianError
 from devstack.kube.binaries import find_binaries
 from devstack.kube.build import BuildError
+from devstack.kube.node.able import why_not
+from devstack.kube.node.build import build_programs
+from devstack.podtools import build_podtools
 from devstack.postgres import Postgres
 from devstack.process import Child, ProcessError, Supervisor
 from devstack.state import State
@@ -120,6 +123,8 @@ def prepare() -> None:
     steps: dict[str, Callable[[], object]] = {
         "Kubernetes": find_binaries,
         "Chromium": chromium.find,
+        "pod tools": build_podtools,
+        **({} if why_not() else {"a real node's programs": build_programs}),
     }
     for name, step in steps.items():
         began = time.monotonic()

@@ -37,7 +37,7 @@ INSTALLED_APPS = [
     "provisioner.apps.ProvisionerConfig",
     "billing.apps.BillingConfig",
     "marketplace.apps.MarketplaceConfig",
-    "django.contrib.admin",
+    "config.records.RecordsConfig",  # Django admin behind our own sign-in
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -134,7 +134,9 @@ SESSION_COOKIE_SAMESITE = "Lax"
 # short password be guessed, fewer would lock out people with two keyboards.
 AXES_FAILURE_LIMIT = 10
 AXES_COOLOFF_TIME = 0.25
-AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_LOCKOUT_PARAMETERS = "marketplace.http.reauth.lockout_parameters"
+# Whatever a form calls a code must not stand in the table of wrong tries.
+AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "code"]
 # Both forms and the API call it so; by default axes would look for the model's field name.
 AXES_USERNAME_FORM_FIELD = "username"
 AXES_USERNAME_CALLABLE = "marketplace.http.authentication.attempted_name"
@@ -194,12 +196,18 @@ CELERY_BROKER_URL: str
 GPUYARD_SEALING_KEY: bytes
 GPUYARD_GRANT_KEY: bytes
 GPUYARD_BASE_URL: str
+GPUYARD_SSH_GATEWAY: tuple[str, int] | None
+GPUYARD_TOOLS_IMAGE: str
+GPUYARD_REPORT_URL: str
 GPUYARD_FEE_BPS: int
 GPUYARD_SELLER_NAME: str
 GPUYARD_SELLER_ADDRESS: str
 GPUYARD_SELLER_TAX_ID: str
+GPUYARD_TAX_POINT: str
+GPUYARD_TAX_CODE: str
 GPUYARD_ROLES: dict[str, str]
 GPUYARD_SECOND_PERSON_ABOVE: int
+GPUYARD_STAFF_SECOND_FACTOR: bool
 GPUYARD_SELF_REFUND_LIMIT: int
 GPUYARD_MATURITY_DAYS: int
 GPUYARD_PAYOUT_APPROVAL_MICRO: int
@@ -225,12 +233,18 @@ def apply(env: Environment) -> dict[str, Any]:
         "GPUYARD_SEALING_KEY": parse_key(env.sealing_key),
         "GPUYARD_GRANT_KEY": grants.derive(env.secret_key),
         "GPUYARD_BASE_URL": env.base_url,
+        "GPUYARD_SSH_GATEWAY": env.ssh_gateway,
+        "GPUYARD_TOOLS_IMAGE": env.tools_image,
+        "GPUYARD_REPORT_URL": env.report_url,
         "GPUYARD_FEE_BPS": env.fee_bps,
         "GPUYARD_SELLER_NAME": env.seller_name,
         "GPUYARD_SELLER_ADDRESS": env.seller_address,
         "GPUYARD_SELLER_TAX_ID": env.seller_tax_id,
+        "GPUYARD_TAX_POINT": env.tax_point,
+        "GPUYARD_TAX_CODE": env.tax_code,
         "GPUYARD_ROLES": env.roles,
         "GPUYARD_SECOND_PERSON_ABOVE": env.second_person_above,
+        "GPUYARD_STAFF_SECOND_FACTOR": env.staff_second_factor,
         "GPUYARD_SELF_REFUND_LIMIT": env.self_refund_limit,
         "GPUYARD_MATURITY_DAYS": env.maturity_days,
         "GPUYARD_PAYOUT_APPROVAL_MICRO": env.payout_approval_usd * MICRO,

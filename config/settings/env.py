@@ -7,6 +7,7 @@ that would be unsafe in production.
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from kernel.addresses import Network
 from kernel.money import BadAmount, parse_micro
 
 _env = environ.Env()
+_REPORTS = "/api/v1/instance-reports"
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,18 @@ class Environment:
     stripe_api_key: str
     stripe_api_base: str
     stripe_webhook_secret: str
-    ssh_gateway: str
+    ssh_gateway: tuple[str, int] | None  # host and port as renters reach it; None: no gateway
+    tools_image: str
+    report_url: str
     fee_bps: int
     seller_name: str
     seller_address: str
     seller_tax_id: str
+    tax_point: str  # none, topup or use
+    tax_code: str  # Stripe's code of what is sold; empty: the account's own default
     roles: dict[str, str]  # by ownership class: principal or agent
     second_person_above: int  # micro-units
+    staff_second_factor: bool
     self_refund_limit: int  # micro-units in 30 days
     maturity_days: int
     payout_approval_usd: int
@@ -49,7 +56,7 @@ class Environment:
     webhook_networks: tuple[Network, ...]
     webhook_ca_file: str
     trusted_proxies: tuple[Network, ...]
-    process: str  # web, worker, beat, watcher, streams or command
+    process: str  # web, worker, beat, watcher, streams, gateway or command
 
 
 def read(*, defaults: dict[str, str] | None = None) -> Environment:
@@ -61,27 +68,33 @@ def read(*, defaults: dict[str, str] | None = None) -> Environment:
             return str(_env.str(name, default=given[name]))
         return str(_env.str(name))
 
+    base_url = text("GPUYARD_BASE_URL").rstrip("/")
     return Environment(
         database_url=text("DATABASE_URL"),
         broker_url=text("BROKER_URL"),
         secret_key=text("GPUYARD_SECRET_KEY"),
         sealing_key=text("GPUYARD_SEALING_KEY"),
-        base_url=text("GPUYARD_BASE_URL").rstrip("/"),
+        base_url=base_url,
         allowed_hosts=[host for host in text("GPUYARD_ALLOWED_HOSTS").split(",") if host],
         email_url=text("GPUYARD_EMAIL_URL"),
         from_email=text("GPUYARD_FROM_EMAIL"),
         stripe_api_key=text("STRIPE_API_KEY"),
         stripe_api_base=_env.str("STRIPE_API_BASE", default="https://api.stripe.com").rstrip("/"),
         stripe_webhook_secret=text("STRIPE_WEBHOOK_SECRET"),
-        ssh_gateway=_env.str("GPUYARD_SSH_GATEWAY", default=""),
+        ssh_gateway=_address("GPUYARD_SSH_GATEWAY"),
+        tools_image=_pinned(text("GPUYARD_TOOLS_IMAGE")),
+        report_url=_env.str("GPUYARD_REPORT_URL", default="") or f"{base_url}{_REPORTS}",
         fee_bps=_env.int("GPUYARD_FEE_BPS", default=1500),
         seller_name=_env.str("GPUYARD_SELLER_NAME", default="gpuyard"),
         seller_address=_env.str("GPUYARD_SELLER_ADDRESS", default=""),
         seller_tax_id=_env.str("GPUYARD_SELLER_TAX_ID", default=""),
+        tax_point=_one_of("GPUYARD_TAX_POINT", "none", ("none", "topup", "use")),
+        tax_code=_env.str("GPUYARD_TAX_CODE", default=""),
         roles={
             "owned": _role("GPUYARD_ROLE_OWNED", "principal"),
             "partner": _role("GPUYARD_ROLE_PARTNER", "agent"),
         },
+        staff_second_factor=_env.bool("GPUYARD_STAFF_SECOND_FACTOR", default=True),
         second_person_above=_money("GPUYARD_SECOND_PERSON_ABOVE", default="500"),
         self_refund_limit=_money("GPUYARD_SELF_REFUND_LIMIT", default="500"),
         maturity_days=_env.int("GPUYARD_MATURITY_DAYS", default=7),
@@ -95,12 +108,34 @@ def read(*, defaults: dict[str, str] | None = None) -> Environment:
     )
 
 
+def _address(name: str) -> tuple[str, int] | None:
+    """host or host:port of an SSH server; 22 without a port."""
+    given = str(_env.str(name, default=""))
+    host, _, port = given.partition(":")
+    if not given:
+        return None
+    if not host or not (port or "22").isdigit() or not 0 < int(port or 22) < 65536:
+        raise ImproperlyConfigured(f"{name} must be host or host:port")
+    return host, int(port or 22)
+
+
+def _pinned(image: str) -> str:
+    """A tag could be moved to a program of somebody else's, in every renter's machine."""
+    if not re.fullmatch(r"[^@\s]+@sha256:[0-9a-f]{64}", image):
+        raise ImproperlyConfigured("GPUYARD_TOOLS_IMAGE must name an image by digest: …@sha256:…")
+    return image
+
+
 def _role(name: str, default: str) -> str:
     """Whether we sell the compute of an ownership class ourselves or for its owner."""
-    role = str(_env.str(name, default=default))
-    if role not in {"principal", "agent"}:
-        raise ImproperlyConfigured(f"{name} must be principal or agent, not {role}")
-    return role
+    return _one_of(name, default, ("principal", "agent"))
+
+
+def _one_of(name: str, default: str, words: tuple[str, ...]) -> str:
+    word = str(_env.str(name, default=default))
+    if word not in words:
+        raise ImproperlyConfigured(f"{name} must be {' or '.join(words)}, not {word}")
+    return word
 
 
 def _money(name: str, *, default: str) -> int:

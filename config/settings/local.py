@@ -14,6 +14,8 @@ LOCAL_DEFAULTS = {
     "GPUYARD_SECRET_KEY": "local-only-secret-key-that-protects-nothing",
     "GPUYARD_SEALING_KEY": "bG9jYWwtb25seS1zZWFsaW5nLWtleS0zMi1ieXRlcyE=",
     "GPUYARD_BASE_URL": "http://127.0.0.1:8000",
+    # Simulated nodes pull nothing; a stack with a real one is told what it was given.
+    "GPUYARD_TOOLS_IMAGE": f"registry.example.com/gpuyard/podtools@sha256:{'0' * 64}",
     "GPUYARD_ALLOWED_HOSTS": "127.0.0.1,localhost,testserver",
     "GPUYARD_EMAIL_URL": "consolemail://",
     "GPUYARD_FROM_EMAIL": "gpuyard <no-reply@example.com>",

@@ -98,3 +98,104 @@ def test_an_invoice_is_taxed_by_line_and_keeps_what_it_was_finalized_with(target
     v1.invoice_items.create({"customer": owner.id, "invoice": second.id, "amount": 500})
     [reverse] = v1.invoices.finalize_invoice(second.id).total_taxes
     assert (reverse.amount, reverse.taxability_reason) == (0, "reverse_charge")
+
+
+def _calculate(target: Target, amount: int, **details: Any) -> Any:
+    where = {"address": AT_HOME, "address_source": "billing", **details}
+    line = {"amount": amount, "reference": "credit", "tax_behavior": "exclusive"}
+    return target.v1.tax.calculations.create(
+        {"currency": "usd", "line_items": [line], "customer_details": where}
+    )
+
+
+def test_a_calculation_says_the_tax_and_why(target: Target) -> None:
+    target.control.order("tax", percentage="8.875")
+    found = _calculate(target, 1_000, tax_ids=[{"type": "us_ein", "value": "12-3456789"}])
+    assert (found.tax_amount_exclusive, found.amount_total) == (89, 1_089)
+    [part] = found.tax_breakdown
+    assert (part.amount, part.taxability_reason) == (89, "standard_rated")
+    assert part.tax_rate_details.percentage_decimal == "8.875"
+    assert [(one.type, one.value) for one in found.customer_details.tax_ids] == [
+        ("us_ein", "12-3456789")
+    ]
+    again = target.v1.tax.calculations.retrieve(found.id, {"expand": ["line_items"]})
+    assert [(line.amount, line.amount_tax) for line in again.line_items.data] == [(1_000, 89)]
+    for override, reason in (
+        ("reverse_charge", "reverse_charge"),
+        ("customer_exempt", "customer_exempt"),
+    ):
+        free = _calculate(target, 1_000, taxability_override=override)
+        assert (free.tax_amount_exclusive, free.tax_breakdown[0].taxability_reason) == (0, reason)
+    owner = target.customer(address=AT_HOME, tax_exempt="exempt")
+    line = {"amount": 500, "reference": "credit"}
+    of_customer = target.v1.tax.calculations.create(
+        {"currency": "usd", "line_items": [line], "customer": owner.id}
+    )
+    assert of_customer.tax_amount_exclusive == 0
+    with pytest.raises(stripe.InvalidRequestError) as nowhere:
+        target.v1.tax.calculations.create(
+            {"currency": "usd", "line_items": [line], "customer": target.customer().id}
+        )
+    assert nowhere.value.code == "customer_tax_location_invalid"
+    target.control.advance(91 * 24 * 3600)
+    with pytest.raises(stripe.InvalidRequestError, match="expired"):
+        target.v1.tax.calculations.retrieve(found.id)
+
+
+def test_a_calculation_becomes_one_transaction_and_is_reversed_to_the_cent(
+    target: Target, unique: str
+) -> None:
+    target.control.order("tax", percentage="19")
+    found, v1 = _calculate(target, 1_001), target.v1
+    sale = {"calculation": found.id, "reference": unique}
+    made = v1.tax.transactions.create_from_calculation(sale)
+    assert (made.type, made.reference) == ("transaction", unique)
+    with pytest.raises(stripe.InvalidRequestError):
+        v1.tax.transactions.create_from_calculation(sale | {"reference": f"{unique}-2"})
+    with pytest.raises(stripe.InvalidRequestError, match="reference"):
+        v1.tax.transactions.create_from_calculation(
+            {"calculation": _calculate(target, 5).id, "reference": unique}
+        )
+    back = {"original_transaction": made.id, "mode": "partial", "expand": ["line_items"]}
+    taken = [0, 0]
+    for number, amount in enumerate((400, 400, 391)):
+        part = v1.tax.transactions.create_reversal(
+            back | {"flat_amount": -amount, "reference": f"{unique}-r{number}"}
+        )
+        [line] = part.line_items.data
+        assert line.amount + line.amount_tax == -amount
+        taken = [taken[0] + line.amount, taken[1] + line.amount_tax]
+    assert taken == [-1_001, -190]
+    with pytest.raises(stripe.InvalidRequestError):
+        v1.tax.transactions.create_reversal(
+            back | {"flat_amount": -1, "reference": f"{unique}-more"}
+        )
+
+
+def test_tax_amounts_of_ones_own_stand_on_the_lines_of_a_draft(target: Target) -> None:
+    v1, owner = target.v1, target.customer(address=AT_HOME)
+    made = v1.invoices.create({"customer": owner.id})
+    for amount in (1_003, 507):
+        v1.invoice_items.create({"customer": owner.id, "invoice": made.id, "amount": amount})
+    rate = {"display_name": "VAT", "inclusive": False, "percentage": "19", "country": "DE"}
+    lines = v1.invoices.line_items.list(made.id).data
+    taxes = [
+        {"amount": cents, "taxable_amount": line.amount, "tax_rate_data": rate}
+        for cents, line in zip((190, 97), lines, strict=True)
+    ]
+    set_ = [{"id": n.id, "tax_amounts": [tax]} for n, tax in zip(lines, taxes, strict=True)]
+    v1.invoices.update_lines(made.id, {"lines": set_})
+    opened = v1.invoices.finalize_invoice(made.id)
+    assert (opened.subtotal, opened.total) == (1_510, 1_797)
+    [tax] = opened.total_taxes
+    assert (tax.amount, tax.taxable_amount) == (287, 1_510)
+    assert [line.taxes[0].amount for line in opened.lines.data] == [190, 97]
+    rate_of = v1.tax_rates.retrieve(tax.tax_rate_details.tax_rate)
+    assert (rate_of.percentage, rate_of.active, rate_of.country) == (19, False, "DE")
+    with pytest.raises(stripe.InvalidRequestError):
+        v1.invoices.update_lines(made.id, {"lines": set_})
+    draft = v1.invoices.create({"customer": owner.id, "automatic_tax": {"enabled": True}})
+    v1.invoice_items.create({"customer": owner.id, "invoice": draft.id, "amount": 5})
+    [line] = v1.invoices.line_items.list(draft.id).data
+    with pytest.raises(stripe.InvalidRequestError, match="automatic tax"):
+        v1.invoices.update_lines(draft.id, {"lines": [{"id": line.id, "tax_amounts": taxes[:1]}]})

@@ -12,6 +12,8 @@ from django.conf import settings
 from django.db import connection
 from psycopg import sql
 
+from devstack.postgres import drop_database
+
 
 @contextmanager
 def scratch_database(name: str) -> Iterator[str]:
@@ -22,7 +24,7 @@ def scratch_database(name: str) -> Iterator[str]:
     original = settings.DATABASES["default"]["NAME"]
     connection.close()  # a template must have no session
     with psycopg.connect(server, autocommit=True) as admin:
-        admin.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(made))
+        drop_database(admin, name)
         admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(made, source))
     _use(name)
     try:
@@ -31,7 +33,7 @@ def scratch_database(name: str) -> Iterator[str]:
         connection.close()
         _use(original)
         with psycopg.connect(server, autocommit=True) as admin:
-            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(made))
+            drop_database(admin, name)
 
 
 def _use(name: str) -> None:

@@ -19,7 +19,7 @@ from billing.models import Account, RentalMeter
 from kernel.clock import floor_second, now
 from kernel.ids import parse
 from marketplace import tasks
-from marketplace.models import Rental
+from marketplace.models import Rental, RentalEvent
 from marketplace.rentals import charge as charging
 from marketplace.rentals import follow as following
 from provisioner.contracts import InstanceState as S
@@ -27,12 +27,15 @@ from provisioner.instances import meter
 from provisioner.instances.move import move
 from provisioner.models import Instance
 from tests.market import USD, make_renter, make_supply, observe, order
+from tests.races.test_billing_races import at_once
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 TENANTS = int(os.environ.get("TENANTS", "100"))
 # The sweep runs every five seconds: it begins so late at worst.
 LATE = timedelta(seconds=5)
+# Stopped and charged by several at once: a few batches of a sweep.
+SHARED = 90
 # The promise.
 LONGEST_UNPAID = timedelta(seconds=60)
 
@@ -156,6 +159,27 @@ def test_very_many_tenants_reach_zero_in_the_same_second(record_property):
     assert charged == TENANTS * 2 * USD, "their hour, and nothing beyond it"
     owners = Account.objects.filter(kind="tenant", owner_ref__in=_crowd())
     assert not owners.filter(balance_micro__lt=F("floor_micro")).exists()
+    books = billing.books()
+    assert (books.balanced, books.below_floor) == (True, 0)
+
+
+def test_sweeps_and_chargers_that_meet_share_the_work():
+    """Beats that overtake a long sweep take what it has not locked; no two wait for each other."""
+    crowd(SHARED)
+
+    def work(number: int) -> str:
+        if number % 2:
+            tasks.funds()
+        else:
+            charging.charge(batch=SHARED // 3)
+        return "done"
+
+    assert at_once(6, work) == ["done"] * 6
+    tasks.funds()  # whatever a charger had locked when all of them looked
+    stopped = Rental.objects.filter(organization__in=_crowd())
+    assert set(stopped.values_list("state", "reason")) == {("stopping", "funds")}
+    said = RentalEvent.objects.filter(rental__in=stopped, state="stopping")
+    assert said.count() == SHARED, "each was stopped once"
     books = billing.books()
     assert (books.balanced, books.below_floor) == (True, 0)
 

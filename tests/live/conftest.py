@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +18,9 @@ from devstack.kube.api import Api, ApiError
 from devstack.kube.sim.stack import Pace, SimStack
 from devstack.kube.simclient import Sim
 from devstack.kube.stack import KubeStack
+from devstack.podtools import build_podtools
 from devstack.state import State
+from tests.sshpod import make_key
 
 NODE_GRACE_S = 10
 
@@ -76,3 +79,19 @@ def _remove(api: Api, path: str) -> None:
     except ApiError as error:
         if error.status != 404:
             raise
+
+
+@pytest.fixture(scope="session")
+def binary() -> Path:
+    """The tools of renters' pods."""
+    return build_podtools()
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    """A pod's Secret as it is mounted, and the gateway's half of it."""
+    folder = tmp_path / "keys"
+    folder.mkdir()
+    for name in ("host-key", "gateway"):
+        make_key(folder, name)
+    return folder

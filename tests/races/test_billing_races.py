@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from threading import Barrier
 
@@ -31,7 +32,18 @@ from billing.payments.intents import intend
 from billing.stripe_gateway import execute
 from kernel.clock import hour_of, now
 from kernel.errors import Refusal
-from tests.area.billing.conftest import USD, credit, limit, open_org, rent, start, use, window
+from tests.area.billing.conftest import (
+    USD,
+    credit,
+    limit,
+    open_org,
+    owed_tax,
+    rent,
+    start,
+    taxed,
+    use,
+    window,
+)
 from tests.area.billing.stripe import (  # noqa: F401  (fixtures)
     save_card,
     stripe_account,
@@ -77,6 +89,43 @@ def test_sixty_four_holds_on_money_for_ten():
     view = facade.balance(org_ref=org)
     assert (view.available_micro, view.held_micro) == (3 * USD, 40 * USD)
     assert RentalMeter.objects.count() == 10
+    assert facade.books().balanced
+
+
+def test_holds_and_ticks_with_tax_of_one_poor_tenant_never_pass_its_floor(settings):
+    """Eight rentals whose last hour ran out together, charged late by six workers while others ask
+    for holds: what there is is taken to the micro-unit, with the tax on exactly what was paid."""
+    settings.GPUYARD_TAX_POINT = "use"
+    ppm, count, hours = 190_000, 8, 3
+    org = open_org()
+    taxed(org, ppm)
+    credit(org, count * 5 * USD)  # an hour of each with its tax, and a little
+    begin = hour_of(now()) - timedelta(hours=hours)
+    rentals = [rent(org) for _ in range(count)]
+    for rental in rentals:
+        start(rental, begin)
+    windows = [window(r, begin + timedelta(hours=h), 3600) for h in range(hours) for r in rentals]
+
+    def work(number: int) -> str:
+        if number % 4 == 3:
+            with suppress(Refusal):
+                rent(org, price_micro_h=USD // 7)
+            return "done"
+        mine = windows[number * 5 :] + windows[: number * 5]
+        for first in range(0, len(mine), 6):
+            use(*mine[first : first + 8])
+        return "done"
+
+    assert Counter(map(repr, at_once(8, work))) == {"'done'": 8}
+    view = facade.balance(org_ref=org)
+    assert view.available_micro >= 0
+    meters = RentalMeter.objects.filter(rental_ref__in=rentals)
+    paid = sum(one.charged_micro - one.overrun_micro for one in meters)
+    assert all(one.charged_micro == hours * 4 * USD for one in meters)
+    assert owed_tax() == sum(
+        (one.charged_micro - one.overrun_micro) * ppm // 10**6 for one in meters
+    )
+    assert view.available_micro + view.held_micro == count * 5 * USD - paid - owed_tax()
     assert facade.books().balanced
 
 

@@ -30,7 +30,8 @@ def two_rentals(settings):
         credit(org, 1000 * USD)
     Payment.objects.update(created_at=now() - timedelta(days=31))
     # Whoever books a first share opens accounts, for which everybody else waits.
-    shared = [(AccountKind.PLATFORM_COST, None), (AccountKind.REVENUE, None)]
+    kinds = (AccountKind.PLATFORM_COST, AccountKind.REVENUE, AccountKind.TAX_PAYABLE)
+    shared = [(kind, None) for kind in kinds]
     open_accounts([*shared, (AccountKind.PROVIDER_PENDING, provider)])
     terms = {"provider_ref": provider, "price_micro_h": 4 * USD, "provider_micro_h": 2 * USD}
     return provider, *(rent(org, **terms) for org in orgs)

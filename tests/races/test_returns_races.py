@@ -9,6 +9,7 @@ from django.db import transaction
 
 from billing import facade
 from billing.contracts import PaymentState
+from billing.contracts.refunds import OrderKind
 from billing.facade import refunds
 from billing.models import Payment, Refund, StripeCall, TopUp, Transaction
 from billing.payments.converge import topup_payment
@@ -95,7 +96,9 @@ def test_two_approvals_at_once_send_one_refund(settings):
     def approve(number: int) -> str:
         try:
             with transaction.atomic():
-                refunds.approve_refund(order_id=view.id, approved_by=f"staff {number}")
+                refunds.approve(
+                    kind=OrderKind.REFUND, order_id=view.id, approved_by=f"staff {number}"
+                )
         except Refusal as refusal:
             return refusal.slug
         return "sent"

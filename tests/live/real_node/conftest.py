@@ -1,0 +1,47 @@
+"""One stack with a real node for the tests of this folder: pods that really run, and the way in."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from devstack.kube.node.able import why_not
+from devstack.people import RENTER_SCOPES, Person, join, make_staff, top_up
+from devstack.stack import REAL, Stack
+from devstack.state import State
+from devstack.way_in import furnish_real
+
+
+@dataclass(frozen=True)
+class RealWorld:
+    stack: Stack
+    provider: Person
+    renter: Person
+    other: Person  # of another organization
+    keys: Path
+
+
+@pytest.fixture(scope="session")
+def real_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealWorld]:
+    if reason := why_not():
+        pytest.skip(reason)
+    if not all(map(shutil.which, ("ssh", "scp", "ssh-keygen"))):
+        pytest.skip("OpenSSH's clients are not on this machine")
+    with State.temporary("real") as state:
+        stack = Stack(state, clusters=(REAL,), durable=False)
+        try:
+            stack.start()
+            staff = make_staff(stack, "staff@example.com")
+            provider = furnish_real(stack, staff)
+            people = []
+            for email, name in (("renter@example.com", "Labs"), ("other@example.com", "Others")):
+                people.append(join(stack, email, name, RENTER_SCOPES))
+                top_up(stack, people[-1], "500.00")
+            renter, other = people
+            yield RealWorld(stack, provider, renter, other, tmp_path_factory.mktemp("keys"))
+        finally:
+            stack.stop()
