@@ -5,7 +5,7 @@ PYTHON ?= python3
 # exec: make's own child is then the program itself, which ends when make is killed.
 RUN = @exec $(PYTHON) -m devstack.bootstrap --bound
 
-.PHONY: demo test check clean torture bench simulate year mutants screenshots
+.PHONY: demo test check clean torture bench simulate year mutants screenshots podtools
 
 demo:
 	$(RUN) -m devstack.demo
@@ -21,6 +21,9 @@ clean:
 
 screenshots:
 	$(RUN) -m devstack.screenshots
+
+podtools:
+	$(RUN) -m devstack.podtools dist
 
 torture bench simulate year mutants:
 	$(RUN) -m devstack.campaign $@

@@ -2,11 +2,15 @@
 
 Nothing is installed and no root is needed; a build from nothing takes half a minute, most of it the
 compiler's arrival. The binary is static, so it runs in an image that has nothing but a kernel.
+
+    python -m devstack.podtools FOLDER      a copy there, for the image (deploy/tools/Containerfile)
 """
 
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from pathlib import Path
 
 from devstack.cache import cached
@@ -44,3 +48,10 @@ def build_podtools() -> Path:
 def _build(entry: Path) -> None:
     say("podtools: building the tools of renters' pods (once, half a minute)")
     go_build(entry, "podtools", SOURCES, PACKAGES)
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(build_podtools(), folder / "podtools")
+    say(f"podtools: {folder / 'podtools'}")

@@ -30,7 +30,7 @@ _ROWS = (
     Reason("host_rejected", HOST, OTHER_HOST, "The host refused the machine. Nothing is charged."),
     Reason("volume_error", HOST, OTHER_HOST, "The volume could not be attached."),
     Reason("creating", NONE, NO, "The machine is being created on its cluster; this is free."),
-    Reason("pulling", NONE, NO, "The image is being downloaded; this is free."),
+    Reason("pulling", NONE, NO, "Cards are checked and the image is downloaded; this is free."),
     Reason("image_pull_slow", HOST, SAME_HOST, "The image download is slow; this is free."),
     Reason("image_not_found", RENTER, NO, "The registry has no such image. Check name and digest."),
     Reason("image_auth", RENTER, NO, "The registry refused the download. Check its credentials."),

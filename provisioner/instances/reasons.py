@@ -19,8 +19,8 @@ class Reason:
 REASONS: dict[str, Reason] = {
     "placed": Reason(Fault.NONE, "Cards are reserved; the machine is about to be created."),
     "creating": Reason(Fault.NONE, "The machine is being created on its cluster."),
-    "pulling": Reason(Fault.NONE, "The image is being downloaded."),
-    "starting": Reason(Fault.NONE, "The image is there; the cards are being checked."),
+    "pulling": Reason(Fault.NONE, "The cards are checked and the image is downloaded."),
+    "starting": Reason(Fault.NONE, "The container is up; it is not ready yet."),
     "ready": Reason(Fault.NONE, "The cards were proven to be as ordered and the machine runs."),
     "recovered": Reason(Fault.NONE, "The machine is back, with the same cards."),
     "host_rejected": Reason(Fault.HOST, "The host had no room although it offered it."),

@@ -67,6 +67,7 @@ class Family:
     memory_unit: str
     driver_labels: tuple[str, ...]
     toolkit_labels: tuple[str, ...]
+    tool: str
     check: str
     usage: str
     refuse: tuple[Refuse, ...]
@@ -174,6 +175,8 @@ def _family(row: dict[str, object]) -> Family:
     data = dict(row)
     refuse = [_refuse(item) for item in _tables(data.pop("refuse", []))]
     models = [_model(item) for item in _tables(data.pop("model"))]
+    if data["tool"] not in ("runtime", "image"):
+        raise ValueError("accelerators.toml: tool is runtime or image")
     plain = {key: tuple(v) if isinstance(v, list) else v for key, v in data.items()}
     return Family(**plain, refuse=tuple(refuse), models=tuple(models))  # type: ignore[arg-type]
 

@@ -49,6 +49,11 @@ CAPABILITIES = (
     "SETUID",
     "SYS_CHROOT",
 )
+_POWERLESS = {
+    "privileged": False,
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+}
 # First server version whose default turns user namespaces on.
 _HOST_USERS_FROM = (1, 33)
 
@@ -118,6 +123,7 @@ class PodSpec:
     resource: str
     runtime_class: str
     check: str
+    runtime_tool: bool  # the node's runtime brings what the check calls, whatever the image
     tools: ToolsSpec
     gpus: int
     vcpus_milli: int
@@ -145,7 +151,7 @@ def pod(spec: PodSpec) -> Json:
         "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
         "affinity": _on_node(spec.node),
         "tolerations": _tolerations(spec.grace_seconds),
-        "initContainers": [_tools_container(spec), _check_container(spec)],
+        "initContainers": _init_containers(spec),
         "containers": [_main_container(spec)],
         "volumes": [
             {
@@ -333,6 +339,15 @@ def _start(tools: ToolsSpec) -> list[str]:
     return [*words, "-usage", tools.usage] if tools.usage else words
 
 
+def _init_containers(spec: PodSpec) -> list[Json]:
+    """The tools, and the check of the cards. In one where the tools' own image can check: a kubelet
+    looks once a second whether an init container has ended, and each costs every start that much.
+    """
+    if spec.runtime_tool:
+        return [_checking_tools(spec)]
+    return [_tools_container(spec), _check_container(spec)]
+
+
 def _tools_container(spec: PodSpec) -> Json:
     """Copies the tools into the pod: images know nothing of us. It needs no power and no card."""
     amounts = {"cpu": "100m", "memory": "64Mi", "ephemeral-storage": f"{_TOOLS_MIB}Mi"}
@@ -342,11 +357,7 @@ def _tools_container(spec: PodSpec) -> Json:
         "imagePullPolicy": "IfNotPresent",
         "command": ["/podtools", "install", BIN_PATH],
         "resources": {"requests": amounts, "limits": dict(amounts)},
-        "securityContext": {
-            "privileged": False,
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": dict(_POWERLESS),
         "terminationMessagePolicy": "File",
         "volumeMounts": [{"name": "tools", "mountPath": BIN_PATH}],
     }
@@ -357,9 +368,23 @@ def _check_container(spec: PodSpec) -> Json:
     devices to it again. It writes its report into the termination message, which is readable with
     pods/get."""
     container = _container(spec, CHECK)
-    container["command"] = [_PODTOOLS, "check", "/dev/termination-log", spec.check.strip("\n")]
+    container["command"] = [_PODTOOLS, *_check(spec)]
     container["volumeMounts"] = [_TOOLS_MOUNT]
     return container
+
+
+def _checking_tools(spec: PodSpec) -> Json:
+    """Both in one, before the renter's image is even there."""
+    container = _container(spec, CHECK)
+    container["image"] = spec.tools.image
+    container["command"] = ["/podtools", *_check(spec), BIN_PATH]
+    container["securityContext"] = dict(_POWERLESS)
+    container["volumeMounts"] = [{"name": "tools", "mountPath": BIN_PATH}]
+    return container
+
+
+def _check(spec: PodSpec) -> list[str]:
+    return ["check", "/dev/termination-log", spec.check.strip("\n")]
 
 
 def _on_node(node: str) -> Json:

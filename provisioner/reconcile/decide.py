@@ -213,7 +213,7 @@ def _coming_up(known: Known, pod: PodFacts, at: datetime) -> Decision:
     late = overdue(known, at)
     if isinstance(late, End):
         return late
-    to = _phase(pod, checked=checked)
+    to = _phase(pod)
     if to is not None and to != known.state and not _backwards(known.state, to):
         return Go(to, to.value, seen)
     return Stay(None if seen == known.seen else seen)
@@ -230,13 +230,13 @@ def _closed(known: Known, pod: PodFacts, at: datetime) -> Decision:
     return Stay(None if seen == known.seen else seen)
 
 
-def _phase(pod: PodFacts, *, checked: bool) -> InstanceState | None:
-    """The check uses the renter's image: once it runs, the image is there."""
+def _phase(pod: PodFacts) -> InstanceState | None:
+    """The check may run before the renter's image is there; the program never does. No state of a
+    pod tells a pull from what else comes before its first container."""
     if not pod.scheduled:
         return None
-    if checked or pod.check.running or pod.check.exit_code is not None:
-        return S.STARTING
-    return S.PULLING
+    started = pod.main.running or pod.main.exit_code is not None
+    return S.STARTING if started else S.PULLING
 
 
 def _backwards(old: InstanceState, new: InstanceState) -> bool:

@@ -227,6 +227,7 @@ def spec_of(row: Instance) -> PodSpec:
         resource=family.resource,
         runtime_class=family.runtime_class,
         check=family.check,
+        runtime_tool=family.tool == "runtime",
         tools=ToolsSpec(
             image=settings.GPUYARD_TOOLS_IMAGE,
             report_url=settings.GPUYARD_REPORT_URL,

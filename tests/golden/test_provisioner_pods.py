@@ -38,6 +38,7 @@ def spec(slug: str = "nvidia-h100-80gb-sxm", **more: Any) -> PodSpec:
         resource=family.resource,
         runtime_class=family.runtime_class,
         check=family.check,
+        runtime_tool=family.tool == "runtime",
         tools=ToolsSpec(
             image=f"registry.example.com/gpuyard/podtools@{DIGEST}",
             report_url="https://gpuyard.example.com/api/v1/instance-reports",
@@ -105,6 +106,7 @@ def violations(pod: dict[str, Any], ordered: PodSpec) -> list[str]:
     found = []
     body, meta = pod["spec"], pod["metadata"]
     containers = body["containers"] + body["initContainers"]
+    alone = ordered.runtime_tool  # the check needs nothing of the tenant's image
 
     def rule(text: str, kept: bool) -> None:
         if not kept:
@@ -199,13 +201,17 @@ def violations(pod: dict[str, Any], ordered: PodSpec) -> list[str]:
         ]
         == [(v.claim, v.path, v.read_only, False) for v in ordered.volumes],
     )
+    writes = [
+        [(m["name"], m.get("readOnly", False)) for m in c.get("volumeMounts", [])]
+        for c in body["initContainers"]
+    ]
     rule(
-        "the tools are written by their own container, and the check sees no data",
-        [
-            [(m["name"], m.get("readOnly", False)) for m in c.get("volumeMounts", [])]
-            for c in body["initContainers"]
-        ]
-        == [[("tools", False)], [("tools", True)]],
+        "the tools are written by their own image alone, and the check sees no data",
+        writes == ([[("tools", False)]] if alone else [[("tools", False)], [("tools", True)]])
+        and all(
+            (c["image"] == ordered.tools.image) is (w == [("tools", False)])
+            for c, w in zip(body["initContainers"], writes, strict=True)
+        ),
     )
     tolerated = {(t.get("key"), t.get("effect")) for t in body["tolerations"]}
     rule(
@@ -224,7 +230,8 @@ def violations(pod: dict[str, Any], ordered: PodSpec) -> list[str]:
     rule(
         "one container, the tools and one check",
         [c["name"] for c in body["containers"]] == ["main"]
-        and [c["name"] for c in body["initContainers"]] == ["gpuyard-tools", "gpuyard-check"],
+        and [c["name"] for c in body["initContainers"]]
+        == (["gpuyard-check"] if alone else ["gpuyard-tools", "gpuyard-check"]),
     )
     rule(
         "the tenant's image and command are the tenant's, and a hook leaves the tools beside them",
@@ -236,17 +243,25 @@ def violations(pod: dict[str, Any], ordered: PodSpec) -> list[str]:
     )
     for c in containers:
         limits, requests = c["resources"]["limits"], c["resources"]["requests"]
-        ours = c["name"] == "gpuyard-tools"
+        ours = c["image"] == ordered.tools.image
+        cardless = c["name"] == "gpuyard-tools"
         rule("requests equal limits", limits == requests)
         rule(
             "all resources are limited",
             set(limits) - {ordered.resource} == {"cpu", "memory", "ephemeral-storage"},
         )
         rule(
-            "the ordered cards, and none for the tools",
-            limits.get(ordered.resource) == (None if ours else str(ordered.gpus)),
+            "the ordered cards, and none for the tools alone",
+            limits.get(ordered.resource) == (None if cardless else str(ordered.gpus)),
         )
-        rule("the tools have no power", not ours or "add" not in _capabilities(c))
+        rule(
+            "the tools' image has no power",
+            not ours
+            or (
+                "add" not in _capabilities(c)
+                and not c["securityContext"]["allowPrivilegeEscalation"]
+            ),
+        )
         rule("image by digest", c["image"].count("@sha256:") == 1)
         rule("not privileged", c["securityContext"]["privileged"] is False)
         rule("capabilities dropped", c["securityContext"]["capabilities"]["drop"] == ["ALL"])
@@ -342,7 +357,7 @@ def test_the_policy_itself_sees_each_breach(path: str, value: Any) -> None:
         ("spec.containers.0.volumeMounts.3.mountPath", "/etc"),
         ("spec.containers.0.volumeMounts.4.readOnly", False),
         ("spec.containers.0.volumeMounts.3.subPath", "../.."),
-        ("spec.initContainers.1.volumeMounts", [{"name": "shm", "mountPath": "/x"}]),
+        ("spec.initContainers.0.volumeMounts", [{"name": "shm", "mountPath": "/x"}]),
     ],
 )
 def test_the_policy_sees_each_breach_of_volumes(path: str, value: Any) -> None:

@@ -47,10 +47,12 @@ def run(binary: Path, folder: Path, slug: str, tool: str, body: str) -> tuple[in
     fake.write_text("#!/bin/sh\n" + body)
     fake.chmod(0o755)
     log = folder / "termination-log"
-    words = manifests.pod(spec(slug))["spec"]["initContainers"][1]["command"]
-    assert words[:3] == ["/run/gpuyard/bin/podtools", "check", "/dev/termination-log"]
+    words = manifests.pod(spec(slug))["spec"]["initContainers"][-1]["command"]
+    assert words[1:3] == ["check", "/dev/termination-log"]
+    also = [str(folder / "bin")] * len(words[4:])
+    (folder / "bin").mkdir(exist_ok=True)
     done = subprocess.run(
-        [str(binary), "check", str(log), *words[3:]],
+        [str(binary), "check", str(log), words[3], *also],
         env={"PATH": f"{folder}:{os.environ['PATH']}"},
         capture_output=True,
         check=False,
@@ -76,6 +78,19 @@ def test_the_report_proves_the_cards(binary, slug, tool, body, count, tmp_path) 
     model = by_slug()[slug][1]
     assert all(model.is_named(device.model) for device in devices), devices
     assert all(model.has_memory(device.memory_mib) for device in devices)
+
+
+def test_cards_and_tools_in_one_go(binary, tmp_path) -> None:
+    code, message = run(binary, tmp_path, H100, "nvidia-smi", f"cat <<END\n{NVIDIA_SMI}END\n")
+    assert code == 0, message
+    installed = tmp_path / "bin" / "podtools"
+    assert installed.read_bytes() == binary.read_bytes()
+    assert installed.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_failed_check_leaves_no_tools(binary, tmp_path) -> None:
+    run(binary, tmp_path, H100, "nvidia-smi", "exit 9\n")
+    assert list((tmp_path / "bin").iterdir()) == []
 
 
 def test_hostile_names_stay_inside_their_strings(binary, tmp_path) -> None:

@@ -34,8 +34,10 @@ RENTAL: Final[dict[str, Word]] = {
     "provisioning": Word(
         _("Placing"), "wait", _("The cards are yours; the machine is made."), True
     ),
-    "pulling": Word(_("Fetching image"), "wait", _("The image is being downloaded. Free."), True),
-    "starting": Word(_("Starting"), "wait", _("Cards and memory are being checked. Free."), True),
+    "pulling": Word(
+        _("Fetching image"), "wait", _("Cards are checked, the image downloaded. Free."), True
+    ),
+    "starting": Word(_("Starting"), "wait", _("The container is up; not ready yet. Free."), True),
     "running": Word(_("Running"), "good", _("Proven ready. The meter runs.")),
     "degraded": Word(_("Degraded"), "bad", _("A check fails; the timeline says which.")),
     "unreachable": Word(

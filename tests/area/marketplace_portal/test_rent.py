@@ -172,7 +172,7 @@ def test_a_look_sends_only_what_changed(renter: Visitor, supply: market.Supply) 
     known = seen(renter.get(url))
     assert renter.get(f"{url}/live?{known}", htmx=True).status_code == 204
     with transaction.atomic():
-        text = "The image is being downloaded; this is free."
+        text = "Cards are checked and the image is downloaded; this is free."
         move(rental, "pulling", at=now(), reason="image_pulling", actor="platform", text=text)
     piece = renter.get(f"{url}/live?{known}", htmx=True)
     assert piece.status_code == 200
