@@ -307,7 +307,7 @@ class Stack:
             self._kube_file.exists,
             "the control planes answer",
             child=self._kube,
-            deadline_s=600 if self.has_real_node else 180,
+            deadline_s=1800 if self.has_real_node else 180,
         )
         found: dict[str, Any] = json.loads(self._kube_file.read_text())
         for name, values in found.items():

@@ -108,6 +108,27 @@ TABLE: Final[tuple[Alarm, ...]] = (
         _DARK,
     ),
     Alarm(
+        "relay_silent",
+        "relay_silence",
+        Call.PAGE,
+        # It comes back within seconds of a restart of either side.
+        MINUTE,
+        5 * MINUTE,
+        "No relay of a cluster with machines is connected: nobody gets in there",
+        "Look whether manage.py gateway runs, then call the cluster's owner",
+        _DARK,
+    ),
+    Alarm(
+        "ways_shut",
+        "ways_shut",
+        Call.PAGE,
+        2,
+        2,
+        "Machines of several renters in one cluster cannot be entered",
+        "Look in the gateway's log for way_in_closed, then call the cluster's owner",
+        _DARK,
+    ),
+    Alarm(
         "cluster_unusable",
         "cluster_unusable",
         Call.WAIT,

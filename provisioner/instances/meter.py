@@ -19,6 +19,7 @@ from kernel.arrays import Array
 from kernel.clock import ceil_second
 from kernel.wake import wake_on_commit
 from provisioner.contracts import Chargeable, InstanceState, ReadyView
+from provisioner.instances.state import PROGRAM_DOWN
 from provisioner.models import Instance, ReadyInterval
 
 # An end request closes an interval before the cluster has shown that the pod was well until then;
@@ -46,7 +47,7 @@ def proven_until(interval: ReadyInterval) -> datetime:
     if until is None:
         return interval.opened_at
     instance = interval.instance
-    if instance.state == InstanceState.DEGRADED:
+    if instance.state == InstanceState.DEGRADED and instance.reason == PROGRAM_DOWN:
         # A pod whose program is down looks the same when its node falls silent: what proves it is
         # the news that it is down, and then each look at the nodes.
         looked = instance.share.node.ready_at
@@ -149,7 +150,8 @@ _DUE = """
 WITH due AS MATERIALIZED (
   SELECT r.id, r.rental_ref, r.charged_to AS from_at, r.final,
          least(date_trunc('second', CASE WHEN r.final THEN r.good_until
-           ELSE greatest(r.opened_at, least(c.last_positive_at, CASE WHEN i.state = 'degraded'
+           ELSE greatest(r.opened_at, least(c.last_positive_at, CASE
+             WHEN i.state = 'degraded' AND i.reason = %(down)s
              THEN greatest(i.state_since, n.ready_at) END)) END),
            date_trunc('hour', r.charged_to, 'UTC') + interval '1 hour') AS to_at
     FROM provisioner_readyinterval r JOIN provisioner_cluster c ON c.id = r.cluster_id
@@ -161,7 +163,7 @@ WITH due AS MATERIALIZED (
        AND c.last_positive_at >= date_trunc('hour', r.charged_to, 'UTC') + interval '1 hour'
      )
    )
-   ORDER BY r.charged_to LIMIT %s FOR UPDATE OF r SKIP LOCKED
+   ORDER BY r.charged_to LIMIT %(limit)s FOR UPDATE OF r SKIP LOCKED
 ), empty AS (
   UPDATE provisioner_readyinterval r SET settled = true
     FROM due WHERE r.id = due.id AND due.final AND due.to_at <= due.from_at
@@ -178,7 +180,7 @@ def chargeable(*, limit: int) -> Chargeable:
     In a transaction, which keeps the intervals locked; acknowledge in the same one.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_DUE, [limit])
+        cursor.execute(_DUE, {"limit": limit, "down": PROGRAM_DOWN})
         return Chargeable(*cursor.fetchone())
 
 

@@ -12,6 +12,7 @@ from uuid import UUID
 from django.db import connection
 
 from kernel.arrays import array
+from provisioner.instances.state import PROGRAM_DOWN
 
 Windows = tuple[tuple[datetime, datetime], ...]
 
@@ -23,7 +24,7 @@ SELECT w.rental_ref, lower(w.part), upper(w.part)
                        date_trunc('second', r.opened_at + interval '999999 microseconds') AS begins,
                        date_trunc('second', CASE WHEN r.closed_at IS NOT NULL THEN r.good_until
                          ELSE greatest(r.opened_at, least(c.last_positive_at,
-                           CASE WHEN i.state = 'degraded'
+                           CASE WHEN i.state = 'degraded' AND i.reason = %(down)s
                                 THEN greatest(i.state_since, n.ready_at) END)) END) AS ends
                   FROM provisioner_readyinterval r
                   JOIN provisioner_cluster c ON c.id = r.cluster_id
@@ -47,7 +48,7 @@ def proven(rental_refs: Sequence[UUID], *, until: datetime) -> dict[UUID, Window
     """Each rental's proven seconds before ``until`` as merged [from, to), oldest first. Rentals of
     which nothing is proven are absent. One statement."""
     with connection.cursor() as cursor:
-        cursor.execute(_PROVEN, {"refs": array(rental_refs), "until": until})
+        cursor.execute(_PROVEN, {"refs": array(rental_refs), "until": until, "down": PROGRAM_DOWN})
         found: dict[UUID, Windows] = {}
         for ref, begin, end in cursor.fetchall():
             found[ref] = (*found.get(ref, ()), (begin, end))

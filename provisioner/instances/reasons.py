@@ -30,6 +30,7 @@ REASONS: dict[str, Reason] = {
     "image_pull_timeout": Reason(Fault.UNKNOWN, "The image could not be downloaded in time."),
     "bad_command": Reason(Fault.RENTER, "The command of the image could not be started."),
     "container_exited": Reason(Fault.RENTER, "The program in the image ended again and again."),
+    "ssh_down": Reason(Fault.RENTER, "SSH of the machine does not answer; its cards are well."),
     "config_error": Reason(Fault.PLATFORM, "The cluster refused the machine's description."),
     "start_timeout": Reason(Fault.HOST, "The machine did not become ready in time."),
     "no_way_in": Reason(Fault.PLATFORM, "Nobody could get into the machine by SSH."),

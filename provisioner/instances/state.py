@@ -38,6 +38,11 @@ TROUBLED = frozenset({S.DEGRADED, S.UNREACHABLE})
 TERMINAL = frozenset({S.GONE})
 
 
+# The one trouble in which a pod that is metered shows nothing of its node: whether its host still
+# answers, each look at the nodes has to say.
+PROGRAM_DOWN = "container_exited"
+
+
 def metered(state: S, reason: str) -> bool:
     """Whether an open ready interval exists: while ready, and while only the renter's own program
     fails on healthy cards. Ending one's program does not end the meter; ending the rental does."""

@@ -14,6 +14,7 @@ from django.db import connection
 
 from kernel.vitals import COUNT, Vital
 from provisioner.contracts import ClusterState
+from provisioner.instances.shut import SHUT_AFTER
 
 # Full lists are the base of every charge. Ready clusters answer, so the list's age is our lateness;
 # the others are dark, with machines on them or without. Retired ones are nobody's business.
@@ -96,15 +97,33 @@ SELECT id::text, extract(epoch FROM app_now() - coalesce(reaper_seen_at, created
 FROM provisioner_cluster WHERE state = 'ready' AND drain_requested_at IS NULL ORDER BY created_at
 """
 
+# Clusters that had one: without it nobody gets in to what runs there.
+_RELAYS = """
+SELECT c.id::text, extract(epoch FROM app_now() - c.relay_seen_at)::float8
+FROM provisioner_cluster c
+WHERE c.state = 'ready' AND c.relay_seen_at IS NOT NULL
+  AND EXISTS (SELECT FROM provisioner_instance i WHERE i.cluster_id = c.id AND i.state <> 'gone')
+ORDER BY c.id
+"""
+
+# Of one renter it is their own doing (instances/shut.py).
+_SHUT = """
+SELECT i.cluster_id::text, count(DISTINCT i.tenant_ref)
+FROM provisioner_wayin w JOIN provisioner_instance i ON i.id = w.instance_id
+WHERE w.failures >= %s AND w.proven_at IS NOT NULL AND i.state IN ('ready', 'degraded')
+  AND i.desired = 'run'
+GROUP BY i.cluster_id HAVING count(DISTINCT i.tenant_ref) > 1 ORDER BY i.cluster_id
+"""
+
 
 def vitals() -> list[Vital]:
     """Everything measured here, in a fixed order."""
     return [vital for source in _SOURCES for vital in source()]
 
 
-def _rows(statement: str) -> list[tuple[Any, ...]]:
+def _rows(statement: str, *values: int) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
-        cursor.execute(statement)
+        cursor.execute(statement, values or None)
         return list(cursor.fetchall())
 
 
@@ -181,6 +200,18 @@ def _reapers() -> list[Vital]:
     ]
 
 
+def _ways_in() -> list[Vital]:
+    silence = "Since a relay of a cluster with machines was connected"
+    shut = "Renters in one cluster whose machines cannot be entered any more"
+    return [
+        Vital("relay_silence", age, silence, labels=(("cluster", cluster),))
+        for cluster, age in _rows(_RELAYS)
+    ] + [
+        Vital("ways_shut", renters, shut, COUNT, labels=(("cluster", cluster),))
+        for cluster, renters in _rows(_SHUT, SHUT_AFTER)
+    ]
+
+
 # One line for each source of vitals.
 _SOURCES: tuple[Callable[[], list[Vital]], ...] = (
     _clusters,
@@ -192,4 +223,5 @@ _SOURCES: tuple[Callable[[], list[Vital]], ...] = (
     _unfinished,
     _brakes,
     _reapers,
+    _ways_in,
 )

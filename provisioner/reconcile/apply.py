@@ -11,7 +11,7 @@ from django.db import transaction
 
 from kernel.wake import wake_on_commit
 from provisioner.contracts import DEFAULT_GRACE, InstanceState
-from provisioner.instances import entry, lease, meter, release
+from provisioner.instances import entry, lease, meter, release, shut
 from provisioner.instances.meter import Closing
 from provisioner.instances.move import move, note
 from provisioner.instances.reasons import NOT_SEEN
@@ -25,7 +25,7 @@ from provisioner.reconcile.decide import Decision, End, Go, Known, Stay
 log = structlog.get_logger(__name__)
 
 # What a row needs to be decided on; one query for a whole cluster.
-RELATED = ("share__node", "share__group", "namespace")
+RELATED = ("share__node", "share__group", "namespace", "way_in")
 
 
 def known(row: Instance) -> Known:
@@ -40,7 +40,7 @@ def known(row: Instance) -> Known:
         short=row.share.short,
         node_ready=row.share.node.ready,
         grace=grace(row),
-        closed=row.state in COMING_UP and entry.is_closed(row),
+        closed=entry.is_closed(row) if row.state in COMING_UP else shut.is_shut(row),
     )
 
 
@@ -123,8 +123,10 @@ def after_end(row: Instance, at: datetime) -> datetime:
 def _go(row: Instance, decision: Go, *, at: datetime, blind: bool, claim: UUID | None) -> bool:
     was = metered(InstanceState(row.state), row.reason)
     will = metered(decision.to, decision.reason)
-    # From one metered state to another the meter goes on, unless nobody watched meanwhile.
-    closing = _closing(row, at=at, blind=blind) if was and (blind or not will) else None
+    # From one metered state to another the meter goes on, unless nobody watched meanwhile and what
+    # is seen now does not show that it went on.
+    gap = blind and not decision.bridged
+    closing = _closing(row, at=at, blind=blind) if was and (gap or not will) else None
     changes: dict[str, Any] = {"seen": decision.seen}
     if will:
         changes["due_at"] = None  # from here on observations alone move it

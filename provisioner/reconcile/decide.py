@@ -6,7 +6,7 @@ instance cannot fare differently depending on who saw it first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -40,6 +40,7 @@ CALM = timedelta(minutes=10)
 # A relay comes back within seconds and a gateway's restart is soon over. What cannot be entered
 # after this is of no use to who wants to, and was free.
 WAY_IN_PATIENCE = timedelta(minutes=3)
+SSH_DOWN = "ssh_down"
 # Phases that a pod does not leave.
 _OVER = ("Failed", "Succeeded")
 # What a kubelet reports for containers that it lost sight of, as after a reboot of its host.
@@ -60,7 +61,7 @@ class Known:
     short: bool  # the node offers fewer devices than are held
     node_ready: bool  # as the last inventory saw it
     grace: timedelta  # how long it may be in trouble by no fault of the renter
-    closed: bool = False  # SSH was asked for, and nobody has come in from outside yet
+    closed: bool = False  # SSH was asked for, and from outside nobody comes in: not yet, or no more
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ class Go:
     seen: dict[str, Any]
     evidence: dict[str, Any] = field(default_factory=dict)
     text: str = ""
+    # The same container as before, and ready: whatever nobody saw meanwhile, it ran.
+    bridged: bool = False
 
 
 @dataclass(frozen=True)
@@ -248,15 +251,24 @@ def _serving(known: Known, pod: PodFacts, at: datetime) -> Decision:
     if known.short:
         return _degraded(known, "gpu_lost", seen, {"pod_uid": pod.uid})
     healthy = pod.ready and pod.main.running
-    if healthy and known.state != S.READY:
-        return _mismatch(known, pod) or _ready(known, pod, "recovered", seen | _crashing(known))
-    if healthy and unchanged(known.seen, pod):
-        seen |= _crashing(known)
-        return Stay(None if seen == known.seen else seen)
+    ran = known.state == S.READY or (known.state == S.DEGRADED and known.reason == SSH_DOWN)
+    bridged = ran and unchanged(known.seen, pod)
+    if healthy and (bridged or not ran):
+        return _well(known, pod, seen | _crashing(known), bridged=bridged)
     reason = _why_not_ready(known, pod)
     if reason == "container_exited":
         return _mismatch(known, pod) or _crashed(known, pod, at)
     return _degraded(known, reason, seen, _evidence(pod))
+
+
+def _well(known: Known, pod: PodFacts, seen: dict[str, Any], *, bridged: bool) -> Decision:
+    """Healthy by all that the cluster shows. Where it cannot be entered that is the renter's, whose
+    SSH server it is: the meter goes on, so the proof goes with it."""
+    to, reason = (S.DEGRADED, SSH_DOWN) if known.closed else (S.READY, "recovered")
+    if known.state == to and (to == S.READY or known.reason == reason):
+        return Stay(None if seen == known.seen else seen)
+    well = replace(_ready(known, pod, reason, seen), to=to, bridged=bridged)
+    return _mismatch(known, pod) or well
 
 
 def _crashed(known: Known, pod: PodFacts, at: datetime) -> Decision:
@@ -309,7 +321,7 @@ def _evidence(pod: PodFacts) -> dict[str, Any]:
     return found
 
 
-def _ready(known: Known, pod: PodFacts, reason: str, seen: dict[str, Any]) -> Decision:
+def _ready(known: Known, pod: PodFacts, reason: str, seen: dict[str, Any]) -> Go:
     devices = proof(pod.check.message) or []
     shown = {"pod_uid": pod.uid, "container": pod.main.id, **as_evidence(devices)}
     return Go(S.READY, reason, seen, shown)

@@ -24,6 +24,7 @@ from provisioner.contracts import InstanceState
 from provisioner.instances import lease, meter
 from provisioner.instances.meter import Closing
 from provisioner.instances.move import move, note
+from provisioner.instances.shut import SHUT_AFTER
 from provisioner.instances.state import SERVING, TERMINAL, metered
 from provisioner.kube.api import ClusterApi, connect
 from provisioner.kube.pods import PodFacts, facts
@@ -148,16 +149,17 @@ def apply_list(cluster_id: UUID, listing: Listing, *, at: datetime) -> None:
 
 
 def _unsettled(cluster: Cluster, listing: Listing) -> list[UUID]:
-    """Live instances but those that run with all their cards and that the list shows just as they
-    were. Nearly all are, and a whole row costs ten times what is read of it here."""
+    """Live instances but those that run with all their cards, can be entered, and that the list
+    shows just as they were. Nearly all are, and a whole row costs ten times what is read here."""
     found = []
     alive = Instance.objects.filter(cluster=cluster).exclude(state__in=TERMINAL)
-    for key, state, desired, short, uid, seen in alive.values_list(
-        "pk", "state", "desired", "share__short", "pod_uid", "seen"
+    for key, state, desired, short, uid, seen, closed in alive.values_list(
+        "pk", "state", "desired", "share__short", "pod_uid", "seen", "way_in__failures"
     ):
         pod = listing.pods.get(public("instance", key))
-        runs = state == InstanceState.READY and desired == Instance.Desired.RUN and not short
-        if not (runs and pod and pod.uid == uid and decide.settled(seen, pod)):
+        runs = state == InstanceState.READY and desired == Instance.Desired.RUN
+        whole = not short and (closed or 0) < SHUT_AFTER
+        if not (runs and whole and pod and pod.uid == uid and decide.settled(seen, pod)):
             found.append(key)
     return found
 

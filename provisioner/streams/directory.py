@@ -14,7 +14,7 @@ from django.db import close_old_connections
 
 from kernel.ids import BadId, parse, public
 from provisioner.contracts import InstanceState
-from provisioner.instances import access_keys, entry
+from provisioner.instances import access_keys, entry, shut
 from provisioner.kube.manifests import SSH_PORT
 from provisioner.streams.doors import Closed, Door
 from provisioner.streams.relays import RelayKey
@@ -121,6 +121,12 @@ class TableDirectory:
         """(rental's name, instance) whose way in is due for a try, behind relays of these."""
         refs = [parse("cluster", each) for each in clusters]
         rows = await self._ask(partial(entry.unproven, clusters=refs))
+        return [(public("rental", rental), instance) for rental, instance in rows]
+
+    async def doubted(self, clusters: Collection[str]) -> list[tuple[str, UUID]]:
+        """The same of machines that were open once."""
+        refs = [parse("cluster", each) for each in clusters]
+        rows = await self._ask(partial(shut.doubted, clusters=refs))
         return [(public("rental", rental), instance) for rental, instance in rows]
 
     async def tried(self, instance_id: UUID, error: str) -> None:

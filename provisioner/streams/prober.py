@@ -1,4 +1,5 @@
-"""The proof that a way in is open: entered from outside, as a renter would, before anybody is told.
+"""The proof that a way in is open: entered from outside, as a renter would, before anybody is told,
+and again where there is doubt.
 
 By the published address, with the published host key, through gateway and relay, up to the greeting
 of the SSH server in the machine. A machine that cannot be entered is not shown as if it could.
@@ -19,6 +20,8 @@ log = structlog.get_logger(__name__)
 
 # How soon a machine that came up is tried. It is one short question when nothing is due.
 PERIOD_SECONDS: Final = 0.25
+# How soon one that was open is looked at again, once there is doubt.
+DOUBT_SECONDS: Final = 5
 # A renter would not wait longer either.
 PATIENCE_SECONDS: Final = 10
 AT_ONCE: Final = 32
@@ -28,6 +31,7 @@ class Unproven(Protocol):
     """Whose way in is to be tried, and what came of it."""
 
     async def unproven(self, clusters: Collection[str]) -> list[tuple[str, UUID]]: ...
+    async def doubted(self, clusters: Collection[str]) -> list[tuple[str, UUID]]: ...
     async def tried(self, instance_id: UUID, error: str) -> None: ...
 
 
@@ -61,6 +65,7 @@ class Prober:
 
     async def _run(self) -> None:
         trying: dict[UUID, asyncio.Task[None]] = {}
+        doubt_at = asyncio.get_running_loop().time()
         while True:
             await asyncio.sleep(PERIOD_SECONDS)
             trying = {each: task for each, task in trying.items() if not task.done()}
@@ -69,6 +74,9 @@ class Prober:
                 continue
             try:
                 due = await self._directory.unproven(clusters)
+                if (at := asyncio.get_running_loop().time()) >= doubt_at:
+                    due += await self._directory.doubted(clusters)
+                    doubt_at = at + DOUBT_SECONDS
             except Exception:
                 log.exception("prober_cannot_ask")
                 continue

@@ -77,6 +77,19 @@ def test_what_cannot_be_entered_is_not_running_and_not_for_ever() -> None:
     assert over(wrong).reason == "order_mismatch"
 
 
+def test_what_was_open_and_is_shut_is_degraded_by_the_renter() -> None:
+    lost = go(decide.present(ready_known(closed=True), running_pod(), T0))
+    assert (lost.to, lost.reason) == (S.DEGRADED, "ssh_down")
+    assert lost.evidence["devices"]
+    row = known(S.DEGRADED, reason="ssh_down", seen=lost.seen)
+    assert isinstance(decide.present(replace(row, closed=True), running_pod(), T0), Stay)
+    assert go(decide.present(row, running_pod(), T0)).reason == "recovered"
+    # A host that lost a card weighs more.
+    short = replace(row, closed=True, short=True)
+    assert go(decide.present(short, running_pod(), T0)).reason == "gpu_lost"
+    assert isinstance(decide.given_up(row, T0 + timedelta(days=30)), Stay)
+
+
 @pytest.mark.parametrize(
     ("message", "words"),
     [

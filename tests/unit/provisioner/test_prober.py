@@ -35,6 +35,7 @@ class Desk:
 
     def __init__(self, *due: UUID) -> None:
         self.due = list(due)
+        self.open_once: list[UUID] = []
         self.asked: list[Collection[str]] = []
         self.told: list[tuple[UUID, str]] = []
         self.heard = asyncio.Event()
@@ -47,10 +48,14 @@ class Desk:
             raise OSError("no database")
         return [(RENTAL, each) for each in self.due]
 
+    async def doubted(self, clusters: Collection[str]) -> list[tuple[str, UUID]]:
+        return [(RENTAL, each) for each in self.open_once]
+
     async def tried(self, instance_id: UUID, error: str) -> None:
         self.told.append((instance_id, error))
         if not error:
-            self.due.remove(instance_id)
+            self.due = [each for each in self.due if each != instance_id]
+            self.open_once = [each for each in self.open_once if each != instance_id]
         self.heard.set()
 
 
@@ -182,6 +187,17 @@ def test_what_is_due_is_tried_and_told() -> None:
     desk = asyncio.run(scene())
     assert desk.told == [(MACHINE, "")]
     assert set(desk.asked[0]) == {CLUSTER}
+
+
+def test_one_that_is_doubted_is_tried_too() -> None:
+    async def scene() -> Desk:
+        desk = Desk()
+        desk.open_once = [MACHINE]
+        async with gateway(b"SSH-2.0-Go\r\n") as (port, _):
+            await run_until_told(port, desk)
+        return desk
+
+    assert asyncio.run(scene()).told == [(MACHINE, "")]
 
 
 def test_a_closed_way_is_told_with_its_sentence() -> None:
