@@ -19,12 +19,17 @@ Inward = Callable[[], Awaitable[asyncssh.SSHClientConnection]]
 
 class Outer(asyncssh.SSHServerSession[bytes]):
     """The renter's end. ``inward``: the connection into the pod, or ChannelOpenError; ``cut_off``:
-    why that was lost, once it was."""
+    why that was lost, once it was; ``heard``: something was said, by either end."""
 
     def __init__(
-        self, inward: Inward, cut_off: Callable[[], str], gone: Callable[[Outer], None]
+        self,
+        inward: Inward,
+        cut_off: Callable[[], str],
+        heard: Callable[[], None],
+        gone: Callable[[Outer], None],
     ) -> None:
-        self._inward, self.cut_off, self._gone = inward, cut_off, gone
+        self._inward, self.cut_off, self.heard, self._gone = inward, cut_off, heard, gone
+        heard()
         self._command: str | None = None
         self._subsystem: str | None = None
         self._inner: Inner | None = None
@@ -105,6 +110,7 @@ class Outer(asyncssh.SSHServerSession[bytes]):
     # --- inward
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
+        self.heard()
         if self._inner is not None:
             self._inner.chan.write(data)
         else:
@@ -152,6 +158,7 @@ class Inner(asyncssh.SSHClientSession[bytes]):
         self.chan = chan
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
+        self._outer.heard()
         self._outer.chan.write(data, datatype)
 
     def eof_received(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 
 import asyncssh
@@ -21,6 +22,9 @@ KEEPALIVE_SECONDS = 30
 # To a pod that is running and close; one that does not answer by then is down. A relay gives up
 # after eight.
 CONNECT_SECONDS = 10
+# Of a connection that has sessions and no ports: somebody forgot it, and it holds a place. Editors
+# and tunnels say nothing for days and mean it.
+IDLE_SECONDS = 24 * 3600
 # For clients to read how their sessions ended before the connection is closed.
 LAST_WORDS_SECONDS = 2
 
@@ -48,6 +52,8 @@ class Visit:
         self._fingerprint = ""
         self._why = ""
         self._leave: Leave | None = None
+        self._heard_at = time.monotonic()
+        self._has_ports = False
 
     # --- who it is
 
@@ -98,6 +104,8 @@ class Visit:
             return found.sentence
         if isinstance(self._found, Door) and found.instance != self._found.instance:
             return "this machine was started anew; connect again"
+        if not self._has_ports and time.monotonic() - self._heard_at > IDLE_SECONDS:
+            return "nothing was said for a day"
         return ""
 
     def leave(self, sentence: str) -> None:
@@ -166,10 +174,13 @@ class Visit:
         self.leave(self.cut_off())
 
     def session(self) -> Outer:
-        made = Outer(self.inward, self.cut_off, self._over)
+        made = Outer(self.inward, self.cut_off, self._heard, self._over)
         self._sessions.add(made)
         self._all_told.clear()
         return made
+
+    def _heard(self) -> None:
+        self._heard_at = time.monotonic()
 
     def _over(self, session: Outer) -> None:
         self._sessions.discard(session)
@@ -177,10 +188,12 @@ class Visit:
             self._all_told.set()
 
     async def connection(self, host: str, port: int) -> SSHForwarder:
+        self._has_ports = True
         return await self._conn.forward_tunneled_connection(await self.inward(), host, port)
 
     async def listener(self, host: str, port: int) -> asyncssh.SSHListener:
         """A port in the pod whose connections go to the client."""
+        self._has_ports = True
 
         async def accepted(orig_host: str, orig_port: int) -> SSHForwarder:
             _, peer = await self._conn.create_connection(

@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from devstack.ports import free_port
-from provisioner.streams import gateway
+from provisioner.streams import gateway, visit
 from provisioner.streams.doors import Closed, Door
 from provisioner.streams.gateway import CONNECTIONS_PER_NAME, KNOCKING_PER_ADDRESS
 from tests.relayed import CLUSTER, SPACE, Book, Cluster, Served, relaying, write_seed
@@ -224,6 +224,30 @@ def test_without_the_directory_nobody_new_comes_in_and_nobody_is_sent_away(
     assert inside.poll() is None
     inside.kill()
     inside.communicate()
+
+
+def test_who_says_nothing_for_long_is_sent_away(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who says something, or has used a port, is not."""
+    port = free_port()
+    words = way.ssh("-N", "-L", f"{port}:127.0.0.1:9", way.host)
+    talks, tunnel = way.start("while echo still here; do sleep 0.5; done"), subprocess.Popen(words)
+    until(lambda: takes(port), "the tunnel was used")
+    silent = way.start("echo in; sleep 600")
+    assert silent.stdout
+    assert silent.stdout.readline() == "in\n"
+    monkeypatch.setattr(visit, "IDLE_SECONDS", 2)
+    _, said = silent.communicate(timeout=15)
+    assert "nothing was said for a day" in said
+    for each in (talks, tunnel):
+        assert each.poll() is None
+        each.kill()
+        each.communicate()
+
+
+def takes(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 5):
+        return True
+    return False
 
 
 def test_a_gateway_that_was_restarted_lets_in_at_once(book: Book, served: Serving) -> None:
