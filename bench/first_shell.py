@@ -2,7 +2,7 @@
 
 Rentals follow each other on a real kubelet, through API, gateway and relay, all of a stack on this
 machine; each is entered with OpenSSH's client as soon as it runs. Floor, in the same run and in
-turns: a pod of the same image with one init container that does nothing, created with the API server
+turns: a pod of the same image with one init container that does nothing, made with the API server
 alone. Needs root (devstack/kube/node/able.py). The last line is JSON, in seconds.
 
     python bench/first_shell.py [rentals]

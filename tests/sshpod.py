@@ -252,7 +252,9 @@ def prove_forwarding(way: Way) -> None:
     assert (asked.returncode, asked.stdout) == (0, "5\n"), asked.stderr
 
 
-def prove_hostile_is_closed(port: int, version: bytes, count: int) -> None:
+def prove_hostile_is_closed(
+    port: int, version: bytes, count: int, *, address: str = "127.0.0.1"
+) -> None:
     """What is no handshake gets the server's own greeting and offer at most, and is closed."""
     hostile = (
         b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -264,7 +266,7 @@ def prove_hostile_is_closed(port: int, version: bytes, count: int) -> None:
         b"\x00" * 300,
     )
     for number in range(count):
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as knocked:
+        with socket.create_connection((address, port), timeout=10) as knocked:
             answer = b""
             with suppress(OSError):  # it may be closed before all is said
                 knocked.sendall(hostile[number % len(hostile)])

@@ -14,7 +14,7 @@ import pytest
 from tests.servers import Servers
 from tests.simulation.campaign import Report, campaign, show
 
-SCHEDULES = int(os.environ.get("SIMULATION_N") or 400)
+SCHEDULES = int(os.environ.get("SIMULATION_N") or 250)
 # Virtual time is what counts here, so these tests may wait as long as they like for the cores.
 PATIENCE_S = 3600
 SEED = os.environ.get("SIMULATION_SEED") or os.urandom(4).hex()
