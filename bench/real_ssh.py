@@ -109,9 +109,11 @@ def besieged(stack: Stack, client: Client, way: Json, handshakes: int) -> Json:
                 raise RuntimeError("a renter was kept out")
             waits.append(time.perf_counter() - began)
 
-    alone = time.perf_counter()
-    client.run(way, "true")
-    alone = time.perf_counter() - alone
+    alone = []
+    for _ in range(9):
+        began = time.perf_counter()
+        client.run(way, "true")
+        alone.append(time.perf_counter() - began)
     renter = threading.Thread(target=live)
     renter.start()
     began = time.monotonic()
@@ -124,7 +126,7 @@ def besieged(stack: Stack, client: Client, way: Json, handshakes: int) -> Json:
         "hostile_per_s": round(handshakes / took),
         "gateway_grew_mib": round((memory_kib(pid) - before) / 1024),
         "renters_came_in": len(waits),
-        "ssh_alone_s": round(alone, 2),
+        "ssh_alone_s": round(statistics.median(alone), 2),
         "ssh_besieged_s": round(statistics.median(waits), 2),
     }
 

@@ -17,12 +17,15 @@ type card struct {
 	UID    string `json:"uid"`
 	Model  string `json:"model"`
 	Memory int64  `json:"memory_mib"`
+	Used   *int64 `json:"used_mib"` // by whoever had it before, or has it as well; null: not told
 }
 
 // check writes the cards that this container sees into message, its termination message, which is
 // readable with no more than the right to see pods. line: the vendor's command, one line per card:
-// id, model, MiB. Whether these are the cards that were ordered is decided by who reads it.
-func check(message, line string) error {
+// id, model, MiB. usage: the reporter's command, for what of their memory is in use although nothing
+// of this pod's ran yet; "" where none is known. Whether these are the cards that were ordered, and
+// whether they are free, is decided by who reads it.
+func check(message, line, usage string) error {
 	patience, cancel := context.WithTimeout(context.Background(), checkLimit)
 	defer cancel()
 	said, err := ask(patience, line)
@@ -30,21 +33,36 @@ func check(message, line string) error {
 		os.WriteFile(message, []byte("the check of the cards failed"), 0o644)
 		return err
 	}
-	cards := []card{}
+	found := []card{}
 	for _, row := range strings.Split(string(said), "\n") {
 		field := strings.SplitN(row, ",", 3)
 		for len(field) < 3 {
 			field = append(field, "")
 		}
 		if uid := strings.TrimSpace(field[0]); uid != "" {
-			cards = append(cards, card{uid, strings.TrimSpace(field[1]), mebibytes(field[2])})
+			found = append(found, card{uid, strings.TrimSpace(field[1]), mebibytes(field[2]), nil})
 		}
 	}
-	found, err := json.Marshal(map[string][]card{"devices": cards})
+	if usage != "" {
+		tell(found, cards(usage))
+	}
+	told, err := json.Marshal(map[string][]card{"devices": found})
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(message, found, 0o644)
+	return os.WriteFile(message, told, 0o644)
+}
+
+// tell puts the memory in use of each device beside the card with its id.
+func tell(found []card, devices []device) {
+	for _, each := range devices {
+		for number := range found {
+			if each.MemoryUsed != nil && name(found[number].UID) == each.ID {
+				used := *each.MemoryUsed / mebibyte
+				found[number].Used = &used
+			}
+		}
+	}
 }
 
 // mebibytes is zero for what is no number, which is no card's memory.

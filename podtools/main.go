@@ -7,8 +7,8 @@
 // nothing it says is trusted for money.
 //
 //	podtools install DIR     copy this binary to DIR/podtools (the init container)
-//	podtools check FILE CMD [DIR]  write down the cards that the vendor's command shows (the check),
-//	                         and install into DIR
+//	podtools check FILE CMD USAGE [DIR]  write down the cards that the vendor's command shows and how
+//	                         much of them is in use (the check), and install into DIR
 //	podtools start FLAGS     leave the keeper in the container (its postStart hook)
 //	podtools keep FLAGS      the keeper: run the SSH server and the reporter, start again what died
 //	podtools sshd ADDR       the SSH server alone
@@ -39,13 +39,13 @@ func dispatch(words []string) error {
 	switch name, rest := words[0], words[1:]; {
 	case name == "install" && len(rest) == 1:
 		return install(rest[0])
-	case name == "check" && len(rest) == 2:
-		return check(rest[0], rest[1])
 	case name == "check" && len(rest) == 3:
-		if err := check(rest[0], rest[1]); err != nil {
+		return check(rest[0], rest[1], rest[2])
+	case name == "check" && len(rest) == 4:
+		if err := check(rest[0], rest[1], rest[2]); err != nil {
 			return err
 		}
-		return install(rest[2])
+		return install(rest[3])
 	case name == "start":
 		return start(rest)
 	case name == "keep":
@@ -61,5 +61,5 @@ func dispatch(words []string) error {
 }
 
 func usage() error {
-	return fmt.Errorf("usage: podtools install DIR | check FILE CMD [DIR] | start FLAGS | keep FLAGS | sshd ADDR | report ADDR | relay FLAGS")
+	return fmt.Errorf("usage: podtools install DIR | check FILE CMD USAGE [DIR] | start FLAGS | keep FLAGS | sshd ADDR | report ADDR | relay FLAGS")
 }

@@ -58,6 +58,13 @@ _ROWS = (
         OTHER_HOST,
         "The machine had other cards than ordered. Nothing was charged; it counts for the host.",
     ),
+    Reason(
+        "card_in_use",
+        HOST,
+        OTHER_HOST,
+        "Another program used a card before yours began. Nothing was charged; it counts for the "
+        "host.",
+    ),
     Reason("ready", NONE, NO, "Card count, model and memory are as ordered. The meter runs."),
     Reason("gpu_lost", HOST, OTHER_HOST, "A card was lost. The meter stopped at the loss."),
     Reason("ecc_uncorrectable", HOST, OTHER_HOST, "A card reported memory errors."),

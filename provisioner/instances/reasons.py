@@ -35,6 +35,7 @@ REASONS: dict[str, Reason] = {
     "start_timeout": Reason(Fault.HOST, "The machine did not become ready in time."),
     "no_way_in": Reason(Fault.PLATFORM, "Nobody could get into the machine by SSH."),
     "order_mismatch": Reason(Fault.HOST, "The cards found are not those that were ordered."),
+    "card_in_use": Reason(Fault.HOST, "Another program already used memory of a card."),
     "gpu_lost": Reason(Fault.HOST, "The host lost a card of this machine."),
     "node_not_ready": Reason(Fault.HOST, "The host stopped answering inside its cluster."),
     "not_ready": Reason(Fault.UNKNOWN, "The machine reports that it is not ready."),

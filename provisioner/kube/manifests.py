@@ -384,7 +384,7 @@ def _checking_tools(spec: PodSpec) -> Json:
 
 
 def _check(spec: PodSpec) -> list[str]:
-    return ["check", "/dev/termination-log", spec.check.strip("\n")]
+    return ["check", "/dev/termination-log", spec.check.strip("\n"), spec.tools.usage]
 
 
 def _on_node(node: str) -> Json:

@@ -62,6 +62,7 @@ class Device:
     uid: str
     model: str
     memory_mib: int
+    used_mib: int | None = None  # before anything of this pod ran; None: not told
 
 
 def facts(pod: object) -> PodFacts | None:
@@ -104,7 +105,12 @@ def proof(message: str) -> list[Device] | None:
         if not isinstance(rows, list):
             return None
         return [
-            Device(str(row["uid"])[:100], str(row["model"])[:100], int(row["memory_mib"]))
+            Device(
+                str(row["uid"])[:100],
+                str(row["model"])[:100],
+                int(row["memory_mib"]),
+                _int(row.get("used_mib")),
+            )
             for row in rows[:64]
         ]
     except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
@@ -112,7 +118,10 @@ def proof(message: str) -> list[Device] | None:
 
 
 def as_evidence(devices: list[Device]) -> Json:
-    return {"devices": [{key: _clean(v) for key, v in asdict(d).items()} for d in devices]}
+    rows = [asdict(device) for device in devices]
+    return {
+        "devices": [{key: _clean(v) for key, v in row.items() if v is not None} for row in rows]
+    }
 
 
 def _clean(value: object) -> object:

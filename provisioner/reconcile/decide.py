@@ -14,7 +14,7 @@ from provisioner.contracts import Fault, InstanceState
 from provisioner.instances.reasons import HELD, NOT_SEEN, REASONS
 from provisioner.instances.state import TROUBLED, metered
 from provisioner.inventory.accelerators import Model
-from provisioner.kube.pods import PodFacts, as_evidence, proof
+from provisioner.kube.pods import Device, PodFacts, as_evidence, proof
 from provisioner.reconcile import trouble
 
 S = InstanceState
@@ -41,6 +41,9 @@ CALM = timedelta(minutes=10)
 # after this is of no use to who wants to, and was free.
 WAY_IN_PATIENCE = timedelta(minutes=3)
 SSH_DOWN = "ssh_down"
+# Of a card's memory. A driver keeps some for itself, and a screen on the host takes a gigabyte of a
+# desktop's card; a program that was left behind, or is the owner's own, takes more.
+IN_USE = 0.05
 # Phases that a pod does not leave.
 _OVER = ("Failed", "Succeeded")
 # What a kubelet reports for containers that it lost sight of, as after a reboot of its host.
@@ -341,9 +344,15 @@ def _mismatch(known: Known, pod: PodFacts) -> End | None:
         problem, found = "Cards of another model were found.", as_evidence(devices)
     elif not all(known.model.has_memory(device.memory_mib) for device in devices):
         problem, found = "Cards with another memory size were found.", as_evidence(devices)
+    elif any(_in_use(device) for device in devices):
+        return End("card_in_use", evidence={"pod_uid": pod.uid, **as_evidence(devices)})
     else:
         return None
     return End("order_mismatch", text=problem, evidence={"pod_uid": pod.uid, **found})
+
+
+def _in_use(device: Device) -> bool:
+    return device.used_mib is not None and device.used_mib > IN_USE * device.memory_mib
 
 
 def _since(seen: dict[str, Any], reason: str, at: datetime) -> datetime:

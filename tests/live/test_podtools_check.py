@@ -49,10 +49,10 @@ def run(binary: Path, folder: Path, slug: str, tool: str, body: str) -> tuple[in
     log = folder / "termination-log"
     words = manifests.pod(spec(slug))["spec"]["initContainers"][-1]["command"]
     assert words[1:3] == ["check", "/dev/termination-log"]
-    also = [str(folder / "bin")] * len(words[4:])
+    also = [str(folder / "bin")] * len(words[5:])
     (folder / "bin").mkdir(exist_ok=True)
     done = subprocess.run(
-        [str(binary), "check", str(log), words[3], *also],
+        [str(binary), "check", str(log), *words[3:5], *also],
         env={"PATH": f"{folder}:{os.environ['PATH']}"},
         capture_output=True,
         check=False,
@@ -78,6 +78,21 @@ def test_the_report_proves_the_cards(binary, slug, tool, body, count, tmp_path) 
     model = by_slug()[slug][1]
     assert all(model.is_named(device.model) for device in devices), devices
     assert all(model.has_memory(device.memory_mib) for device in devices)
+
+
+def test_what_of_a_card_is_in_use_is_told(binary, tmp_path) -> None:
+    used = "GPU-5a6b7c8d-0000-1111-2222-333344445555, 0, 71000, 81559, 33"
+    body = f'''case "$1" in
+*utilization*) printf '%s\\nGPU-other, 0, 1, 2, 3\\n' "{used}" ;;
+*) printf '%s\\nGPU-two, NVIDIA H100 80GB HBM3, 81559\\n' \\
+    "GPU-5a6b7c8d-0000-1111-2222-333344445555, NVIDIA H100 80GB HBM3, 81559" ;;
+esac
+'''
+    code, message = run(binary, tmp_path, H100, "nvidia-smi", body)
+    assert code == 0, message
+    devices = proof(message)
+    assert devices is not None
+    assert [each.used_mib for each in devices] == [71000, None]
 
 
 def test_cards_and_tools_in_one_go(binary, tmp_path) -> None:

@@ -29,6 +29,7 @@ from devstack.kube.stack import Cluster, KubeStack
 from devstack.process import Supervisor
 from devstack.state import State
 from provisioner.inventory.accelerators import families
+from provisioner.kube.pods import proof
 from tests.live.pods import pods_path, until
 from tests.live.realpods import (
     ALLOWED,
@@ -128,6 +129,38 @@ def test_a_pod_with_two_of_four_cards_sees_exactly_those(node, base, admin):
         f"{each}, {by_id[each].utilization}, {by_id[each].used_mib}, 81559, {by_id[each].celsius}"
         for each in ids
     ]
+
+
+def test_the_tools_image_alone_checks_the_cards_and_tells_what_is_in_use(node, base, admin, binary):
+    """With no word of the renter's image, and the same cards as the program gets after it."""
+    card = node.cards.of(NVIDIA)[0]
+    node.use_card(card.id, utilization=3, used_mib=9000, celsius=40)
+    family = families()[NVIDIA]
+    check = {
+        "name": "gpuyard-check",
+        "image": node.tools_image(binary),
+        "command": ["/podtools", "check", "/dev/termination-log", family.check.strip(),
+                    family.usage.strip(), "/run/gpuyard/bin"],
+        "volumeMounts": [{"name": "bin", "mountPath": "/run/gpuyard/bin"}],
+        "resources": {"limits": {NVIDIA: "4"}},
+    }  # fmt: skip
+    mount = {"name": "bin", "mountPath": "/run/gpuyard/bin", "readOnly": True}
+    pod = a_pod(
+        node,
+        base,
+        "gy-one-init",
+        "ls /run/gpuyard/bin; nvidia-smi -L | wc -l; echo done; sleep infinity",
+        cards={NVIDIA: 4},
+        initContainers=[check],
+        main={"volumeMounts": [mount]},
+        volumes=[{"name": "bin", "emptyDir": {}}],
+    )
+    (checked,) = run(admin, pod)["status"]["initContainerStatuses"]
+    devices = proof(checked["state"]["terminated"]["message"])
+    used = {device.uid: device.used_mib for device in devices}
+    assert used[card.id] == 9000
+    assert set(used) == {each.id for each in node.cards.of(NVIDIA)}
+    assert logged(admin, "gy-one-init", "done") == "podtools\n4\ndone\n"
 
 
 def test_each_vendors_check_reads_its_cards(node, base, admin):

@@ -121,6 +121,21 @@ def test_one_card_reported_twice_is_a_mismatch() -> None:
     assert decision.text == "The same card was found twice."
 
 
+def test_a_card_that_somebody_uses_is_not_handed_over() -> None:
+    """Left behind by whoever had it before, or its owner's own: 80 GB are 81559 MiB."""
+    for used, ends in ((None, False), (0, False), (4077, False), (4078, True), (81559, True)):
+        said = report().replace('"memory_mib": 81559', f'"memory_mib": 81559, "used_mib": {used}')
+        decision = decide.present(known(S.STARTING), running_pod(said.replace("None", "null")), T0)
+        assert isinstance(decision, End) == ends, used
+        if isinstance(decision, End):
+            assert (decision.reason, decision.fault) == ("card_in_use", None)
+            assert decision.evidence["devices"][0]["used_mib"] == used
+    # Nonsense is no figure.
+    for odd in ('"x"', "true", "1.5", "[]"):
+        said = report().replace('"memory_mib": 81559', f'"memory_mib": 81559, "used_mib": {odd}')
+        assert go(decide.present(known(S.STARTING), running_pod(said), T0)).to == S.READY
+
+
 def test_the_phases_follow_the_containers() -> None:
     pulling = pod(check={"waiting": {"reason": "PodInitializing"}})
     # Checked, and the renter's image may still be on its way.
