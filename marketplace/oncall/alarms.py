@@ -99,8 +99,7 @@ TABLE: Final[tuple[Alarm, ...]] = (
         "reaper_silent",
         "reaper_silence",
         Call.WAIT,
-        # Its heartbeat comes every few seconds and is read every twenty. Nobody's rental ends by
-        # its silence; a pod there would outlive its lease while we are away.
+        # Nobody's rental ends by its silence; a pod would outlive its lease while we are away.
         3 * MINUTE,
         None,
         "A cluster's reaper is silent: leases there end nothing",
@@ -111,8 +110,7 @@ TABLE: Final[tuple[Alarm, ...]] = (
         "relay_silent",
         "relay_silence",
         Call.PAGE,
-        # It comes back within seconds of a restart of either side.
-        MINUTE,
+        MINUTE,  # it comes back within seconds of a restart of either side
         5 * MINUTE,
         "No relay of a cluster with machines is connected: nobody gets in there",
         "Look whether manage.py gateway runs, then call the cluster's owner",
@@ -152,8 +150,7 @@ TABLE: Final[tuple[Alarm, ...]] = (
     Alarm(
         "watcher_gone",
         "loop_late",
-        # Full lists find what a watch would have seen, seconds later.
-        Call.WAIT,
+        Call.WAIT,  # full lists find what a watch would have seen, seconds later
         2 * MINUTE,
         None,
         "A cluster is watched by no watcher: changes are seen seconds later",
@@ -291,8 +288,7 @@ TABLE: Final[tuple[Alarm, ...]] = (
         "breaks_age",
         Call.PAGE,
         1,
-        # From here on nothing is paid out: providers wait for a person.
-        72 * HOUR,
+        72 * HOUR,  # from here on nothing is paid out: providers wait for a person
         "The books, the proof or Stripe differ",
         "Run manage.py reconcile and look at the staff page Books",
         _BREAK,

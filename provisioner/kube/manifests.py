@@ -9,9 +9,10 @@ from __future__ import annotations
 import base64
 import json
 import re
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
+
+from provisioner.kube.spec import ClaimMount, LeaseSpec, Owned, PodSpec, ToolKeys, ToolsSpec
 
 Json = dict[str, Any]
 
@@ -56,89 +57,6 @@ _POWERLESS = {
 }
 # First server version whose default turns user namespaces on.
 _HOST_USERS_FROM = (1, 33)
-
-
-class Owned(Protocol):
-    """What every object of an instance is labelled with."""
-
-    @property
-    def instance(self) -> str: ...
-    @property
-    def rental(self) -> str: ...
-    @property
-    def tenant(self) -> str: ...
-    @property
-    def generation(self) -> int: ...
-
-
-@dataclass(frozen=True)
-class LeaseSpec:
-    """The lease of one instance's pod, called like the pod."""
-
-    name: str
-    instance: str
-    rental: str
-    tenant: str
-    generation: int
-
-
-@dataclass(frozen=True)
-class ClaimMount:
-    """A volume's claim, by name, in the main container. The check has no use for it."""
-
-    claim: str
-    path: str
-    read_only: bool = False
-
-
-@dataclass(frozen=True)
-class ToolsSpec:
-    """What brings the tools of a pod and what they need to know (podtools/): the image with them
-    alone, by digest; where reports go; the vendor's command for the figures of its cards."""
-
-    image: str
-    report_url: str
-    usage: str
-
-
-@dataclass(frozen=True)
-class ToolKeys:
-    """What the tools of one instance prove themselves with; private but for gateway_public."""
-
-    report_token: str = field(default="", repr=False)
-    host_private: str = field(default="", repr=False)
-    gateway_public: str = ""
-
-
-@dataclass(frozen=True)
-class PodSpec:
-    """Everything a pod is made of. Ids are the public ones: opaque, and what owners can quote."""
-
-    pod_name: str
-    instance: str
-    rental: str
-    tenant: str
-    generation: int
-    node: str
-    resource: str
-    runtime_class: str
-    check: str
-    runtime_tool: bool  # the node's runtime brings what the check calls, whatever the image
-    tools: ToolsSpec
-    gpus: int
-    vcpus_milli: int
-    ram_mib: int
-    disk_mib: int
-    image: str
-    command: tuple[str, ...]
-    ports: tuple[int, ...]
-    env_names: tuple[str, ...]
-    has_pull_secret: bool
-    termination_grace: int
-    grace_seconds: int
-    server_version: str | None
-    volumes: tuple[ClaimMount, ...] = ()
-    notice: bool = False
 
 
 def pod(spec: PodSpec) -> Json:

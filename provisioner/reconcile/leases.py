@@ -29,7 +29,7 @@ from provisioner.instances import lease
 from provisioner.kube import manifests
 from provisioner.kube.api import ClusterApi, connect
 from provisioner.kube.errors import Rejected, code_of, is_unhealthy
-from provisioner.kube.manifests import LeaseSpec
+from provisioner.kube.spec import LeaseSpec
 from provisioner.models import Cluster, Instance
 from provisioner.reconcile import health
 from provisioner.reconcile.pool import Calls

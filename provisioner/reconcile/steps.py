@@ -25,8 +25,8 @@ from provisioner.kube import manifests
 from provisioner.kube.api import ClusterApi
 from provisioner.kube.client import CALL_SECONDS
 from provisioner.kube.errors import Rejected, Unavailable
-from provisioner.kube.manifests import ClaimMount, LeaseSpec, PodSpec, ToolKeys, ToolsSpec
 from provisioner.kube.pods import PodFacts, facts
+from provisioner.kube.spec import ClaimMount, LeaseSpec, PodSpec, ToolKeys, ToolsSpec
 from provisioner.models import Instance
 from provisioner.reconcile.claim import INSTANCE_CLAIM
 from provisioner.reconcile.last_words import fetch

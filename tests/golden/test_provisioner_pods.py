@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from provisioner.inventory.accelerators import by_slug
 from provisioner.kube import claims, manifests
 from provisioner.kube.compose import CORE, compose
-from provisioner.kube.manifests import ClaimMount, PodSpec, ToolKeys, ToolsSpec
+from provisioner.kube.spec import ClaimMount, PodSpec, ToolKeys, ToolsSpec
 
 FILES = Path(__file__).with_name("provisioner")
 DIGEST = "sha256:" + "ab" * 32

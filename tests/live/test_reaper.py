@@ -20,7 +20,7 @@ from provisioner.contracts import InstanceView, ReaperState
 from provisioner.kube import manifests
 from provisioner.kube.api import connect
 from provisioner.kube.errors import Rejected
-from provisioner.kube.manifests import LeaseSpec
+from provisioner.kube.spec import LeaseSpec
 from provisioner.models import Cluster, Instance
 from provisioner.reconcile import leases
 from tests.live.pods import find, until

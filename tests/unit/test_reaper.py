@@ -23,7 +23,7 @@ from marketplace.rentals.lease import FAILOVER, POST_PAID, PREPAID
 from provisioner.clusters.reaper import CURRENT
 from provisioner.instances.lease import pause
 from provisioner.kube import manifests
-from provisioner.kube.manifests import LeaseSpec
+from provisioner.kube.spec import LeaseSpec
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 PERIOD = 10.0

@@ -27,7 +27,7 @@ from tests.market import make_renter, make_supply, order
 pytestmark = pytest.mark.django_db
 
 # A scrape asks so many questions, whatever exists; another one costs every scrape of every process.
-QUERIES = 21
+QUERIES = 23
 
 
 def ago(**span: float) -> datetime:
