@@ -75,16 +75,26 @@ class Loopback:
 class Proxy:
     """The proxy, listening at `port`."""
 
-    def __init__(self, book: PortBook, streams: Any, *, names: PortNames = NAMES) -> None:
+    def __init__(
+        self,
+        book: PortBook,
+        streams: Any,
+        *,
+        names: PortNames = NAMES,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
         self.book, self.streams, self.names = book, streams, names
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, daemon=True).start()
+        self._own_loop = loop is None
+        self._loop = loop or asyncio.new_event_loop()
+        if self._own_loop:
+            threading.Thread(target=self._loop.run_forever, daemon=True).start()
         self.ports = Ports(book, streams, names, PORTAL, KEYS)
         self.port: int = self.call(self.ports.start("127.0.0.1", 0))
 
     def stop(self) -> None:
         self.call(self.ports.stop())
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        if self._own_loop:
+            self._loop.call_soon_threadsafe(self._loop.stop)
 
     def call(self, coroutine: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=60)

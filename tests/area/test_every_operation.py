@@ -49,6 +49,7 @@ BODIES: dict[str, Any] = {
     "PATCH volumes/{}": {"name": "mine now"},
     "PATCH webhooks/{}": {"event_types": ["*"]},
     "POST rentals/{}/actions": {"action": "terminate"},
+    "POST rentals/{}/links": {"port": 8000},
     "POST staff/adjustments/{}/decline": {"reason": "not agreed"},
     "POST staff/credit-notes/{}/decline": {"reason": "not agreed"},
     "POST staff/promotions/{}/decline": {"reason": "not agreed"},

@@ -140,6 +140,7 @@ def bodies(supply: Supply) -> dict[str, Any]:
                     "memory_total_bytes": 1,
                 }
             ],
+            "ports": [22, 8888],
         },
         "POST quotes": {"offer": supply.offer.public_id, "gpus": 1},
         "POST registry-credentials": {"registry": "ghcr.io", "username": "x", "password": "x"},
