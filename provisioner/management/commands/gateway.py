@@ -28,6 +28,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--host", default="127.0.0.1", help="address to listen at")
         parser.add_argument("--port", type=int, default=2222)
+        parser.add_argument("--http-host", default="127.0.0.1", help="address for ports by name")
         parser.add_argument(
             "--http-port", type=int, default=0, help="for ports by name; 0: there are none here"
         )
@@ -37,11 +38,12 @@ class Command(BaseCommand):
             raise CommandError("GPUYARD_SSH_GATEWAY must say how renters reach this gateway")
         if options["http_port"] and settings.GPUYARD_PORTS_URL is None:
             raise CommandError("GPUYARD_PORTS_URL must say how ports are called")
-        given = (options["host"], options["port"], options["http_port"])
-        asyncio.run(_serve(settings.GPUYARD_SSH_GATEWAY, *given))
+        ssh, http = ((options[f"{of}host"], options[f"{of}port"]) for of in ("", "http_"))
+        asyncio.run(_serve(settings.GPUYARD_SSH_GATEWAY, ssh, http))
 
 
-async def _serve(public: tuple[str, int], host: str, port: int, http_port: int) -> None:
+async def _serve(public: tuple[str, int], ssh: tuple[str, int], http: tuple[str, int]) -> None:
+    """Listen at ``ssh`` and, where it has a port, at ``http``."""
     key: bytes = settings.GPUYARD_SEALING_KEY
     published = access_keys.published_key(key=key)
     directory = TableDirectory()
@@ -54,13 +56,13 @@ async def _serve(public: tuple[str, int], host: str, port: int, http_port: int) 
         clusters=gateway.relays.clusters,
         port=directory.port,
     )
-    ports = _ports(directory, gateway) if http_port else None
+    ports = _ports(directory, gateway) if http[1] else None
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await gateway.start(host, port)
+    await gateway.start(*ssh)
     if ports is not None:
-        await ports.start(host, http_port)
+        await ports.start(*http)
     prober.start()
     await stop.wait()
     await prober.stop()
