@@ -81,6 +81,11 @@ def fresh_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
+def ports_have_names(settings: Any) -> None:
+    settings.GPUYARD_PORTS_URL = ("https", "pods.example.net", 443)
+
+
+@pytest.fixture(autouse=True)
 def no_registry_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Texts here that are names of images by accident would be looked up on the internet."""
 
@@ -145,6 +150,7 @@ def bodies(supply: Supply) -> dict[str, Any]:
         "POST quotes": {"offer": supply.offer.public_id, "gpus": 1},
         "POST registry-credentials": {"registry": "ghcr.io", "username": "x", "password": "x"},
         "POST rentals": order(supply.offer),
+        "POST rentals/{}/links": {"port": 8000},
         "POST secrets": {"name": "A", "value": "x"},
         "POST templates": {"name": "x", "image": PINNED_IMAGE, "needs": {}},
         "PATCH templates/{}": {"name": "x", "image": PINNED_IMAGE},
@@ -233,7 +239,7 @@ def target(operation: Operation, supply: Supply, caller: Api) -> str:
     if operation.path.startswith(UNMADE) and "{}" in operation.path:
         return operation.at(NOBODYS)
     if operation.path.startswith("rentals/"):
-        made = caller.post("rentals", order(supply.offer))
+        made = caller.post("rentals", order(supply.offer, ports=[8000]))
         assert made.status_code == 202, made.content
         return operation.at(made.data["id"])
     kind = operation.path.partition("/")[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -14,10 +13,11 @@ from marketplace.accounts.ports import mistakes
 from marketplace.models import AuditEntry, Template
 from provisioner.instances import access_keys, entry
 from provisioner.instances import ports as entry_ports
-from provisioner.models import Cluster, Entry, Instance, Reporter
+from provisioner.inventory.summary import refresh
+from provisioner.models import Cluster, Entry, Reporter
 from provisioner.reconcile.steps import open_secrets, spec_of
 from tests.area.marketplace_rentals.test_life import NOON, World, clock  # noqa: F401
-from tests.market import make_renter, make_supply, order
+from tests.market import add_node, make_renter, make_supply, order
 
 pytestmark = pytest.mark.django_db
 WEB = {"port": 8000, "protocol": "http", "name": "", "access_mode": "token"}
@@ -342,18 +342,20 @@ def test_rows_of_the_version_before_have_no_named_ports(world: World) -> None:
 def test_a_queued_rental_gets_its_names_with_its_machine(clock: Any) -> None:  # noqa: F811
     from marketplace.rentals import place
 
-    first = rented(clock, gpus=2)
-    asked = order(first.supply.offer, ports=[7000], queue={"deadline_seconds": 3600}, max_hours=48)
+    first = rented(clock)
+    asked = order(
+        first.supply.offer,
+        gpus=2,
+        ports=[7000],
+        queue={"deadline_seconds": 3600},
+    )
     status, made = first.renter.call("POST", "/rentals", asked)
     assert (status, made["state"]) == (202, "queued")
     of = World(first.clock, first.renter, first.supply, f"/rentals/{made['id']}")
     assert entry.found(of.rental.pk) is None
     assert link(of, port=7000)[1]["type"] == "/problems/invalid_transition"
     assert patch(of, [7001])[0] == 200
-    first.run()
-    first.renter.call("DELETE", first.path)
-    first.gone(NOON + timedelta(minutes=1))
-    of.clock.set(NOON + timedelta(minutes=2))
-    place.place()
-    assert Instance.objects.filter(rental_ref=of.rental.pk).exists(), of.show()["state"]
+    add_node(first.supply.group, 2)
+    refresh()
+    assert place.place() == 1
     assert named(of) == {7001: "token"}
