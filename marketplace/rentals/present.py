@@ -50,7 +50,8 @@ def describe_many(rentals: Sequence[Rental]) -> list[dict[str, Any]]:
     forecasts, places = restart_forecasts(rentals), positions(rentals)
     volumes = mounts.describe(rentals)
     refs = [rental.id for rental in rentals]
-    ways, seen = access.ways(rental_refs=refs), access.ports_seen(rental_refs=refs)
+    ways = access.ways(rental_refs=refs)
+    seen = access.ports_seen(rental_refs=[rental.id for rental in rentals if rental.ports])
     return [
         {
             **_rental(rental, spent.get(rental.id, 0), funds_end_at),

@@ -79,7 +79,9 @@ def names() -> PortNames | None:
 
 
 def seen(*, rental_refs: Sequence[UUID]) -> dict[UUID, PortsSeen]:
-    """Of these rentals, those that ever had a machine. One statement."""
+    """Of these rentals, those that ever had a machine. One statement, or none for none."""
+    if not rental_refs:
+        return {}
     with connection.cursor() as cursor:
         cursor.execute(_SEEN, [array(rental_refs)])
         return {ref: PortsSeen(near, told) for ref, near, told in cursor.fetchall()}

@@ -11,7 +11,7 @@ from django.urls import path
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
-from kernel.errors import Refusal
+from kernel.errors import NotFound, Refusal
 from marketplace.accounts.access import Principal
 from marketplace.accounts.idempotency import once
 from marketplace.http.portal import port_text
@@ -53,9 +53,11 @@ def port_page(request: HttpRequest, principal: Principal, rental: str) -> HttpRe
 
 @require_POST
 @page(scope="rentals:write")
-def open_port(request: HttpRequest, principal: Principal, rental: str, port: int) -> HttpResponse:
+def open_port(request: HttpRequest, principal: Principal, rental: str, port: str) -> HttpResponse:
     """Make a link and go there. Browsers do not let a form lead to another host (form-action of our
     own pages forbids it), so the page that follows does, and says where to."""
+    if not (port.isascii() and port.isdigit() and len(port) < 6):
+        raise NotFound("port")
     made: list[str] = []
 
     def act() -> None:
@@ -63,7 +65,7 @@ def open_port(request: HttpRequest, principal: Principal, rental: str, port: int
             ports.link(
                 acting=principal,
                 rental_id=rental,
-                port=port,
+                port=int(port),
                 replace=request.POST.get("replace") == "yes",
             )
         )
@@ -85,6 +87,6 @@ def enter(request: HttpRequest, principal: Principal, rental: str, port: str) ->
 
 urls = [
     path("rentals/<str:rental>/ports", port_page),
-    path("rentals/<str:rental>/ports/<int:port>/open", open_port),
+    path("rentals/<str:rental>/ports/<str:port>/open", open_port),
     path("rentals/<str:rental>/ports/<str:port>/enter", enter),
 ]
