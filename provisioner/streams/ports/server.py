@@ -38,7 +38,7 @@ REFUSE_BY_SECONDS: Final = 0.25
 # Streams to one machine. A page loads by six connections and holds a few websockets; a relay
 # carries 2,000 for all machines of its cluster.
 PER_RENTAL: Final = 200
-# In all: a file each for the process, and 35 KB while idle. Beyond it connections are closed.
+# In all: a file each for the process, and some 10 KiB while idle. Beyond it they are closed.
 CONNECTIONS: Final = 4000
 # Names that strangers make up are remembered as well, and must not fill the memory.
 _REMEMBERED: Final = 10_000
