@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
@@ -38,3 +39,32 @@ def tax_point(app_configs: Any, **_: Any) -> list[CheckMessage]:
             )
         ]
     return []
+
+
+@register()
+def ports_domain(app_configs: Any, **_: Any) -> list[CheckMessage]:
+    """What renters' machines serve must not be a page of ours, nor share a cookie with one: a
+    browser gives a cookie of a host to all hosts below it, where that asks for it."""
+    if settings.GPUYARD_PORTS_URL is None:
+        return []
+    scheme, domain, _port = settings.GPUYARD_PORTS_URL
+    portal = urlsplit(settings.GPUYARD_BASE_URL)
+    host = (portal.hostname or "").lower()
+    found: list[CheckMessage] = []
+    if domain == host or domain.endswith(f".{host}") or host.endswith(f".{domain}"):
+        found.append(
+            Error(
+                "GPUYARD_PORTS_URL must be of a domain that is neither the portal's host nor above "
+                "or below it: renters' pages would share cookies with the portal.",
+                id="gpuyard.E004",
+            )
+        )
+    if scheme == "http" and portal.scheme == "https":
+        found.append(
+            Error(
+                "GPUYARD_PORTS_URL must be https where the portal is: tokens and cookies of "
+                "machines would cross the net in clear.",
+                id="gpuyard.E005",
+            )
+        )
+    return found

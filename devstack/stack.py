@@ -85,6 +85,7 @@ class Stack:
         self.mail = state.path / "mail"
         self.kube = kube
         self.gateway_port = free_port()
+        self.ports_port = free_port()  # of machines, by name
         self._kube: Child | None = None
         self.processes: dict[str, Child] = {}
 
@@ -178,6 +179,7 @@ class Stack:
             commands["gateway"] = [
                 *(sys.executable, str(ROOT / "manage.py"), "gateway"),
                 *("--host", host, "--port", str(port)),
+                *("--http-host", "127.0.0.1", "--http-port", str(self.ports_port)),
             ]
         child = self.supervisor.start(
             name, commands[name], env={**self.env, "GPUYARD_PROCESS": name}, cwd=ROOT
@@ -241,6 +243,8 @@ class Stack:
             "GPUYARD_TOOLS_IMAGE": self.clusters[REAL].images["tools"],
             "GPUYARD_REPORT_URL": f"http://{host}:{self.port}/api/v1/instance-reports",
             "GPUYARD_SSH_GATEWAY": f"{host}:{port}",
+            # Browsers take every name below localhost for this machine.
+            "GPUYARD_PORTS_URL": f"http://pods.localhost:{self.ports_port}",
             "GPUYARD_ALLOWED_HOSTS": f"127.0.0.1,localhost,{host}",
         }
 

@@ -19,6 +19,8 @@ from kernel.money import BadAmount, parse_micro
 
 _env = environ.Env()
 _REPORTS = "/api/v1/instance-reports"
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_PORTS_URL = re.compile(rf"(https?)://((?:{_LABEL}\.)+{_LABEL})(?::([1-9][0-9]{{0,4}}))?")
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Environment:
     stripe_api_base: str
     stripe_webhook_secret: str
     ssh_gateway: tuple[str, int] | None  # host and port as renters reach it; None: no gateway
+    ports_url: tuple[str, str, int] | None  # scheme, domain, port; None: ports have no names
     tools_image: str
     report_url: str
     fee_bps: int
@@ -82,6 +85,7 @@ def read(*, defaults: dict[str, str] | None = None) -> Environment:
         stripe_api_base=_env.str("STRIPE_API_BASE", default="https://api.stripe.com").rstrip("/"),
         stripe_webhook_secret=text("STRIPE_WEBHOOK_SECRET"),
         ssh_gateway=_address("GPUYARD_SSH_GATEWAY"),
+        ports_url=_ports_url("GPUYARD_PORTS_URL"),
         tools_image=_pinned(text("GPUYARD_TOOLS_IMAGE")),
         report_url=_env.str("GPUYARD_REPORT_URL", default="") or f"{base_url}{_REPORTS}",
         fee_bps=_env.int("GPUYARD_FEE_BPS", default=1500),
@@ -117,6 +121,20 @@ def _address(name: str) -> tuple[str, int] | None:
     if not host or not (port or "22").isdigit() or not 0 < int(port or 22) < 65536:
         raise ImproperlyConfigured(f"{name} must be host or host:port")
     return host, int(port or 22)
+
+
+def _ports_url(name: str) -> tuple[str, str, int] | None:
+    """https://DOMAIN or https://DOMAIN:PORT, below which every port of a machine has a name."""
+    given = str(_env.str(name, default="")).rstrip("/")
+    if not given:
+        return None
+    found = _PORTS_URL.fullmatch(given)
+    scheme, domain, port = found.groups() if found else ("", "", "")
+    number = int(port or {"https": 443, "http": 80}.get(scheme, 0))
+    # A label of its own stands before the domain: 63 letters, and the whole name 253.
+    if not 0 < number < 65536 or len(domain) > 200:
+        raise ImproperlyConfigured(f"{name} must be like https://pods.example.net, without a path")
+    return scheme, domain, number
 
 
 def _pinned(image: str) -> str:

@@ -1,4 +1,4 @@
-"""What a pod may be given to run: names of variables, values, ports, command. Pure.
+"""What a pod may be given to run: names of variables, values, command. Pure. Ports: ports.py.
 
 Rentals, templates and secrets are checked by the same functions. A mistake is (field, message);
 the provisioner checks once more, with its own limits, what reaches a cluster.
@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 MAX_TEXT: Final = 32 * 1024  # of a command, or of all variables given in clear
-_MAX_WORDS, _MAX_PORTS, _MAX_ENV = 64, 32, 128
+_MAX_WORDS, _MAX_ENV = 64, 128
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 # They steer the loader, the GPU runtime and the pod's own view of its cluster.
 _DENIED: Final = ("LD_", "NVIDIA_", "KUBERNETES_")
@@ -49,13 +49,4 @@ def command_mistakes(command: Sequence[str] | None) -> Mistakes:
         found.append(("command", f"at most {_MAX_WORDS} words and {MAX_TEXT} characters"))
     if not command:
         found.append(("command", "leave it out to run the image's own command"))
-    return found
-
-
-def ports_mistakes(ports: Sequence[int]) -> Mistakes:
-    found: Mistakes = []
-    if len(ports) > _MAX_PORTS or len(set(ports)) != len(ports):
-        found.append(("ports", f"at most {_MAX_PORTS} different ports"))
-    if any(not 1 <= port <= 65535 for port in ports):
-        found.append(("ports", "ports are whole numbers from 1 to 65535"))
     return found

@@ -18,8 +18,15 @@ from kernel.errors import InvalidRequest, NotFound
 from kernel.text import clean
 from marketplace.accounts import audit, vault
 from marketplace.accounts.access import Principal, find, get_visible
+from marketplace.accounts.ports import Given, read
 from marketplace.accounts.registry_credentials import check_registry
-from marketplace.catalog.templates import ENV_FIELD, content_mistakes, env_of
+from marketplace.catalog.templates import (
+    ENV_FIELD,
+    content_mistakes,
+    env_of,
+    ports_columns,
+    ports_of,
+)
 from marketplace.images.reference import parse
 from marketplace.models import RegistryCredential, Rental, Template
 
@@ -38,7 +45,7 @@ class TemplateOrder:
     slug: str | None = None
     command: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
-    ports: tuple[int, ...] = ()
+    ports: tuple[Given, ...] = ()
     needs: Mapping[str, Any] = field(default_factory=dict)
     registry_credentials: str | None = None
 
@@ -53,7 +60,7 @@ def current(template: Template) -> TemplateOrder:
         slug=template.slug,
         command=tuple(template.command),
         env=env_of(template),
-        ports=tuple(template.ports),
+        ports=ports_of(template),
         needs=template.needs,
         registry_credentials=credential.public_id if credential else None,
     )
@@ -146,7 +153,8 @@ def _apply(acting: Principal, template: Template, order: TemplateOrder) -> None:
     template.description = clean(order.description, limit=_MAX_DESCRIPTION)
     template.image = order.image
     template.command = list(order.command)
-    template.ports = list(order.ports)
+    for name, value in ports_columns(read(order.ports)).items():
+        setattr(template, name, value)
     template.needs = dict(order.needs)
     template.registry_credential = credential
     template.env_sealed = vault.seal(

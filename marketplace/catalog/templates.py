@@ -18,7 +18,9 @@ from kernel.errors import NotFound, Refusal
 from kernel.text import rfc3339
 from marketplace.accounts import vault
 from marketplace.accounts.access import Principal, find, visible
-from marketplace.accounts.variables import command_mistakes, env_mistakes, ports_mistakes
+from marketplace.accounts.ports import Given, Port, read, shell_mistakes, together
+from marketplace.accounts.ports import mistakes as ports_mistakes
+from marketplace.accounts.variables import command_mistakes, env_mistakes
 from marketplace.catalog import needs as card_needs
 from marketplace.catalog.needs import Has, unmet
 from marketplace.catalog.registry import by_slug
@@ -28,8 +30,9 @@ from provisioner import facade as provisioner
 
 CURATED: Final = Path(__file__).with_name("templates.toml")
 ENV_FIELD: Final = "template.env"
-_FIELDS: Final = ("name", "description", "image", "command", "env", "ports", "needs")
-_KNOWN: Final = frozenset({"slug", *_FIELDS})
+_GIVEN: Final = ("name", "description", "image", "command", "env", "ports", "needs")
+_FIELDS: Final = (*_GIVEN, "ports_kept")
+_KNOWN: Final = frozenset({"slug", *_GIVEN})
 _KNOWN_NEEDS: Final = frozenset({"vendor", "toolkit", "min_memory_gib", "min_cuda"})
 
 
@@ -69,9 +72,21 @@ def _checked(row: dict[str, Any]) -> dict[str, Any]:
         **row,
         "command": row.get("command", []),
         "env": row.get("env", {}),
-        "ports": row.get("ports", []),
+        **ports_columns(read(row.get("ports", []))),
         "needs": row.get("needs", {}),
     }
+
+
+def ports_columns(ports: Sequence[Port]) -> dict[str, Any]:
+    """Ports as a template's row holds them."""
+    return {
+        "ports": [port.port for port in ports],
+        "ports_kept": [port.kept() for port in ports],
+    }
+
+
+def ports_of(template: Template) -> tuple[Port, ...]:
+    return together(template.ports, template.ports_kept)
 
 
 def content_mistakes(
@@ -79,7 +94,7 @@ def content_mistakes(
     image: str,
     command: Sequence[str] | None,
     env: Mapping[str, str],
-    ports: Sequence[int],
+    ports: Sequence[Given],
     needs: Mapping[str, Any],
 ) -> dict[str, list[str]]:
     """What is wrong with a template's content, by field, whoever wrote it."""
@@ -89,10 +104,11 @@ def content_mistakes(
             found["image"] = ["is not pinned by digest: a tag may mean another image tomorrow"]
     except BadReference as error:
         found["image"] = [str(error)]
+    ports_found = ports_mistakes(ports) or shell_mistakes(read(ports), ())
     for name, message in (
         *command_mistakes(command or None),
         *env_mistakes(env),
-        *ports_mistakes(ports),
+        *ports_found,
         *card_needs.mistakes(needs, provisioner.accelerators()),
     ):
         found.setdefault(name, []).append(message)
@@ -160,7 +176,7 @@ def describe(template: Template) -> dict[str, Any]:
         "image": template.image,
         "command": template.command,
         "env": env_of(template),
-        "ports": template.ports,
+        "ports": [port.kept() for port in ports_of(template)],
         "needs": template.needs,
         "registry_credentials": credential.public_id if credential else None,
         "created_at": rfc3339(template.created_at),

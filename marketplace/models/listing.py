@@ -104,7 +104,11 @@ class Template(PublicObject):
     env = models.JSONField(default=dict, blank=True)  # of curated ones only, which hold no secret
     # An organization's own: JSON, sealed for this row. People paste tokens into the wrong field.
     env_sealed = models.BinaryField(null=True, blank=True)
-    ports = models.JSONField(default=list, blank=True)
+    ports = models.JSONField(default=list, blank=True)  # numbers
+    # The same in full (accounts/ports.py), beside them for the version that knows numbers alone.
+    ports_kept = models.JSONField(
+        default=list, db_default=models.Value([], models.JSONField()), blank=True
+    )
     # {"vendor": [...], "toolkit": "cuda", "min_memory_gib": 24, "min_cuda": "12.4"}
     needs = models.JSONField(default=dict, blank=True)
     registry_credential = models.ForeignKey(

@@ -94,6 +94,10 @@ class Rental(PublicObject):
     provider_micro_h = models.BigIntegerField()
     ssh_keys = ArrayField(models.TextField(), default=list, blank=True)
     ssh = models.BooleanField(default=True)
+    # Those that have names, in full (accounts/ports.py).
+    ports = models.JSONField(
+        default=list, db_default=models.Value([], models.JSONField()), blank=True
+    )
     expires_at = models.DateTimeField(null=True, blank=True)  # empty: no_limit was ordered
     failover = models.BooleanField(db_default=False)  # go on elsewhere when the host is lost
     locked = models.BooleanField(db_default=False)  # its people may not stop or end it

@@ -1,4 +1,4 @@
-"""Change what may be changed while a rental lives: name, labels, keys, end, idle stop, lock."""
+"""Change what may be changed while a rental lives: name, labels, ways in, end, idle stop, lock."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from kernel.errors import InvalidRequest, Refusal
 from kernel.text import clean, rfc3339
 from marketplace.accounts import audit
 from marketplace.accounts.access import Principal
+from marketplace.accounts.ports import Given
 from marketplace.accounts.ssh_keys import MAX_GIVEN, lines_of
 from marketplace.models import Rental
-from marketplace.rentals import notice
+from marketplace.rentals import notice, ports
 from marketplace.rentals.order import end_mistakes, idle_mistakes, label_mistakes
 from marketplace.rentals.ssh_keys import give
 from marketplace.rentals.state import ENDING, actions_of
@@ -39,14 +40,16 @@ def change(
     idle_stop_minutes: int | Unset | None = UNSET,
     lock: bool | None = None,
     keys: Sequence[str] | None = None,
+    given_ports: Sequence[Given] | None = None,
     expected_version: int | None = None,
 ) -> Rental:
     """Change what is given; joins the caller's transaction. idle_stop_minutes None: never.
-    keys: ids or public key lines that open it from now on, instead of those before.
+    keys: ids or public key lines that open it from now on, instead of those before; given_ports:
+    ports that have names from now on, likewise.
 
     Raises NotFound, InvalidRequest, Refusal version_conflict, ssh_key_invalid; invalid_transition
-    for a new end date or keys of a rental that is ending. Name and labels of ended rentals may
-    still be put in order.
+    for a new end date, keys or ports of a rental that is ending. Name and labels of ended rentals
+    may still be put in order.
     """
     # Before the rental, as whoever deletes a key does.
     lines = None if keys is None else lines_of(acting, keys[: MAX_GIVEN + 1], locked=True)
@@ -58,16 +61,11 @@ def change(
         mistakes.append(("name", "give a name of 1 to 80 characters"))
     if keys is not None and len(keys) > MAX_GIVEN:
         mistakes.append(("ssh_keys", f"at most {MAX_GIVEN} keys"))
+    if given_ports is not None:
+        mistakes += ports.change_mistakes(rental, given_ports)
     if mistakes:
         raise InvalidRequest({field: [message] for field, message in mistakes})
-    if rental.state in ENDING and (expires_at is not None or keys is not None):
-        what = "its end date cannot be moved" if expires_at is not None else "nobody can come in"
-        raise Refusal(
-            "invalid_transition",
-            f"The rental is {rental.state}: {what} any more.",
-            state=rental.state,
-            actions=actions_of(rental),
-        )
+    _check_living(rental, end=expires_at is not None, way=(keys, given_ports) != (None, None))
     changed = _apply(rental, name, labels, expires_at, lock)
     if idle != rental.idle_stop_minutes:
         rental.idle_stop_minutes = changed["idle_stop_minutes"] = idle
@@ -76,6 +74,9 @@ def change(
         give(rental, lines)
         saved += ["ssh_keys", "ssh"]
         changed["ssh_keys"] = len(lines)
+    if given_ports is not None and ports.give(rental, given_ports):
+        saved.append("ports")
+        changed["ports"] = rental.ports
     if changed:
         rental.version += 1
         rental.save(update_fields=[*saved, "version"])
@@ -91,6 +92,19 @@ def change(
     if "idle_stop_minutes" in changed:
         notice.withdraw(rental, "idle", text="Its idle stop was changed.")
     return rental
+
+
+def _check_living(rental: Rental, *, end: bool, way: bool) -> None:
+    """Refuse a new end date, or another way in, of a rental that is ending."""
+    if rental.state not in ENDING or not (end or way):
+        return
+    what = "its end date cannot be moved" if end else "nobody can come in"
+    raise Refusal(
+        "invalid_transition",
+        f"The rental is {rental.state}: {what} any more.",
+        state=rental.state,
+        actions=actions_of(rental),
+    )
 
 
 def _apply(

@@ -13,18 +13,16 @@ from kernel.clock import now
 from kernel.errors import InvalidRequest, Refusal
 from kernel.text import clean
 from marketplace.accounts.access import Principal, get_visible
+from marketplace.accounts.ports import Given, Port, shell_mistakes
+from marketplace.accounts.ports import mistakes as ports_mistakes
+from marketplace.accounts.ports import read as read_ports
 from marketplace.accounts.registry_credentials import check_registry, login
 from marketplace.accounts.secrets import MAX_USED, take
 from marketplace.accounts.ssh_keys import MAX_GIVEN, lines_of
-from marketplace.accounts.variables import (
-    command_mistakes,
-    env_mistakes,
-    names_mistakes,
-    ports_mistakes,
-)
+from marketplace.accounts.variables import command_mistakes, env_mistakes, names_mistakes
 from marketplace.catalog.query import OfferQuery
 from marketplace.catalog.quote import open_quote
-from marketplace.catalog.templates import check_fit, env_of, get_template
+from marketplace.catalog.templates import check_fit, env_of, get_template, ports_of
 from marketplace.images.reference import BadReference
 from marketplace.images.reference import parse as parse_image
 from marketplace.models import Project, Quote, RegistryCredential, Template
@@ -58,7 +56,7 @@ class RentOrder:
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     secrets: Mapping[str, str] = field(default_factory=dict)
     registry_credentials: str | None = None
-    ports: tuple[int, ...] = ()
+    ports: tuple[Given, ...] = ()
     ssh_keys: tuple[str, ...] = ()
     ssh: bool = True
     expires_at: datetime | None = None
@@ -89,7 +87,7 @@ class Prepared:
     secret_env: dict[str, str] = field(repr=False)
     registry_credential: RegistryCredential | None
     pull_secret: dict[str, str] | None = field(repr=False)
-    ports: tuple[int, ...]
+    ports: tuple[Port, ...]
     ssh_keys: tuple[str, ...]
     ssh: bool
     expires_at: datetime | None
@@ -128,6 +126,9 @@ def prepare(acting: Principal, order: RentOrder) -> Prepared:
         mounts.admit(quote.offer)
         check_fit(needs, quote.offer)
     image = template.image if template else order.image or ""
+    ports = read_ports(order.ports) or (ports_of(template) if template else ())
+    if found := shell_mistakes(ports, ports_of(template) if template else ()):
+        raise InvalidRequest({name: [message] for name, message in found})
     command = order.command
     if command is None:
         command = tuple(template.command) if template else ()
@@ -149,7 +150,7 @@ def prepare(acting: Principal, order: RentOrder) -> Prepared:
         secret_env=take(acting, order.secrets),
         registry_credential=credential,
         pull_secret=login(credential).pull_secret() if credential else None,
-        ports=order.ports or (tuple(template.ports) if template else ()),
+        ports=ports,
         ssh_keys=keys,
         ssh=order.ssh,
         expires_at=_end(order),

@@ -27,6 +27,7 @@ from marketplace.accounts import switches
 from marketplace.catalog.needs import MIB_PER_GIB
 from marketplace.catalog.quote import candidates, disk_for, price_of
 from marketplace.models import Offer, Organization, Rental
+from marketplace.rentals import ports
 from marketplace.rentals.limits import check_limits
 from marketplace.rentals.reasons import actor_of, sentence
 from marketplace.rentals.room import make_room
@@ -132,6 +133,7 @@ def give_cards(rental: Rental, *, reason: str, actor: str) -> None:
         gpus=rental.gpus,
         disk_mib=rental.disk_gib * MIB_PER_GIB,
     )
+    ports.publish(rental)
     if rental.wanted is not None:
         _settle_on(rental, offers[view.group_id], rental.wanted)
     rental.offer = offers[view.group_id]

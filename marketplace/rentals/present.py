@@ -12,6 +12,7 @@ from kernel.ids import public
 from kernel.money import format_micro, parse_micro
 from kernel.text import rfc3339
 from marketplace.models import Rental, RentalEvent, VolumeMeter
+from marketplace.rentals import port_views
 from marketplace.rentals.forecast import restart_forecasts
 from marketplace.rentals.queue import positions
 from marketplace.rentals.reasons import REASONS, RENTER, sentence
@@ -24,7 +25,7 @@ from marketplace.rentals.state import (
     actions_of,
 )
 from marketplace.volumes import mounts
-from provisioner.contracts.access import WayIn
+from provisioner.contracts.access import PortsSeen, WayIn
 from provisioner.contracts.evidence import Evidence
 from provisioner.facade import access
 
@@ -48,11 +49,13 @@ def describe_many(rentals: Sequence[Rental]) -> list[dict[str, Any]]:
         funds_end_at = billing.balance(org_ref=rentals[0].organization_id).funds_end_at
     forecasts, places = restart_forecasts(rentals), positions(rentals)
     volumes = mounts.describe(rentals)
-    ways = access.ways(rental_refs=[rental.id for rental in rentals])
+    refs = [rental.id for rental in rentals]
+    ways = access.ways(rental_refs=refs)
+    seen = access.ports_seen(rental_refs=[rental.id for rental in rentals if rental.ports])
     return [
         {
             **_rental(rental, spent.get(rental.id, 0), funds_end_at),
-            "access": _access(rental, ways.get(rental.id)),
+            "access": _access(rental, ways.get(rental.id), seen.get(rental.id)),
             "continuing_charges": continuing_charges(rental, volumes[rental.id]),
             "restart_forecast": forecasts.get(rental.id),
             "queue": places.get(rental.id),
@@ -117,8 +120,8 @@ def _rental(rental: Rental, spent_micro: int, funds_end_at: datetime | None) -> 
     }
 
 
-def _access(rental: Rental, way: WayIn | None) -> dict[str, Any]:
-    """The ways in that were found open, and no other: null until then."""
+def _access(rental: Rental, way: WayIn | None, seen: PortsSeen | None) -> dict[str, Any]:
+    """The ways in. By SSH only where it was found open: null until then."""
     ssh = None
     if way is not None and rental.ssh:
         port = "" if way.port == 22 else f"-p {way.port} "
@@ -130,7 +133,8 @@ def _access(rental: Rental, way: WayIn | None) -> dict[str, Any]:
             "known_hosts_line": way.known_hosts_line,
             "proven_at": rfc3339(way.proven_at),
         }
-    return {"ssh": ssh, "ports": [], "jupyter": None, "terminal": None}
+    shown = port_views.describe(rental, seen)
+    return {"ssh": ssh, "ports": shown, "jupyter": port_views.jupyter(shown), "terminal": None}
 
 
 def _fault(reason: str) -> str | None:

@@ -33,6 +33,7 @@ from marketplace.catalog.search import on_sale_now
 from marketplace.catalog.templates import check_fit
 from marketplace.catalog.tiers import grace_of
 from marketplace.models import Offer, Quote, Rental
+from marketplace.rentals import ports
 from marketplace.rentals.limits import check_limits
 from marketplace.rentals.order import Prepared, RentOrder, prepare
 from marketplace.rentals.reasons import sentence
@@ -220,6 +221,7 @@ def _create(
         reason="placed",
         attempts=1,
     )
+    ports.publish(rental)
     billing.hold(org_ref=acting.org.id, rental_ref=rental_id, terms=terms_of(rental, offer))
     # Behind the account's lock: what others of the organization committed is visible now.
     check_limits(rental)
@@ -272,7 +274,7 @@ def _pod_order(prepared: Prepared, choice: _Choice) -> PodOrder:
         env=prepared.env,
         secret_env=prepared.secret_env,
         pull_secret=prepared.pull_secret,
-        ports=prepared.ports,
+        ports=tuple(port.port for port in prepared.ports),
         ssh_public_keys=prepared.ssh_keys,
         termination_grace=_TIME_TO_SAVE if choice.interruptible else _TIME_TO_END,
         grace_seconds=grace_of(tier),
@@ -316,6 +318,7 @@ def _store(
         provider_micro_h=price.provider_micro_h,
         ssh_keys=list(prepared.ssh_keys),
         ssh=prepared.ssh,
+        ports=[port.kept() for port in prepared.ports],
         expires_at=prepared.expires_at,
         failover=prepared.failover,
         idle_stop_minutes=prepared.idle_stop_minutes,

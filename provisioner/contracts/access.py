@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 
@@ -49,3 +51,32 @@ class VisitView:
     bytes_in: int
     bytes_out: int
     why: str
+
+
+# Who comes in to a port from the portal, with a grant (kernel.grants): where, and for what.
+ENTER_PATH: Final = "/.gpuyard/enter"
+
+
+def enter_verb(port: int) -> str:
+    """What such a grant allows; its subject is the rental."""
+    return f"ports.enter:{port}"
+
+
+@dataclass(frozen=True)
+class PortsSeen:
+    """What is known of the ports of a rental's present machine.
+
+    reachable: its cluster had a relay at some time. listening: as its reporter told last; None: the
+    machine does not run, or its reporter tells nothing of ports.
+    """
+
+    reachable: bool
+    listening: Collection[int] | None
+
+
+@dataclass(frozen=True)
+class NamedPort:
+    """A port that gets a name. access_mode: public, token or team."""
+
+    port: int
+    access_mode: str

@@ -14,6 +14,8 @@ from uuid import UUID
 REPORT_SECONDS: Final = 15
 # More cards than any host has, so that a hostile report stays small.
 MOST_DEVICES: Final = 64
+# A machine that listens at more has other troubles than that its page does not list them.
+MOST_LISTENING: Final = 64
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class InstanceReport:
     ssh: str | None = None
     disk: DiskReport | None = None
     boot: str = ""
+    ports: Sequence[int] | None = None  # at which something listens; None: not told
 
 
 @dataclass(frozen=True)

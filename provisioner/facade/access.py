@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
-from provisioner.contracts.access import RelayValues, VisitView, WayIn
+from provisioner.contracts.access import NamedPort, PortsSeen, RelayValues, VisitView, WayIn
 from provisioner.instances import entry as _entry
+from provisioner.instances import ports as _ports
+from provisioner.instances.port_names import PortNames
 
 
 def let_in(*, rental_ref: UUID, keys: Iterable[str]) -> None:
@@ -34,3 +36,26 @@ def relay_values(*, cluster_id: UUID, replace: bool) -> RelayValues:
 def visits(*, rental_ref: UUID, limit: int) -> list[VisitView]:
     """Who came in to the rental's machines, the latest first."""
     return _entry.visits(rental_ref=rental_ref, limit=limit)
+
+
+def publish(*, rental_ref: UUID, ports: Iterable[NamedPort]) -> None:
+    """In a transaction. Exactly these ports of the rental's machines have names from now on; who is
+    inside by another one, or by another mode, is shown out within five seconds of the commit. A
+    rental that never had a machine has nothing to name: publish again once it is reserved."""
+    _ports.publish(rental_ref=rental_ref, ports=ports)
+
+
+def token(*, rental_ref: UUID, replace: bool = False) -> str:
+    """What opens the rental's ports of mode token. replace, in a transaction: another one from now
+    on. Raises NotFound for a rental that has ended or never had a machine."""
+    return _ports.token(rental_ref=rental_ref, replace=replace)
+
+
+def names() -> PortNames | None:
+    """How ports are called; None where this platform gives them no names."""
+    return _ports.names()
+
+
+def ports_seen(*, rental_refs: Sequence[UUID]) -> dict[UUID, PortsSeen]:
+    """Of these rentals those that ever had a machine: whether a relay leads there, what listens."""
+    return _ports.seen(rental_refs=rental_refs)

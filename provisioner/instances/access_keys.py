@@ -1,4 +1,4 @@
-"""SSH keys of the way in, each made from the sealing key and what it is for.
+"""Keys and tokens of the way in, each made from the sealing key and what it is for.
 
 Stored nowhere: a create that is repeated after a crash and a second gateway process make the very
 same ones, and a database that leaks holds nothing to open a door with. One key per purpose
@@ -20,12 +20,13 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-_HOST, _GATEWAY, _PUBLISHED, _PROBE, _RELAY = (
+_HOST, _GATEWAY, _PUBLISHED, _PROBE, _RELAY, _TOKEN = (
     b"gpuyard pod host\0",
     b"gpuyard pod gateway\0",
     b"gpuyard gateway host\0",
     b"gpuyard proof\0",
     b"gpuyard relay\0",
+    b"gpuyard port token\0",
 )
 
 
@@ -57,6 +58,12 @@ def relay_seed(cluster_id: UUID, version: int, *, key: bytes) -> str:
 def relay_key(cluster_id: UUID, version: int, *, key: bytes) -> Ed25519PrivateKey:
     """What the relay of a cluster proves itself with, made from its seed."""
     return _made(_relay(cluster_id, version), key)
+
+
+def access_token(rental_ref: UUID, version: int, *, key: bytes) -> str:
+    """What opens the ports of a rental that are for whoever has it: 43 url-safe characters."""
+    purpose = _TOKEN + rental_ref.bytes + version.to_bytes(4, "big")
+    return base64.urlsafe_b64encode(_seed(purpose, key)).rstrip(b"=").decode()
 
 
 def private_text(made: Ed25519PrivateKey) -> str:

@@ -1,12 +1,15 @@
 """Who may come in to which machine, where it is, whether the way is open, and who came.
 
+Ports with names are in ports.py.
+
 Read by the gateway for each connection and every two seconds while one is open, so each question is
 one statement.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -37,7 +40,7 @@ _TRIED_AT_ONCE: Final = 100
 # The newest instance of the rental: an older one is gone or hands over to it.
 _FIND = """
 SELECT e.authorized, i.id, i.cluster_id, i.pod_name, n.name, i.state, i.desired,
-       i.pod_uid IS NOT NULL
+       i.pod_uid IS NOT NULL, e.ports, e.token_version
   FROM provisioner_entry e
   LEFT JOIN LATERAL (
     SELECT * FROM provisioner_instance
@@ -93,6 +96,8 @@ class Found:
     state: InstanceState | None
     wanted: bool  # to run
     created: bool  # its pod exists
+    ports: Mapping[int, str]  # those with a name -> access mode
+    token_version: int
 
 
 def let_in(*, rental_ref: UUID, keys: Iterable[str]) -> None:
@@ -114,7 +119,8 @@ def found(rental_ref: UUID) -> Found | None:
         row = cursor.fetchone()
     if row is None:
         return None
-    authorized, instance, cluster, pod_name, namespace, state, desired, created = row
+    authorized, instance, cluster, pod_name, namespace, state, desired, created = row[:8]
+    ports, token_version = row[8:]
     return Found(
         authorized=authorized,
         instance_id=instance,
@@ -124,6 +130,8 @@ def found(rental_ref: UUID) -> Found | None:
         state=InstanceState(state) if state else None,
         wanted=desired == "run",
         created=bool(created),
+        ports={each["port"]: each["access_mode"] for each in json.loads(ports)},
+        token_version=token_version,
     )
 
 

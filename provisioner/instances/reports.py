@@ -94,6 +94,7 @@ def _told(
         "boot": report.boot,
         "ssh": report.ssh or "",
         "device_ids": [one.id for one in report.devices],
+        "listening": None if report.ports is None else list(report.ports),
         "quiet_since": quiet_since(before, report, gpus=gpus, at=at),
     }
 

@@ -1,4 +1,4 @@
-"""Who may come in to a rental's machine, whether the way in was proven, and who came.
+"""Who may come in to a rental's machine, by which ports, whether the way in was proven, who came.
 
 Keys of people belong to the marketplace; here are the fingerprints that the gateway compares with,
 so that a key that is taken away closes its door within seconds and no pod has to be touched.
@@ -8,18 +8,25 @@ from __future__ import annotations
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Q, Value
 
 from kernel.ids import new_id
 from provisioner.models.instance import Instance
 
 
 class Entry(models.Model):
-    """One row per rental that has not ended. authorized: ``SHA256:...``, as ssh-keygen prints."""
+    """One row per rental that has not ended. authorized: ``SHA256:...``, as ssh-keygen prints.
+
+    ports: those with a name, [{"port": 8888, "access_mode": "token"}]. token_version: another one
+    ends what links and cookies of the one before opened.
+    """
 
     rental_ref = models.UUIDField(primary_key=True)
     authorized = ArrayField(models.CharField(max_length=60), default=list)
     changed_at = models.DateTimeField()
+    # With defaults in the database: the version before this one inserts rows without them.
+    ports = models.JSONField(default=list, db_default=Value([], models.JSONField()))
+    token_version = models.PositiveIntegerField(default=1, db_default=1)
 
 
 class WayIn(models.Model):

@@ -29,6 +29,8 @@ class Reporter(models.Model):
     boot = models.CharField(max_length=64, default="")  # another one: the program began anew
     ssh = models.CharField(max_length=4, default="")  # up, down or "" (not looked at)
     device_ids = ArrayField(models.CharField(max_length=64), default=list)
+    # At which something listens, of TCP; None: it tells nothing of ports.
+    listening = ArrayField(models.PositiveIntegerField(), null=True)
     # Since when every card was told to do nothing, without a gap; None: one works, or is not told.
     quiet_since = models.DateTimeField(null=True)
 

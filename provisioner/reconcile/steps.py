@@ -17,7 +17,7 @@ from kernel import clock, sealed
 from kernel.ids import public
 from kernel.text import rfc3339
 from provisioner.contracts import DEFAULT_GRACE
-from provisioner.instances import access_keys, lease, logs, report_token
+from provisioner.instances import access_keys, lease, logs, ports, report_token
 from provisioner.instances.logs import Fetched
 from provisioner.instances.naming import SECRETS
 from provisioner.inventory.accelerators import by_slug
@@ -266,4 +266,5 @@ def open_secrets(row: Instance) -> Secrets:
         return Secrets(keys=keys)
     plain = sealed.unseal(bytes(row.secrets_sealed), key=key, owner=str(row.pk), field=SECRETS)
     data = json.loads(plain)
-    return Secrets({**data["env"], **data["secret_env"]}, data["pull_secret"], keys)
+    env = ports.with_token({**data["env"], **data["secret_env"]}, rental_ref=row.rental_ref)
+    return Secrets(env, data["pull_secret"], keys)

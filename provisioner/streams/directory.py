@@ -17,6 +17,7 @@ from provisioner.contracts import InstanceState
 from provisioner.instances import access_keys, entry, shut
 from provisioner.kube.manifests import SSH_PORT
 from provisioner.streams.doors import Closed, Door
+from provisioner.streams.ports.doors import PortDoor, Way
 from provisioner.streams.relays import RelayKey
 
 # Each has a connection of its own that stays: a gateway asks all the time. More would only queue in
@@ -38,7 +39,7 @@ T = TypeVar("T")
 
 
 class TableDirectory:
-    """The `gateway.Directory` of a running platform, and its book of visits.
+    """The `gateway.Directory` and `PortDirectory` of a running platform, and its book of visits.
 
     port: of every machine's SSH server.
     """
@@ -58,19 +59,39 @@ class TableDirectory:
         found = await self._ask(partial(entry.found, rental_ref))
         return None if found is None else self._leads(found)
 
+    async def find_port(self, rental: UUID, port: int) -> PortDoor | None:
+        """None for rentals that do not exist or have ended, and for ports without a name."""
+        found = await self._ask(partial(entry.found, rental))
+        if found is None or port not in found.ports:
+            return None
+        sentence = _closed(found)
+        way = None
+        if not sentence and found.instance_id is not None and found.cluster_id is not None:
+            way = Way(
+                instance=public("instance", found.instance_id),
+                cluster=public("cluster", found.cluster_id),
+                target=f"{found.pod_name}.{found.namespace}",
+            )
+        version = found.token_version
+        return PortDoor(
+            rental=rental,
+            port=port,
+            access_mode=found.ports[port],
+            version=version,
+            token=access_keys.access_token(rental, version, key=self._key),
+            way=way,
+            sentence=sentence,
+        )
+
     def _leads(self, found: entry.Found) -> Door | Closed:
         authorized = {each: each for each in found.authorized}
-        if found.instance_id is None or found.cluster_id is None or found.state is None:
+        if found.instance_id is None or found.cluster_id is None:
             return Closed(STOPPED, authorized)
         # The platform itself comes in like a renter, to see whether the way is open.
         probe = access_keys.probe_key(found.instance_id, key=self._key)
         authorized[access_keys.fingerprint(access_keys.public_line(probe))] = PROBE
-        if found.state is InstanceState.GONE:
-            return Closed(STOPPED, authorized)
-        if not found.wanted:
-            return Closed(STOPPING, authorized)
-        if found.state not in _OPEN or not found.created:
-            return Closed(STARTING, authorized)
+        if sentence := _closed(found):
+            return Closed(sentence, authorized)
         host = access_keys.host_key(found.instance_id, key=self._key)
         client = access_keys.gateway_key(found.instance_id, key=self._key)
         return Door(
@@ -136,6 +157,15 @@ class TableDirectory:
     async def _ask(self, question: Callable[[], T]) -> T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, _answered, question)
+
+
+def _closed(found: entry.Found) -> str:
+    """Why nobody can come in to a rental's machine now; empty when it is open."""
+    if found.instance_id is None or found.state in (None, InstanceState.GONE):
+        return STOPPED
+    if not found.wanted:
+        return STOPPING
+    return "" if found.state in _OPEN and found.created else STARTING
 
 
 # Who the platform's own key is, in place of a fingerprint.

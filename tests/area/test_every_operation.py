@@ -49,6 +49,7 @@ BODIES: dict[str, Any] = {
     "PATCH volumes/{}": {"name": "mine now"},
     "PATCH webhooks/{}": {"event_types": ["*"]},
     "POST rentals/{}/actions": {"action": "terminate"},
+    "POST rentals/{}/links": {"port": 8000},
     "POST staff/adjustments/{}/decline": {"reason": "not agreed"},
     "POST staff/credit-notes/{}/decline": {"reason": "not agreed"},
     "POST staff/promotions/{}/decline": {"reason": "not agreed"},
@@ -141,6 +142,11 @@ def fresh_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ratelimit, "requests", ratelimit.Buckets())
 
 
+@pytest.fixture(autouse=True)
+def ports_have_names(settings: Any) -> None:
+    settings.GPUYARD_PORTS_URL = ("https", "pods.example.net", 443)
+
+
 def call(caller: Api, operation: Operation, identifier: str = "x", **headers: str) -> Any:
     body = BODIES.get(str(operation)) if operation.method in {"POST", "PATCH", "PUT"} else None
     if body is None and operation.method in {"POST", "PATCH", "PUT"}:
@@ -218,7 +224,9 @@ class Owned:
         self.supply = make_supply(4)
         self.owner = self.supply.owner
         self.renter = make_renter()
-        self.rental = self._post(self.renter, "/rentals", order(self.supply.offer))["id"]
+        self.rental = self._post(self.renter, "/rentals", order(self.supply.offer, ports=[8000]))[
+            "id"
+        ]
 
     def _post(self, renter: Renter, path: str, body: Any) -> Any:
         status, answer = renter.call("POST", path, body)

@@ -81,6 +81,11 @@ def fresh_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
+def ports_have_names(settings: Any) -> None:
+    settings.GPUYARD_PORTS_URL = ("https", "pods.example.net", 443)
+
+
+@pytest.fixture(autouse=True)
 def no_registry_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Texts here that are names of images by accident would be looked up on the internet."""
 
@@ -140,10 +145,12 @@ def bodies(supply: Supply) -> dict[str, Any]:
                     "memory_total_bytes": 1,
                 }
             ],
+            "ports": [22, 8888],
         },
         "POST quotes": {"offer": supply.offer.public_id, "gpus": 1},
         "POST registry-credentials": {"registry": "ghcr.io", "username": "x", "password": "x"},
         "POST rentals": order(supply.offer),
+        "POST rentals/{}/links": {"port": 8000},
         "POST secrets": {"name": "A", "value": "x"},
         "POST templates": {"name": "x", "image": PINNED_IMAGE, "needs": {}},
         "PATCH templates/{}": {"name": "x", "image": PINNED_IMAGE},
@@ -232,7 +239,7 @@ def target(operation: Operation, supply: Supply, caller: Api) -> str:
     if operation.path.startswith(UNMADE) and "{}" in operation.path:
         return operation.at(NOBODYS)
     if operation.path.startswith("rentals/"):
-        made = caller.post("rentals", order(supply.offer))
+        made = caller.post("rentals", order(supply.offer, ports=[8000]))
         assert made.status_code == 202, made.content
         return operation.at(made.data["id"])
     kind = operation.path.partition("/")[0]
@@ -340,7 +347,8 @@ def test_one_key_has_one_effect_and_one_answer(operation: Operation) -> None:
     effects = AuditEntry.objects.count()
     again = caller.post(address, body, Idempotency_Key="once")
     assert again["Idempotency-Replayed"] == "true"
-    hidden = {name: None for name in ("secret", "relay_seed") if name in first.data}
+    names = ("url",) if operation.path.endswith("/links") else ("secret", "relay_seed")
+    hidden = {name: None for name in names if name in first.data}
     secret = {**hidden, "shown_once": True} if hidden else {}
     assert again.data == {**first.data, **secret}
     assert secret or again.content == first.content

@@ -103,6 +103,8 @@ def test_a_report_says_how_the_machine_does(binary: Path, keys: Path) -> None:
     assert 0 < body["disk"]["used_bytes"] <= body["disk"]["total_bytes"]
     assert abs(datetime.fromisoformat(body["at"]) - datetime.now(UTC)) < timedelta(minutes=1)
     assert len(body["boot"]) == 16
+    assert body["ports"] == sorted(set(body["ports"]))
+    assert port not in body["ports"], "what listens for the machine itself is no way in"
 
 
 @pytest.mark.parametrize(

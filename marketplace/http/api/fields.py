@@ -108,6 +108,36 @@ class Later(serializers.Field):  # type: ignore[type-arg]
         return None
 
 
+@extend_schema_field(
+    {
+        "oneOf": [
+            {"type": "integer", "minimum": 1, "maximum": 65535},
+            {
+                "type": "object",
+                "required": ["port"],
+                "properties": {
+                    "port": {"type": "integer", "minimum": 1, "maximum": 65535},
+                    "protocol": {"type": "string", "enum": ["http"]},
+                    "name": {"type": "string", "maxLength": 32},
+                    "access_mode": {"type": "string", "enum": ["public", "token", "team"]},
+                },
+            },
+        ],
+        "description": "A number, or a port with a name and whom it lets in (token if left out)",
+    }
+)
+class PortIn(serializers.Field):  # type: ignore[type-arg]
+    """A port in its short or its long form; what is wrong with it the domain says."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, bool) or not isinstance(data, (int, dict)):
+            raise serializers.ValidationError("give a number or an object")
+        return data
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+
 @extend_schema_field({"type": "boolean"})
 class Flag(serializers.Field):  # type: ignore[type-arg]
     """JSON true or false and nothing else: "no" must never be read as a yes."""
@@ -123,6 +153,15 @@ class Flag(serializers.Field):  # type: ignore[type-arg]
 
 class Shown(serializers.Serializer[Any]):
     """Base of what is shown; attributes come from a model or a contract's value."""
+
+
+class PortShown(Shown):
+    """A port that has a name."""
+
+    port = serializers.IntegerField()
+    protocol = serializers.CharField()
+    name = serializers.CharField()
+    access_mode = serializers.CharField(help_text="public, token or team")
 
 
 class PublicShown(Shown):

@@ -17,7 +17,16 @@ from marketplace.catalog.query import whole
 from marketplace.http.api import history, logs
 from marketplace.http.api.base import ApiView, Body
 from marketplace.http.api.catalog import MAX_DISK_GIB, requirement
-from marketplace.http.api.fields import Flag, Later, NameIn, Shown, Text, moment, one_of
+from marketplace.http.api.fields import (
+    Flag,
+    NameIn,
+    PortIn,
+    PortShown,
+    Shown,
+    Text,
+    moment,
+    one_of,
+)
 from marketplace.http.api.schema import paged as pages
 from marketplace.http.pinning import pin_order
 from marketplace.models import Project
@@ -67,9 +76,7 @@ class RentIn(Body):
         required=False, child=Text(max_length=64), help_text='{"HF_TOKEN": "sec_…"}'
     )
     registry_credentials = Text(required=False, allow_null=True, max_length=64)
-    ports = serializers.ListField(
-        required=False, child=serializers.IntegerField(min_value=1, max_value=65535)
-    )
+    ports = serializers.ListField(required=False, child=PortIn())
     ssh_keys = serializers.ListField(required=False, child=Text(max_length=8192))
     ssh = Flag(required=False)
     expires_at = serializers.DateTimeField(required=False, allow_null=True)
@@ -95,9 +102,16 @@ class Continuing(Shown):
     items = serializers.ListField(child=serializers.DictField())
 
 
+class AccessPort(PortShown):
+    url = serializers.CharField(allow_null=True, help_text="Null: it cannot be reached by name")
+    state = serializers.CharField(
+        allow_null=True, help_text="open or closed, as the machine told last; null: it did not"
+    )
+
+
 class Access(Shown):
     ssh = serializers.DictField(allow_null=True)
-    ports = serializers.ListField(child=serializers.DictField())
+    ports = AccessPort(many=True)
     jupyter = serializers.DictField(allow_null=True)
     terminal = serializers.DictField(allow_null=True)
 
@@ -260,7 +274,7 @@ class ChangeIn(Body):
     labels = serializers.DictField(required=False, child=Text(allow_blank=True, max_length=128))
     expires_at = serializers.DateTimeField(required=False)
     ssh_keys = serializers.ListField(required=False, child=Text(max_length=8192))
-    ports = Later()
+    ports = serializers.ListField(required=False, child=PortIn())
     idle_stop_minutes = serializers.IntegerField(
         required=False, allow_null=True, help_text=_IDLE, min_value=LEAST_IDLE, max_value=MOST_IDLE
     )
@@ -295,7 +309,7 @@ class OneRental(ApiView):
 
     @extend_schema(request=ChangeIn, responses={200: RentalOut})
     def patch(self, request: Request, rental_id: str) -> HttpResponse:
-        """Change name, labels, SSH keys, end date, idle stop or lock."""
+        """Change name, labels, SSH keys, ports, end date, idle stop or lock."""
         principal, data = self.principal(request), self.body(ChangeIn)
         expected = self.expected_version(request)
         return self.change(
@@ -308,6 +322,7 @@ class OneRental(ApiView):
                 idle_stop_minutes=data.get("idle_stop_minutes", edit.UNSET),
                 lock=data.get("lock"),
                 keys=data.get("ssh_keys"),
+                given_ports=data.get("ports"),
                 expected_version=expected,
             ),
             lambda rental: (200, describe(rental)),

@@ -24,6 +24,7 @@ from marketplace.http.authentication import InstanceTokenAuthentication
 from marketplace.http.problems import rate_limited
 from provisioner.contracts.reports import (
     MOST_DEVICES,
+    MOST_LISTENING,
     REPORT_SECONDS,
     DeviceReport,
     DiskReport,
@@ -71,6 +72,14 @@ class Bytes(_Number):
         super().__init__(0, _MOST_BYTES, **options)
 
 
+@extend_schema_field({"type": "integer", "minimum": 1, "maximum": 65535})
+class PortNumber(_Number):
+    kinds = (int,)
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(1, 65535, **options)
+
+
 class DeviceIn(Body):
     """One card. Null: not measured."""
 
@@ -101,6 +110,17 @@ class ReportIn(Body):
     boot = Text(
         required=False, max_length=64, help_text="Another value with each start of the program"
     )
+    ports = serializers.ListField(
+        child=PortNumber(),
+        required=False,
+        max_length=MOST_LISTENING,
+        help_text="TCP ports at which something listens, in ascending order",
+    )
+
+    def validate_ports(self, value: list[int]) -> list[int]:
+        if value != sorted(set(value)):
+            raise serializers.ValidationError("each once, in ascending order")
+        return value
 
     def validate_at(self, value: datetime) -> datetime:
         if not _FIRST <= value < _LAST:
@@ -169,6 +189,7 @@ def _report(data: dict[str, Any]) -> InstanceReport:
         ssh=data.get("ssh"),
         disk=None if disk is None else DiskReport(**disk),
         boot=data.get("boot", ""),
+        ports=data.get("ports"),
     )
 
 

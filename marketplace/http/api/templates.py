@@ -16,7 +16,7 @@ from marketplace.accounts.idempotency import stored
 from marketplace.catalog import own_templates, templates
 from marketplace.catalog.own_templates import TemplateOrder
 from marketplace.http.api.base import ApiView, Body
-from marketplace.http.api.fields import NameIn, Shown, Text
+from marketplace.http.api.fields import NameIn, PortIn, PortShown, Shown, Text
 from marketplace.http.api.schema import paged as pages
 from marketplace.http.pinning import pinned
 
@@ -45,7 +45,7 @@ class TemplateOut(Shown):
         allow_null=True,
         help_text="Null when a POST is repeated",
     )
-    ports = serializers.ListField(child=serializers.IntegerField())
+    ports = PortShown(many=True)
     needs = serializers.DictField(help_text="What a card must have; checked before renting")
     registry_credentials = serializers.CharField(allow_null=True)
     created_at = serializers.CharField()
@@ -60,9 +60,7 @@ class TemplateChangeIn(Body):
     image = Text(required=False, max_length=400, help_text="name:tag or name@sha256:…")
     command = serializers.ListField(required=False, child=Text(allow_blank=True, max_length=_TEXT))
     env = serializers.DictField(required=False, child=Text(allow_blank=True, max_length=_TEXT))
-    ports = serializers.ListField(
-        required=False, child=serializers.IntegerField(min_value=1, max_value=65535)
-    )
+    ports = serializers.ListField(required=False, child=PortIn())
     needs = NeedsIn(required=False)
     registry_credentials = Text(required=False, allow_null=True, max_length=64)
 

@@ -157,8 +157,9 @@ def blame(form: Form, refusal: Refusal) -> Refusal | None:
     left = {}
     shown = {bound.name for bound in form.visible_fields()}
     for name, messages in refusal.extra["errors"].items():
-        if name in shown:
-            form.add_error(name, messages)
+        field = name if name in shown else name.partition(".")[0]  # of a part: "ports.0.name"
+        if field in shown:
+            form.add_error(field, messages)
         else:
             left[name] = messages
     return InvalidRequest(left) if left else None

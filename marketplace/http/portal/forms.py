@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from kernel.money import BadAmount, parse_micro
 from marketplace.http.portal.entry_forms import password_field
+from marketplace.http.portal.port_text import PortsField
 
 LIFETIMES: Final[dict[str, tuple[Any, Decimal | None]]] = {
     "1": (_("1 hour"), Decimal(1)),
@@ -120,6 +121,7 @@ class RentForm(ShapeForm):
             }
         ),
     )
+    ports = PortsField()
     name = forms.CharField(label=_("Name"), required=False, max_length=80)
     lifetime = forms.ChoiceField(choices=[(key, key) for key in LIFETIMES])
     quote = forms.CharField(max_length=40, widget=forms.HiddenInput)
@@ -278,7 +280,7 @@ class TemplateForm(forms.Form):
         help_text=_("NAME=value, one a line. For tokens use secrets."),
         widget=forms.Textarea(attrs={"rows": 3, "class": "input--mono", **_PLAIN}),
     )
-    ports = forms.CharField(label=_("Ports"), required=False, max_length=300)
+    ports = PortsField()
     vendor = forms.MultipleChoiceField(
         label=_("Needs cards of"),
         required=False,
@@ -325,12 +327,6 @@ class TemplateForm(forms.Form):
                 raise forms.ValidationError(_("Write each line as NAME=value."))
             found[name.strip()] = value
         return found
-
-    def clean_ports(self) -> tuple[int, ...]:
-        words = self.cleaned_data["ports"].replace(",", " ").split()
-        if not all(word.isascii() and word.isdigit() and len(word) < 6 for word in words):
-            raise forms.ValidationError(_("Write ports as numbers, such as 8000, 8080."))
-        return tuple(int(word) for word in words)
 
 
 def whole_number(text: str, default: int) -> int:

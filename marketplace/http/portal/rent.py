@@ -145,6 +145,7 @@ def _order(principal: Principal, data: dict[str, Any], secrets: list[str]) -> Re
         template=None if own_image else data["template"],
         image=data["image"].strip() if own_image else None,
         registry_credentials=(data["registry_credentials"] or None) if own_image else None,
+        ports=data["ports"],
         secrets={secret.name: secret.public_id for secret in chosen},
         max_hours=hours,
         no_limit=hours is None,

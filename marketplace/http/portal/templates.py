@@ -14,9 +14,11 @@ from django.views.decorators.http import require_POST
 from kernel.errors import Refusal
 from marketplace.accounts.access import Principal, visible
 from marketplace.accounts.idempotency import once, stored
+from marketplace.accounts.ports import read as read_ports
 from marketplace.catalog import own_templates, registry, templates
 from marketplace.catalog.own_templates import TemplateOrder
 from marketplace.http.pinning import pinned
+from marketplace.http.portal import port_text
 from marketplace.http.portal.base import (
     blame,
     claim_of,
@@ -155,7 +157,7 @@ def _texts(order: TemplateOrder) -> dict[str, Any]:
         "registry_credentials": order.registry_credentials or "",
         "command": shlex.join(order.command),
         "env": "\n".join(f"{name}={value}" for name, value in order.env.items()),
-        "ports": ", ".join(map(str, order.ports)),
+        "ports": port_text.write(read_ports(order.ports)),
         "vendor": needs.get("vendor") or [],
         "toolkit": needs.get("toolkit", ""),
         "min_memory_gib": needs.get("min_memory_gib"),

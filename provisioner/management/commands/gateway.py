@@ -1,4 +1,4 @@
-"""manage.py gateway: the process that lets renters in by SSH."""
+"""manage.py gateway: the process that lets renters in, by SSH and by their ports' names."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from provisioner.instances import access_keys
+from provisioner.instances import ports as entry_ports
 from provisioner.streams.directory import TableDirectory
 from provisioner.streams.gateway import Gateway
+from provisioner.streams.ports.judge import Keys
+from provisioner.streams.ports.passes import cookie_key
+from provisioner.streams.ports.server import Ports
 from provisioner.streams.prober import Prober
 
 
@@ -24,14 +28,22 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--host", default="127.0.0.1", help="address to listen at")
         parser.add_argument("--port", type=int, default=2222)
+        parser.add_argument("--http-host", default="127.0.0.1", help="address for ports by name")
+        parser.add_argument(
+            "--http-port", type=int, default=0, help="for ports by name; 0: there are none here"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         if settings.GPUYARD_SSH_GATEWAY is None:
             raise CommandError("GPUYARD_SSH_GATEWAY must say how renters reach this gateway")
-        asyncio.run(_serve(settings.GPUYARD_SSH_GATEWAY, options["host"], options["port"]))
+        if options["http_port"] and settings.GPUYARD_PORTS_URL is None:
+            raise CommandError("GPUYARD_PORTS_URL must say how ports are called")
+        ssh, http = ((options[f"{of}host"], options[f"{of}port"]) for of in ("", "http_"))
+        asyncio.run(_serve(settings.GPUYARD_SSH_GATEWAY, ssh, http))
 
 
-async def _serve(public: tuple[str, int], host: str, port: int) -> None:
+async def _serve(public: tuple[str, int], ssh: tuple[str, int], http: tuple[str, int]) -> None:
+    """Listen at ``ssh`` and, where it has a port, at ``http``."""
     key: bytes = settings.GPUYARD_SEALING_KEY
     published = access_keys.published_key(key=key)
     directory = TableDirectory()
@@ -44,11 +56,30 @@ async def _serve(public: tuple[str, int], host: str, port: int) -> None:
         clusters=gateway.relays.clusters,
         port=directory.port,
     )
+    ports = _ports(directory, gateway) if http[1] else None
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await gateway.start(host, port)
+    await gateway.start(*ssh)
+    if ports is not None:
+        await ports.start(*http)
     prober.start()
     await stop.wait()
     await prober.stop()
+    if ports is not None:
+        await ports.stop()
     await gateway.stop()
+
+
+def _ports(directory: TableDirectory, gateway: Gateway) -> Ports:
+    key: bytes = settings.GPUYARD_SEALING_KEY
+    names = entry_ports.names()
+    assert names is not None  # asked for before
+    return Ports(
+        directory=directory,
+        streams=gateway.relays,
+        names=names,
+        portal=settings.GPUYARD_BASE_URL,
+        keys=Keys(cookie=cookie_key(key), grant=settings.GPUYARD_GRANT_KEY),
+        trusted=settings.GPUYARD_TRUSTED_PROXIES,
+    )

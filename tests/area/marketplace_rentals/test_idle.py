@@ -201,6 +201,22 @@ HOSTILE: list[tuple[str, Any]] = [
     ("time", {**body(1), "at": "yesterday"}),
     ("first year", {**body(1), "at": "0001-01-01T00:00:00+14:00"}),
     ("last year", {**body(1), "at": "9999-12-31T23:59:59-14:00"}),
+    *(
+        (f"ports {shown}", body(1, ports=given))
+        for shown, given in (
+            ("many", list(range(1, 66))),
+            ("unsorted", [2, 1]),
+            ("twice", [1, 1]),
+            ("zero", [0]),
+            ("large", [65536]),
+            ("huge", [10**30]),
+            ("true", [True]),
+            ("text", ["80"]),
+            ("parts", [80.0]),
+            ("nested", [[80]]),
+            ("object", {"80": 80}),
+        )
+    ),
 ]
 
 

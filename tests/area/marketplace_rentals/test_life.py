@@ -438,7 +438,7 @@ def test_versions_guard_changes(world):
         {"expires_at": "2020-01-01T00:00:00Z"},
         {"expires_at": None},
         {"labels": {"": "x"}},
-        {"ports": [80]},
+        {"ports": [22022]},
         {"lock": "yes"},
         {"idle_stop_minutes": 5},
         {"gpus": 2},

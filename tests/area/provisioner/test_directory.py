@@ -15,6 +15,7 @@ from django.db import connections, transaction
 
 from kernel.ids import new_id, public
 from provisioner.contracts import InstanceState, InstanceView, PodOrder
+from provisioner.contracts.access import NamedPort
 from provisioner.facade import access
 from provisioner.instances import access_keys
 from provisioner.kube import manifests
@@ -24,6 +25,7 @@ from provisioner.reconcile.steps import open_secrets, spec_of
 from provisioner.streams import directory as directory_module
 from provisioner.streams.directory import PROBE, STARTING, STOPPED, STOPPING, TableDirectory
 from provisioner.streams.doors import Closed, Door
+from provisioner.streams.ports.doors import PortDoor, Way
 from tests.area.provisioner.yard import IMAGE, end, make_yard, rent, row_of, sure
 from tests.sshkeys import line_of_seed, new_line, print_of
 
@@ -240,3 +242,75 @@ def test_a_way_in_is_due_by_names_and_proven_by_id(directory) -> None:
     now(directory.tried(view.id, ""))
     assert WayInRow.objects.get().proven_at is not None
     assert now(directory.unproven(clusters)) == []
+
+
+# --- ports by name
+
+
+def published(line: str, **modes: int) -> InstanceView:
+    view = rented(line)
+    with transaction.atomic():
+        named = [NamedPort(port, mode) for mode, port in modes.items()]
+        access.publish(rental_ref=view.rental_ref, ports=named)
+    return view
+
+
+def test_a_port_with_a_name_leads_to_the_machine_that_runs(directory) -> None:
+    view = published(new_line(), token=8000, public=3000)
+    put(view, S.READY)
+    row = row_of(view)
+    found = now(directory.find_port(view.rental_ref, 8000))
+    assert found == PortDoor(
+        rental=view.rental_ref,
+        port=8000,
+        access_mode="token",
+        version=1,
+        token=access.token(rental_ref=view.rental_ref),
+        way=Way(
+            public("instance", view.id),
+            public("cluster", row.cluster_id),
+            f"{row.pod_name}.{row.namespace.name}",
+        ),
+    )
+    assert found.token not in repr(found)
+    public_one = now(directory.find_port(view.rental_ref, 3000))
+    assert public_one is not None
+    assert public_one.access_mode == "public"
+    assert now(directory.find_port(view.rental_ref, 9)) is None, "it has no name"
+    assert now(directory.find_port(uuid4(), 8000)) is None
+
+
+def test_a_changed_port_and_a_replaced_token_are_another_answer(directory) -> None:
+    view = published(new_line(), token=8000)
+    put(view, S.READY)
+    before = now(directory.find_port(view.rental_ref, 8000))
+    with transaction.atomic():
+        second = access.token(rental_ref=view.rental_ref, replace=True)
+    after = now(directory.find_port(view.rental_ref, 8000))
+    assert before is not None
+    assert after is not None
+    assert (after.version, after.token) == (2, second)
+    assert before.token != second
+    assert before.outlived(after)
+    with transaction.atomic():
+        access.publish(rental_ref=view.rental_ref, ports=[])
+    assert now(directory.find_port(view.rental_ref, 8000)) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "sentence"), [(S.CREATING, STARTING), (S.STOPPING, STARTING), (S.GONE, STOPPED)]
+)
+def test_a_machine_that_does_not_run_has_no_way(directory, state, sentence) -> None:
+    view = published(new_line(), token=8000)
+    put(view, state)
+    found = now(directory.find_port(view.rental_ref, 8000))
+    assert found is not None
+    assert (found.way, found.sentence) == (None, sentence)
+
+
+def test_the_name_of_an_ended_rental_leads_nowhere(directory) -> None:
+    view = published(new_line(), public=8000)
+    put(view, S.READY)
+    with transaction.atomic():
+        access.shut(rental_ref=view.rental_ref)
+    assert now(directory.find_port(view.rental_ref, 8000)) is None

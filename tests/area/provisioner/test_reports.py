@@ -68,6 +68,13 @@ def quiet(view: Any) -> datetime | None:
     return found.since
 
 
+def test_what_listens_is_kept_as_it_was_told_last(cluster) -> None:
+    _, view = started(cluster)
+    for after, told in ((0, None), (15, [22, 8888]), (30, []), (45, None)):
+        tell(view.id, after, 0, ports=told)
+        assert Reporter.objects.get(pk=view.id).listening == told
+
+
 def test_the_token_reaches_the_secret_and_opens_until_the_end_is_asked(cluster) -> None:
     yard = make_yard(cards=4)
     view = rent(yard, 2)

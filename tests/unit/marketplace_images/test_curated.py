@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from marketplace.accounts.ports import read as read_ports
 from marketplace.catalog.templates import CURATED, content_mistakes
 from marketplace.images.reference import parse
 
@@ -51,8 +52,8 @@ def test_each_says_what_it_needs_of_a_card(row: dict[str, Any]) -> None:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["slug"])
 def test_ports_and_installations_are_what_the_description_says(row: dict[str, Any]) -> None:
     """A port that is named is one the command serves, and the other way round."""
-    served = row.get("ports", [])
-    assert all(str(port) in row["description"] for port in served)
+    served = read_ports(row.get("ports", []))
+    assert all(str(port.port) in row["description"] for port in served)
     assert ("port" in row["description"]) == bool(served)
     words = " ".join(row["command"])
     installs = "install" in words

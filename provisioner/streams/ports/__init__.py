@@ -1,0 +1,1 @@
+"""Ports of renters' machines by HTTPS names, through gateway and relay (docs/access.md)."""

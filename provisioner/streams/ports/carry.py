@@ -1,0 +1,45 @@
+"""Bytes both ways between two streams, once a request has become a pipe."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any, Final
+
+import asyncssh
+
+from provisioner.streams.ports.upstream import CHUNK
+
+# For the other side to have its last word once one has ended.
+LAST_WORDS_SECONDS: Final = 5
+
+
+async def pipe(client: tuple[Any, Any], pod: tuple[Any, Any], early: tuple[bytes, bytes]) -> None:
+    """Until both directions have ended, or one has and the other has nothing to say any more.
+
+    client, pod: reader and writer. early: what came already, from the client and from the pod.
+    """
+    ways = [
+        asyncio.create_task(_carry(early[0], client[0], pod[1])),
+        asyncio.create_task(_carry(early[1], pod[0], client[1])),
+    ]
+    try:
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(ways, timeout=LAST_WORDS_SECONDS)
+    finally:
+        for each in ways:
+            each.cancel()
+        await asyncio.gather(*ways, return_exceptions=True)
+
+
+async def _carry(data: bytes, reader: Any, writer: Any) -> None:
+    # Whichever side is gone, the direction has ended; nobody is left to be told.
+    with suppress(OSError, asyncssh.Error):
+        while True:
+            if data:
+                writer.write(data)
+                await writer.drain()
+            data = await reader.read(CHUNK)
+            if not data:
+                writer.write_eof()
+                return
