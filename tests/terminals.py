@@ -108,7 +108,6 @@ class Page:
     ) -> None:
         self.shown = b""
         self.closed = ""
-        self.code = 0
         asked = urlencode({"grant": grant, **query})
         self.socket = websocket.create_connection(
             f"ws://127.0.0.1:{port}{STREAM_PATHS[TERMINAL]}?{asked}",
@@ -128,7 +127,6 @@ class Page:
         while True:
             opcode, data = self.socket.recv_data()
             if opcode == websocket.ABNF.OPCODE_CLOSE:
-                self.code = int.from_bytes(data[:2], "big")
                 return None
             if opcode == websocket.ABNF.OPCODE_BINARY:
                 self.shown += data
@@ -136,7 +134,10 @@ class Page:
                 return bytes(data)
             said = json.loads(data)
             assert set(said) <= {"closed"}, said
-            self.closed = said.get("closed", self.closed)
+            if "closed" in said:
+                self.closed = said["closed"]
+                self.leave()
+                return None
 
     def until(self, text: str, deadline_s: float = 20) -> str:
         """All that was shown, once ``text`` was."""
@@ -157,3 +158,8 @@ class Page:
 
     def leave(self) -> None:
         self.socket.close()
+
+    def vanish(self) -> None:
+        """Without a word, as a machine that lost its power."""
+        assert self.socket.sock is not None
+        self.socket.sock.close()

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from django.conf import settings
+
 from billing import facade as billing
 from billing.contracts import ChargeView
 from kernel.ids import public
@@ -130,7 +132,10 @@ def _access(rental: Rental, way: WayIn | None) -> dict[str, Any]:
             "known_hosts_line": way.known_hosts_line,
             "proven_at": rfc3339(way.proven_at),
         }
-    return {"ssh": ssh, "ports": [], "jupyter": None, "terminal": None}
+    # Without keys of its own too: a member of the organization is known by signing in.
+    page = f"{settings.GPUYARD_BASE_URL}/rentals/{rental.public_id}/terminal"
+    terminal = {"url": page} if way is not None else None
+    return {"ssh": ssh, "ports": [], "jupyter": None, "terminal": terminal}
 
 
 def _fault(reason: str) -> str | None:

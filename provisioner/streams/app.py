@@ -183,7 +183,6 @@ class Streams:
         await receive()
         for cut in list(self._cuts):
             cut.make()
-        self._terminals.stop()
         await send({"type": "lifespan.shutdown.complete"})
 
 

@@ -39,19 +39,18 @@ GRACE_SECONDS: Final = 30
 IDLE_SECONDS: Final = 8 * 3600
 # Proxies give up on connections that are silent for a minute.
 HEARTBEAT_SECONDS: Final = 15.0
-# For the last sentence to reach a page that does not read.
+# For the last sentence to reach its page, which closes when it has read it. Whoever closes first,
+# with something unread, may take the sentence from the other.
 LAST_WORDS_SECONDS: Final = 5.0
-NORMAL, REFUSED, GOING_AWAY = 1000, 1008, 1001  # of RFC 6455
 
 Find = Callable[[UUID, UUID], Place | None]
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How a terminal ends: a sentence for its page, and a code of websockets."""
+    """Why a terminal ends, as a sentence for its page."""
 
     sentence: str
-    code: int = NORMAL
 
 
 class Terminals:
@@ -65,7 +64,6 @@ class Terminals:
         entrance: Callable[[], Entrance | None] = shell.entrance,
     ) -> None:
         self._find, self._seats, self._entrance = find, seats, entrance
-        self._open: set[asyncio.Future[Ending]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
@@ -75,14 +73,8 @@ class Terminals:
         await send({"type": "websocket.accept", "subprotocol": frames.PROTOCOL})
         ending = await self._serve(scope, receive, send)
         if ending is not None:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(_last_words(send, ending), LAST_WORDS_SECONDS)
-
-    def stop(self) -> None:
-        """The process ends: everybody is told."""
-        for each in self._open:
-            if not each.done():
-                each.set_result(Ending("The server restarts. Connect again.", GOING_AWAY))
+            with suppress(TimeoutError):  # the server closes what is left open here
+                await asyncio.wait_for(_last_words(receive, send, ending), LAST_WORDS_SECONDS)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> Ending | None:
         """None when the page has left."""
@@ -93,13 +85,13 @@ class Terminals:
                 held.enter_context(self._seats.take(grant.owner))
                 size = _size(request)
             except (BadGrant, Full) as error:
-                return Ending(str(error), REFUSED)
+                return Ending(str(error))
             except Problem as problem:
-                return Ending(problem.detail, REFUSED)
+                return Ending(problem.detail)
             place = await asyncio.to_thread(self._find, grant.subject, grant.owner)
             way = self._entrance()
             if place is None or grant.user is None:
-                return Ending("There is no such machine among yours.", REFUSED)
+                return Ending("There is no such machine among yours.")
             if way is None:
                 return Ending("This platform has no way into machines.")
             name = terminal_name(place.rental_ref, grant.user)
@@ -109,10 +101,7 @@ class Terminals:
                 log.info("terminal_closed", name=name, error=str(error.__cause__))
                 return Ending(str(error))
             held.callback(entered.conn.close)
-            told: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
-            self._open.add(told)
-            held.callback(self._open.discard, told)
-            return await _Terminal(grant, entered.shell, receive, send).run(told)
+            return await _Terminal(grant, entered.shell, receive, send).run()
 
 
 class _Terminal:
@@ -124,14 +113,13 @@ class _Terminal:
         self._until = grant.until + GRACE_SECONDS
         self._used = time.monotonic()
 
-    async def run(self, told: asyncio.Future[Ending]) -> Ending | None:
-        """told: an end from elsewhere."""
+    async def run(self) -> Ending | None:
+        """None when the page has left."""
         each_way: tuple[Coroutine[Any, Any, Ending | None], ...]
         each_way = (self._outward(), self._inward(), self._watch())
         work = [asyncio.create_task(each) for each in each_way]
-        ends: set[asyncio.Future[Any]] = {*work, told}
         try:
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for each in work:
                 each.cancel()
@@ -141,7 +129,7 @@ class _Terminal:
                 return end
             if isinstance(end, Exception):
                 raise end
-        return told.result() if told.done() else None
+        return None
 
     async def _outward(self) -> Ending:
         """From the machine to the page. What is last comes before the end."""
@@ -162,7 +150,7 @@ class _Terminal:
             try:
                 await self._hear(frames.read(message))
             except (frames.BadFrame, BadGrant) as error:
-                return Ending(str(error), REFUSED)
+                return Ending(str(error))
         return None
 
     async def _hear(self, frame: frames.Frame) -> None:
@@ -186,7 +174,7 @@ class _Terminal:
             idle = self._used + IDLE_SECONDS - time.monotonic()
             if rights <= 0:
                 return Ending(
-                    "It could not be confirmed that you may still be here. Connect again.", REFUSED
+                    "It could not be confirmed that you may still be here. Connect again."
                 )
             if idle <= 0:
                 return Ending("Nothing was typed or written for eight hours. Connect again.")
@@ -227,6 +215,7 @@ def _size(request: Request) -> tuple[int, int]:
     return columns or 80, rows or 24
 
 
-async def _last_words(send: Send, ending: Ending) -> None:
+async def _last_words(receive: Receive, send: Send, ending: Ending) -> None:
     await send({"type": "websocket.send", "text": frames.closed(ending.sentence)})
-    await send({"type": "websocket.close", "code": ending.code})
+    while (await receive())["type"] == "websocket.receive":
+        pass  # it was under way

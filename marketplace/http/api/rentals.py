@@ -99,7 +99,9 @@ class Access(Shown):
     ssh = serializers.DictField(allow_null=True)
     ports = serializers.ListField(child=serializers.DictField())
     jupyter = serializers.DictField(allow_null=True)
-    terminal = serializers.DictField(allow_null=True)
+    terminal = serializers.DictField(
+        allow_null=True, help_text="A page of the portal, url, while the machine can be entered"
+    )
 
 
 class MountOut(Shown):

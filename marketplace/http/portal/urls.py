@@ -19,6 +19,7 @@ from marketplace.http.portal import (
     styleguide,
     tax,
     templates,
+    terminal,
     volumes,
     webhooks,
 )
@@ -27,6 +28,7 @@ urlpatterns = [
     *catalogue.urls,
     *rent.urls,
     *rentals.urls,
+    *terminal.urls,
     *volumes.urls,
     *budgets.urls,
     *tax.urls,
