@@ -213,7 +213,9 @@ async def _pump(pipe: Pipe[Item], send: Send) -> None:
     await body(send, sse.retry(RETRY_MILLISECONDS), more=True)
     while True:
         try:
-            item = await asyncio.wait_for(pipe.get(), HEARTBEAT_SECONDS)
+            # Not wait_for: that of Python 3.11 forgets a cancellation that comes with an item.
+            async with asyncio.timeout(HEARTBEAT_SECONDS):
+                item = await pipe.get()
         except TimeoutError:
             await body(send, sse.HEARTBEAT, more=True)
             continue

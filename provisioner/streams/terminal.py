@@ -74,7 +74,8 @@ class Terminals:
         ending = await self._serve(scope, receive, send)
         if ending is not None:
             with suppress(TimeoutError):  # the server closes what is left open here
-                await asyncio.wait_for(_last_words(receive, send, ending), LAST_WORDS_SECONDS)
+                async with asyncio.timeout(LAST_WORDS_SECONDS):
+                    await _last_words(receive, send, ending)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> Ending | None:
         """None when the page has left."""
@@ -135,7 +136,9 @@ class _Terminal:
         """From the machine to the page. What is last comes before the end."""
         while True:
             try:
-                piece = await asyncio.wait_for(self._shell.read(), HEARTBEAT_SECONDS)
+                # Not wait_for: that of Python 3.11 forgets a cancellation that comes with a byte.
+                async with asyncio.timeout(HEARTBEAT_SECONDS):
+                    piece = await self._shell.read()
             except TimeoutError:
                 await self._send({"type": "websocket.send", "text": frames.ALIVE})
                 continue

@@ -52,7 +52,7 @@ class Site:
         owner: UUID = OWNER,
         user: UUID | None = ANA,
         verb: str = "terminal",
-        **given: str,
+        **given: Any,
     ) -> Page:
         return Page(self.streams.port, granted(machine, owner, user, age=age, verb=verb), **given)
 
@@ -191,7 +191,7 @@ def test_what_ends_a_machine_is_said_within_five_seconds(
     ],
 )
 def test_other_sites_and_other_versions_are_not_even_answered(
-    site: Site, given: dict[str, str]
+    site: Site, given: dict[str, Any]
 ) -> None:
     with pytest.raises(websocket.WebSocketBadStatusException) as refused:
         site.open(**given)
