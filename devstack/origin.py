@@ -184,7 +184,7 @@ class _Upstream:
 async def _copy_body(
     request: Head, reader: asyncio.StreamReader, upstream: asyncio.StreamWriter
 ) -> None:
-    """A request's body, or an answer's. Chunked ones are passed on as they are, up to the last chunk."""
+    """A request's body, or an answer's. Chunked ones go on as they are, up to the last chunk."""
     if (request.get(b"transfer-encoding") or b"").lower() == b"chunked":
         while True:
             line = await reader.readuntil(b"\r\n")
