@@ -3,8 +3,9 @@
     python -m devstack.origin --port PORT --web PORT --streams PORT [--also ADDRESS]
 
 /streams/* goes to the streams process, everything else to web. An answer of web with the header
-X-Accel-Redirect is not shown: the request goes, with its own headers, to the address in it. That
-is all of nginx that the product relies on (docs/operators.md has the real configuration).
+X-Accel-Redirect is not shown: the request goes, with its own headers, to the address in it. A
+request to /streams/* may become a websocket. That is all of nginx that the product relies on
+(docs/operators.md has the real configuration).
 
 It is small on purpose: loopback only, one request at a time per connection, no limits, no cache.
 """
@@ -43,7 +44,14 @@ class Head:
     def get(self, name: bytes) -> bytes | None:
         return next((value for key, value in self.headers if key == name), None)
 
-    def encoded(self, *, target: bytes | None = None, close: bool = False) -> bytes:
+    @property
+    def upgrades(self) -> bool:
+        """Whether it asks for a websocket, or grants one."""
+        return (self.get(b"upgrade") or b"").lower() == b"websocket"
+
+    def encoded(
+        self, *, target: bytes | None = None, close: bool = False, upgrade: bool = False
+    ) -> bytes:
         """As it is passed on; ``target`` replaces a request's address."""
         first = self.first
         if target is not None:
@@ -51,6 +59,7 @@ class Head:
             first = b" ".join((method, target, version))
         kept = [name + b": " + value for name, value in self.headers if name not in _HOP]
         kept += [b"connection: close"] if close else []
+        kept += [b"connection: upgrade", b"upgrade: websocket"] if upgrade else []
         return b"\r\n".join((first, *kept, b"", b""))
 
 
@@ -105,19 +114,51 @@ class Origin:
                 writer.write(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n")
                 await writer.drain()
                 return False
-            up.writer.write(request.encoded(close=True))
+            upgrade = request.upgrades and port == self._streams
+            up.writer.write(request.encoded(close=not upgrade, upgrade=upgrade))
             if request.get(b"expect"):
                 writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             await _copy_body(request, reader, up.writer)
             answer = await read_head(up.reader)
             if answer is None:
                 raise BadMessageError("no answer")
+            if upgrade:
+                granted = answer.first.split(b" ")[1] == b"101"
+                writer.write(answer.encoded(upgrade=granted, close=not granted))
+                if granted:
+                    await _join((reader, writer), (up.reader, up.writer))
+                else:
+                    await _copy_body(answer, up.reader, writer)
+                return False
             handed_to = answer.get(b"x-accel-redirect")
             if handed_to is None or port == self._streams:
                 return await _answer(request, answer, up.reader, reader, writer)
         lean = tuple(pair for pair in request.headers if pair[0] != b"content-length")
         again = Head(b" ".join((b"GET", handed_to, b"HTTP/1.1")), lean)
         return await self._pass_on(again, reader, writer)
+
+
+Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def _join(client: Ends, upstream: Ends) -> None:
+    """Bytes both ways until one side has ended; who does not read is waited for."""
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while piece := await reader.read(_PIECE):
+            writer.write(piece)
+            await writer.drain()
+
+    ways = {
+        asyncio.ensure_future(carry(client[0], upstream[1])),
+        asyncio.ensure_future(carry(upstream[0], client[1])),
+    }
+    try:
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for way in ways:
+            way.cancel()
+        await asyncio.gather(*ways, return_exceptions=True)
 
 
 class _Upstream:
@@ -143,7 +184,7 @@ class _Upstream:
 async def _copy_body(
     request: Head, reader: asyncio.StreamReader, upstream: asyncio.StreamWriter
 ) -> None:
-    """The request's body. Chunked ones are passed on as they are, up to the last chunk."""
+    """A request's body, or an answer's. Chunked ones go on as they are, up to the last chunk."""
     if (request.get(b"transfer-encoding") or b"").lower() == b"chunked":
         while True:
             line = await reader.readuntil(b"\r\n")

@@ -22,6 +22,7 @@ from typing import Any
 from devstack.broker import Broker
 from devstack.console import say
 from devstack.kube.api import Api
+from devstack.kube.node.jupyter import give_jupyter
 from devstack.kube.relay import relay_command
 from devstack.ports import free_port
 from devstack.postgres import Postgres
@@ -100,6 +101,10 @@ class Stack:
     @property
     def has_real_node(self) -> bool:
         return REAL in self.cluster_names
+
+    def jupyter_image(self) -> str:
+        """A reference that the real node knows from now on; see devstack.kube.node.jupyter."""
+        return give_jupyter(self.state.path / "kube" / REAL / "node")
 
     @property
     def gateway(self) -> tuple[str, int]:

@@ -12,7 +12,7 @@ import binascii
 import hashlib
 import hmac
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 # Time to connect, not to stay. Shorter loses people on slow lines and clocks that drift by
@@ -27,11 +27,14 @@ class BadGrant(Exception):
 
 @dataclass(frozen=True)
 class Grant:
-    """verb: what may be done, e.g. ``"logs.follow"``; subject: to what; owner: for whom."""
+    """verb: what may be done, e.g. ``"logs.follow"``; subject: to what; owner: for whom; user: by
+    whom, where that matters. until: of one that was verified, when it ends (Unix seconds)."""
 
     verb: str
     subject: UUID
     owner: UUID
+    user: UUID | None = None
+    until: int = field(default=0, compare=False)
 
 
 def derive(secret: str) -> bytes:
@@ -42,6 +45,8 @@ def derive(secret: str) -> bytes:
 def sign(grant: Grant, *, key: bytes, now: float) -> str:
     """``grant`` as text for an address, good until GRANT_SECONDS after ``now`` (Unix seconds)."""
     claims = [grant.verb, grant.subject.hex, grant.owner.hex, int(now) + GRANT_SECONDS]
+    # Only where there is one, so that a process of the version before reads all others.
+    claims += [grant.user.hex] if grant.user else []
     body = _encoded(json.dumps(claims, separators=(",", ":")).encode())
     return f"{body}.{_signature(body, key)}"
 
@@ -57,7 +62,7 @@ def verify(text: str, *, verb: str, key: bytes, now: float) -> Grant:
     if not hmac.compare_digest(signature, _signature(body, key)):
         raise BadGrant("This address was not made by us, or it was changed.")
     try:
-        signed_verb, subject, owner, until = json.loads(_decoded(body))
+        signed_verb, subject, owner, until, *user = json.loads(_decoded(body))
     except (ValueError, binascii.Error) as error:
         raise BadGrant("This address is of another version of the platform.") from error
     # The upper bound is against a signer whose clock is far ahead: its grants would outlive it.
@@ -65,7 +70,8 @@ def verify(text: str, *, verb: str, key: bytes, now: float) -> Grant:
         raise BadGrant("This address has expired. Ask for a new one.")
     if signed_verb != verb:
         raise BadGrant("This address is for something else.")
-    return Grant(signed_verb, UUID(hex=subject), UUID(hex=owner))
+    by = UUID(hex=user[0]) if user else None
+    return Grant(signed_verb, UUID(hex=subject), UUID(hex=owner), by, until)
 
 
 def _signature(body: str, key: bytes) -> str:

@@ -2,13 +2,14 @@
 
 The API refuses by itself (api/base.py): only there it is known whose Idempotency-Key a request
 carries, and what was answered before is answered again. Signing in and out goes on, or nobody could
-turn the switch off; Stripe's events are stored, or they would be lost.
+turn the switch off; Stripe's events are stored, or they would be lost. A view that is asked by POST
+and changes nothing says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from django.http import HttpRequest, HttpResponse
 
@@ -20,6 +21,13 @@ from marketplace.http.portal.base import principal_in, refused
 _OPEN: Final = frozenset(
     {"/sign-in", "/sign-in/code", "/sign-out", "/admin/logout/", "/webhooks/stripe"}
 )
+V = TypeVar("V", bound=Callable[..., Any])
+
+
+def changes_nothing(view: V) -> V:
+    """Let this view be asked by POST while the switch is on."""
+    view.changes_nothing = True  # type: ignore[attr-defined]
+    return view
 
 
 class ReadOnlyMiddleware:
@@ -36,6 +44,8 @@ class ReadOnlyMiddleware:
     ) -> HttpResponse | None:
         """A page that says why, instead of the view."""
         if request.method not in CHANGING or request.path in _OPEN:
+            return None
+        if getattr(view, "changes_nothing", False):
             return None
         view_class = getattr(view, "cls", None)
         if isinstance(view_class, type) and issubclass(view_class, ApiView):

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from django.conf import settings
+
 from billing import facade as billing
 from billing.contracts import ChargeView
 from kernel.ids import public
@@ -134,7 +136,14 @@ def _access(rental: Rental, way: WayIn | None, seen: PortsSeen | None) -> dict[s
             "proven_at": rfc3339(way.proven_at),
         }
     shown = port_views.describe(rental, seen)
-    return {"ssh": ssh, "ports": shown, "jupyter": port_views.jupyter(shown), "terminal": None}
+    # Without keys of its own too: a member of the organization is known by signing in.
+    page = f"{settings.GPUYARD_BASE_URL}/rentals/{rental.public_id}/terminal"
+    return {
+        "ssh": ssh,
+        "ports": shown,
+        "jupyter": port_views.jupyter(shown),
+        "terminal": {"url": page} if way is not None else None,
+    }
 
 
 def _fault(reason: str) -> str | None:

@@ -39,13 +39,15 @@ class RelayValues:
 
 @dataclass(frozen=True)
 class VisitView:
-    """One connection of somebody: by which key, from where, when, how many bytes. ended_at None:
-    still open, or its gateway was killed. why: what ended it, where we did."""
+    """One connection of somebody: by which key and from where, or by the portal's terminal and as
+    whom; when, how many bytes. ended_at None: still open, or its gateway was killed. why: what
+    ended it, where we did."""
 
     id: UUID
     instance_id: UUID
-    fingerprint: str
-    address: str
+    fingerprint: str | None
+    user_ref: UUID | None
+    address: str | None
     began_at: datetime
     ended_at: datetime | None
     bytes_in: int

@@ -20,13 +20,14 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-_HOST, _GATEWAY, _PUBLISHED, _PROBE, _RELAY, _TOKEN = (
+_HOST, _GATEWAY, _PUBLISHED, _PROBE, _RELAY, _TOKEN, _TERMINAL = (
     b"gpuyard pod host\0",
     b"gpuyard pod gateway\0",
     b"gpuyard gateway host\0",
     b"gpuyard proof\0",
     b"gpuyard relay\0",
     b"gpuyard port token\0",
+    b"gpuyard terminal\0",
 )
 
 
@@ -48,6 +49,11 @@ def published_key(*, key: bytes) -> Ed25519PrivateKey:
 def probe_key(instance_id: UUID, *, key: bytes) -> Ed25519PrivateKey:
     """What the platform comes in with as a renter would, to prove that the way in is open."""
     return _made(_PROBE + instance_id.bytes, key)
+
+
+def terminal_key(instance_id: UUID, user_ref: UUID, *, key: bytes) -> Ed25519PrivateKey:
+    """What the portal's terminal comes in with for this member, and into this machine alone."""
+    return _made(_TERMINAL + instance_id.bytes + user_ref.bytes, key)
 
 
 def relay_seed(cluster_id: UUID, version: int, *, key: bytes) -> str:

@@ -216,12 +216,20 @@ def ways(*, rental_refs: Sequence[UUID]) -> dict[UUID, WayIn]:
 # --- visits ---------------------------------------------------------------------------------------
 
 
-def came(*, rental_ref: UUID, instance_id: UUID, fingerprint: str, address: str) -> UUID:
-    """Somebody is inside; the visit's id."""
+def came(
+    *,
+    rental_ref: UUID,
+    instance_id: UUID,
+    fingerprint: str = "",
+    address: str | None = None,
+    user_ref: UUID | None = None,
+) -> UUID:
+    """Somebody is inside, with a key of theirs or as a member at the portal; the visit's id."""
     made = Visit.objects.create(
         rental_ref=rental_ref,
         instance_id=instance_id,
         fingerprint=fingerprint,
+        user_ref=user_ref,
         address=address,
         began_at=now(),
     )
@@ -242,7 +250,8 @@ def visits(*, rental_ref: UUID, limit: int) -> list[VisitView]:
         VisitView(
             id=row.pk,
             instance_id=row.instance_id,
-            fingerprint=row.fingerprint,
+            fingerprint=row.fingerprint or None,
+            user_ref=row.user_ref,
             address=row.address,
             began_at=row.began_at,
             ended_at=row.ended_at,

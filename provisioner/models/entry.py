@@ -43,7 +43,11 @@ class WayIn(models.Model):
 
 
 class Visit(models.Model):
-    """One connection through the gateway: who, from where, when, how much; never what."""
+    """One connection through the gateway: who, from where, when, how much; never what.
+
+    A terminal of the portal has a user_ref instead of fingerprint ("") and address: it comes from
+    the streams process, whose address says nothing of the person.
+    """
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     rental_ref = models.UUIDField()
@@ -51,7 +55,8 @@ class Visit(models.Model):
         Instance, on_delete=models.CASCADE, related_name="visits", db_index=False
     )
     fingerprint = models.CharField(max_length=60)
-    address = models.GenericIPAddressField()
+    user_ref = models.UUIDField(null=True)
+    address = models.GenericIPAddressField(null=True)
     began_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True)  # None: open, or its gateway was killed
     bytes_in = models.BigIntegerField(default=0)  # from the renter

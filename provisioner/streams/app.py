@@ -1,12 +1,13 @@
-"""The streams process as an ASGI application: logs of running machines, followed and at once.
+"""The streams process as an ASGI application: logs of running machines, and terminals in them.
 
     GET /streams/logs?grant=&tail=    server-sent events, resumed by Last-Event-ID
     GET /streams/tail?grant=&tail=&previous=    one JSON document
+    GET /streams/terminal             a websocket (terminal.py)
     GET /streams/healthz
 
 It trusts a grant (kernel.grants) and nothing else: who may look was decided by whoever signed it a
 moment ago. It reads one row per look and holds no database connection while it streams. Each
-stream is a thread that reads from the cluster and a coroutine that writes to the client.
+log is a thread that reads from the cluster and a coroutine that writes to the client.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ from provisioner.streams.http import (
 from provisioner.streams.pipe import Pipe
 from provisioner.streams.place import Place
 from provisioner.streams.seats import Full, Seats
+from provisioner.streams.terminal import Terminals
 
 log = structlog.get_logger(__name__)
 
@@ -73,10 +75,13 @@ class Streams:
         self._find = find
         self._seats = seats or Seats()
         self._cuts: set[Cut] = set()
+        self._terminals = Terminals(find=find, seats=self._seats)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
+        elif scope["type"] == "websocket":
+            await self._terminals(scope, receive, send)
         elif scope["type"] == "http":
             try:
                 await self._route(Request.of(scope), receive, send)
@@ -208,7 +213,9 @@ async def _pump(pipe: Pipe[Item], send: Send) -> None:
     await body(send, sse.retry(RETRY_MILLISECONDS), more=True)
     while True:
         try:
-            item = await asyncio.wait_for(pipe.get(), HEARTBEAT_SECONDS)
+            # Not wait_for: that of Python 3.11 forgets a cancellation that comes with an item.
+            async with asyncio.timeout(HEARTBEAT_SECONDS):
+                item = await pipe.get()
         except TimeoutError:
             await body(send, sse.HEARTBEAT, more=True)
             continue

@@ -1,4 +1,9 @@
-"""What the gateway asks, answered from the database: each question in a thread, one statement."""
+"""What the gateway asks, answered from the database: each question in a thread, one statement.
+
+A rental's name lets in whoever has one of its keys. The same name with `+` and a user's id is a
+terminal of the portal: it has one key, made for this machine and this person, whose private half
+the streams process alone makes.
+"""
 
 from __future__ import annotations
 
@@ -53,11 +58,11 @@ class TableDirectory:
     async def find(self, name: str) -> Door | Closed | None:
         """None for what is no rental's id, and for rentals that have ended."""
         try:
-            rental_ref = parse("rental", name)
+            rental_ref, user_ref = read_name(name)
         except BadId:
             return None
         found = await self._ask(partial(entry.found, rental_ref))
-        return None if found is None else self._leads(found)
+        return None if found is None else self._leads(found, user_ref)
 
     async def find_port(self, rental: UUID, port: int) -> PortDoor | None:
         """None for rentals that do not exist or have ended, and for ports without a name."""
@@ -83,13 +88,17 @@ class TableDirectory:
             sentence=sentence,
         )
 
-    def _leads(self, found: entry.Found) -> Door | Closed:
-        authorized = {each: each for each in found.authorized}
+    def _leads(self, found: entry.Found, user_ref: UUID | None) -> Door | Closed:
+        authorized = {each: each for each in found.authorized} if user_ref is None else {}
         if found.instance_id is None or found.cluster_id is None:
             return Closed(STOPPED, authorized)
-        # The platform itself comes in like a renter, to see whether the way is open.
-        probe = access_keys.probe_key(found.instance_id, key=self._key)
-        authorized[access_keys.fingerprint(access_keys.public_line(probe))] = PROBE
+        if user_ref is None:
+            # The platform itself comes in like a renter, to see whether the way is open.
+            made, who = access_keys.probe_key(found.instance_id, key=self._key), PROBE
+        else:
+            made = access_keys.terminal_key(found.instance_id, user_ref, key=self._key)
+            who = _PORTAL + user_ref.hex
+        authorized[access_keys.fingerprint(access_keys.public_line(made))] = who
         if sentence := _closed(found):
             return Closed(sentence, authorized)
         host = access_keys.host_key(found.instance_id, key=self._key)
@@ -122,15 +131,11 @@ class TableDirectory:
         """Somebody is inside; the visit's id. The platform's own proofs are nobody's visit."""
         if who == PROBE:
             return None
-        return await self._ask(
-            partial(
-                entry.came,
-                rental_ref=parse("rental", name),
-                instance_id=parse("instance", instance),
-                fingerprint=who,
-                address=address,
-            )
-        )
+        rental_ref, user_ref = read_name(name)
+        came = partial(entry.came, rental_ref=rental_ref, instance_id=parse("instance", instance))
+        if user_ref is not None:
+            return await self._ask(partial(came, user_ref=user_ref))
+        return await self._ask(partial(came, fingerprint=who, address=address))
 
     async def went(self, visit: UUID, *, bytes_in: int, bytes_out: int, why: str) -> None:
         """They have left."""
@@ -168,8 +173,28 @@ def _closed(found: entry.Found) -> str:
     return "" if found.state in _OPEN and found.created else STARTING
 
 
-# Who the platform's own key is, in place of a fingerprint.
+# Who the platform's own key is, in place of a fingerprint, and a member at the portal's terminal.
 PROBE: Final = "proof"
+_PORTAL: Final = "portal:"
+
+
+def terminal_name(rental_ref: UUID, user_ref: UUID) -> str:
+    """What the portal's terminal is called at the gateway."""
+    return f"{public('rental', rental_ref)}+{user_ref.hex}"
+
+
+def read_name(name: str) -> tuple[UUID, UUID | None]:
+    """Whose machine a name at the gateway is, and for which member at the portal. BadId."""
+    rental, plus, user = name.partition("+")
+    if not plus:
+        return parse("rental", rental), None
+    try:
+        user_ref = UUID(hex=user)
+    except ValueError as error:
+        raise BadId("not a user's id") from error
+    if user_ref.hex != user:  # each has one way to be written
+        raise BadId("not a user's id")
+    return parse("rental", rental), user_ref
 
 
 def _answered(question: Callable[[], T]) -> T:

@@ -48,7 +48,7 @@ class Request:
     @classmethod
     def of(cls, scope: Scope) -> Request:
         """Raises Problem for a method or a query that no address here takes."""
-        if scope["method"] not in ("GET", "HEAD"):
+        if scope.get("method", "GET") not in ("GET", "HEAD"):  # a websocket has none
             raise Problem("method_not_allowed", 405, "Only GET is answered here.")
         headers = {bytes(name).lower(): bytes(value) for name, value in scope["headers"]}
         try:

@@ -20,6 +20,7 @@ class Place:
     """An instance's pod as the row has it now. cluster: with its present token, still sealed."""
 
     cluster: Cluster
+    rental_ref: UUID
     namespace: str
     pod_name: str
     created: bool  # a pod was seen; before that there is nothing to ask for
@@ -41,6 +42,7 @@ def find(instance_id: UUID, tenant_ref: UUID) -> Place | None:
         return None
     return Place(
         cluster=row.cluster,
+        rental_ref=row.rental_ref,
         namespace=row.namespace.name,
         pod_name=row.pod_name,
         created=row.pod_uid is not None,

@@ -98,12 +98,13 @@ class Visit:
         """Why this connection may not go on; empty when it may."""
         if found is None:
             return "this machine was ended"
+        # Before its keys: each machine has others for terminals.
+        if isinstance(found, Door) and found.instance != self._instance:
+            return "this machine was started anew; connect again"
         if self._fingerprint not in found.authorized:
             return "this key may not come in any more"
         if isinstance(found, Closed):
             return found.sentence
-        if isinstance(self._found, Door) and found.instance != self._found.instance:
-            return "this machine was started anew; connect again"
         if not self._has_ports and time.monotonic() - self._heard_at > IDLE_SECONDS:
             return "nothing was said for a day"
         return ""
@@ -114,6 +115,10 @@ class Visit:
         for each in list(self._sessions):
             each.say(f"gpuyard: {sentence}")
         self._conn.disconnect(asyncssh.DISC_BY_APPLICATION, f"gpuyard: {sentence}")
+
+    @property
+    def _instance(self) -> str:
+        return self._found.instance if isinstance(self._found, Door) else ""
 
     # --- what it asks
 

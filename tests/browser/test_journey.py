@@ -12,10 +12,11 @@ from decimal import ROUND_FLOOR, Decimal
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import ConsoleMessage, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from devstack.people import PASSWORD, mailed_token
 from devstack.play import SSH_KEY, uuid_of
+from tests.browsers import complaints_of
 from tests.whole_stack import World
 
 pytestmark = [pytest.mark.browser, pytest.mark.live]
@@ -45,20 +46,6 @@ class Hand:
 
     def follow(self, name: str) -> None:
         self.click(self.page.locator("main").get_by_role("link", name=name, exact=True))
-
-
-def complaints_of(page: Page, base_url: str) -> list[str]:
-    """Console errors, warnings and uncaught exceptions of our own pages, as they come."""
-    found: list[str] = []
-
-    def heard(message: ConsoleMessage) -> None:
-        ours = str(message.location.get("url", "")).startswith(base_url) or not message.location
-        if message.type in {"error", "warning"} and ours:
-            found.append(f"{page.url}: {message.text}")
-
-    page.on("console", heard)
-    page.on("pageerror", lambda error: found.append(f"{page.url}: {error}"))
-    return found
 
 
 def sign_up(hand: Hand, world: World, email: str) -> None:

@@ -7,7 +7,7 @@ from playwright.sync_api import Browser, Page, Request, StorageState
 
 from devstack.people import PASSWORD
 from devstack.screenshots import give_code
-from tests.browser.test_journey import complaints_of
+from tests.browsers import complaints_of
 from tests.whole_stack import World
 
 pytestmark = [pytest.mark.browser, pytest.mark.live]

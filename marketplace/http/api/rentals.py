@@ -113,7 +113,9 @@ class Access(Shown):
     ssh = serializers.DictField(allow_null=True)
     ports = AccessPort(many=True)
     jupyter = serializers.DictField(allow_null=True)
-    terminal = serializers.DictField(allow_null=True)
+    terminal = serializers.DictField(
+        allow_null=True, help_text="A page of the portal, url, while the machine can be entered"
+    )
 
 
 class MountOut(Shown):

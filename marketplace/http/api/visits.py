@@ -1,4 +1,4 @@
-"""Who came into a rental's machines by SSH: who, from where, when, how much; never what."""
+"""Who came into a rental's machines, by SSH or the portal's terminal: who, from where, when, how much; never what."""
 
 from __future__ import annotations
 
@@ -30,10 +30,14 @@ class VisitOut(Shown):
 
     id = serializers.CharField()
     instance = serializers.CharField()
-    fingerprint = serializers.CharField(help_text="Of the key, as ssh-keygen -l prints it")
+    via = serializers.CharField(help_text="ssh, or portal: its terminal")
+    user = serializers.CharField(allow_null=True, help_text="Who it was, at the portal")
+    fingerprint = serializers.CharField(
+        allow_null=True, help_text="Of the key, as ssh-keygen -l prints it; null at the portal"
+    )
     ssh_key = serializers.CharField(allow_null=True, help_text="Where it is one of yours")
     ssh_key_name = serializers.CharField(allow_null=True)
-    address = serializers.CharField()
+    address = serializers.CharField(allow_null=True, help_text="Null at the portal")
     began_at = serializers.CharField()
     ended_at = serializers.CharField(allow_null=True)
     bytes_in = serializers.IntegerField(help_text="To the machine, as they were on the line")
@@ -52,7 +56,7 @@ class RentalVisits(ApiView):
         principal = self.principal(request)
         rental = read.get(principal, rental_id)
         rows = access.visits(rental_ref=rental.pk, limit=_LATEST)
-        prints = {row.fingerprint for row in rows}
+        prints = {row.fingerprint for row in rows if row.fingerprint}
         keys = {
             key.fingerprint: key
             for key in visible(SshKey, principal).filter(fingerprint__in=prints)
@@ -60,7 +64,7 @@ class RentalVisits(ApiView):
         return self.page_of(
             request,
             rows,
-            lambda row: _shown(row, keys.get(row.fingerprint)),
+            lambda row: _shown(row, keys.get(row.fingerprint or "")),
             key=lambda row: public("visit", row.id),
             descending=True,
         )
@@ -70,6 +74,8 @@ def _shown(row: VisitView, key: SshKey | None) -> dict[str, Any]:
     return {
         "id": public("visit", row.id),
         "instance": public("instance", row.instance_id),
+        "via": "portal" if row.user_ref else "ssh",
+        "user": public("user", row.user_ref) if row.user_ref else None,
         "fingerprint": row.fingerprint,
         "ssh_key": key.public_id if key else None,
         "ssh_key_name": key.name if key else None,

@@ -20,6 +20,7 @@ from marketplace.http.portal import (
     styleguide,
     tax,
     templates,
+    terminal,
     volumes,
     webhooks,
 )
@@ -29,6 +30,7 @@ urlpatterns = [
     *rent.urls,
     *rentals.urls,
     *ports.urls,
+    *terminal.urls,
     *volumes.urls,
     *budgets.urls,
     *tax.urls,

@@ -58,6 +58,7 @@ STAFF = [
 FOREIGN: list[tuple[str, str]] = [
     ("rental", "/rentals/{id}"),
     ("rental", "/rentals/{id}/live"),
+    ("rental", "/rentals/{id}/terminal"),
     ("rental", "/rentals/{id}/terminate"),
     ("rental", "/rentals/{id}/stop"),
     ("rental", "/rentals/{id}/start"),
@@ -127,7 +128,7 @@ def test_another_organizations_rental_is_not_found(renter: Visitor, supply: mark
     assert status == 202
     assert renter.get(f"/rentals/{rental['id']}").status_code == 200
     other = visitor_of(market.make_renter("Other"))
-    for path in ("", "/live", "/terminate"):
+    for path in ("", "/live", "/terminate", "/terminal"):
         assert other.get(f"/rentals/{rental['id']}{path}").status_code == 404
     answer = other.post(f"/rentals/{rental['id']}/terminate")
     assert answer.status_code == 404

@@ -26,7 +26,8 @@ def _gateway(settings: Any) -> None:
 
 def ssh(of: World) -> Any:
     access = of.show()["access"]
-    assert {**access, "ssh": None} == {"ssh": None, "ports": [], "jupyter": None, "terminal": None}
+    rest = {**access, "ssh": None, "terminal": None}
+    assert rest == {"ssh": None, "ports": [], "jupyter": None, "terminal": None}
     return access["ssh"]
 
 
@@ -75,6 +76,24 @@ def test_without_keys_there_is_no_way_in_to_show(world: World) -> None:  # noqa:
     assert ssh(world) is None
     changed = world.renter.call("PATCH", world.path, {"ssh_keys": [new_line()]})[1]
     assert changed["access"]["ssh"]["user"] == world.rental.public_id, "proven once, and still"
+
+
+def test_the_terminal_is_shown_with_the_way_in_and_without_keys_too(
+    world: World,  # noqa: F811
+    settings: Any,
+) -> None:
+    def terminal() -> Any:
+        return world.show()["access"]["terminal"]
+
+    world.run()
+    assert terminal() is None
+    prove(world)
+    page = {"url": f"{settings.GPUYARD_BASE_URL}{world.path}/terminal"}
+    assert terminal() == page
+    world.renter.call("PATCH", world.path, {"ssh_keys": []})
+    assert (ssh(world), terminal()) == (None, page)
+    world.renter.call("DELETE", world.path)
+    assert terminal() is None
 
 
 def test_a_list_shows_the_same(world: World) -> None:  # noqa: F811
@@ -133,6 +152,8 @@ def test_who_came_is_shown_with_the_name_of_their_key(world: World) -> None:  # 
     assert earliest == {
         "id": public("visit", first),
         "instance": public("instance", world.instance.pk),
+        "via": "ssh",
+        "user": None,
         "fingerprint": key["fingerprint"],
         "ssh_key": key["id"],
         "ssh_key_name": "ada's laptop",
@@ -146,6 +167,16 @@ def test_who_came_is_shown_with_the_name_of_their_key(world: World) -> None:  # 
     assert latest["id"] == public("visit", second)
     assert (latest["ssh_key"], latest["ssh_key_name"]) == (None, None), "another's is not told"
     assert (latest["ended_at"], latest["bytes_in"], latest["why"]) == (None, 0, "")
+
+
+def test_who_came_by_the_portal_is_shown_as_a_person(world: World) -> None:  # noqa: F811
+    world.run()
+    user = world.renter.principal.user.pk
+    entry.came(rental_ref=world.rental.pk, instance_id=world.instance.pk, user_ref=user)
+    (visit,) = visits(world)["items"]
+    assert (visit["via"], visit["user"]) == ("portal", public("user", user))
+    told = ("fingerprint", "ssh_key", "ssh_key_name", "address")
+    assert [visit[name] for name in told] == [None] * 4
 
 
 def test_visits_are_paged_newest_first(world: World) -> None:  # noqa: F811

@@ -23,7 +23,14 @@ from provisioner.models import Instance, Visit
 from provisioner.models import WayIn as WayInRow
 from provisioner.reconcile.steps import open_secrets, spec_of
 from provisioner.streams import directory as directory_module
-from provisioner.streams.directory import PROBE, STARTING, STOPPED, STOPPING, TableDirectory
+from provisioner.streams.directory import (
+    PROBE,
+    STARTING,
+    STOPPED,
+    STOPPING,
+    TableDirectory,
+    terminal_name,
+)
 from provisioner.streams.doors import Closed, Door
 from provisioner.streams.ports.doors import PortDoor, Way
 from tests.area.provisioner.yard import IMAGE, end, make_yard, rent, row_of, sure
@@ -183,6 +190,75 @@ def test_changed_keys_are_seen_with_the_next_question(directory) -> None:
         access.let_in(rental_ref=view.rental_ref, keys=[second])
     authorized = now(directory.find(name_of(view))).authorized
     assert set(authorized) == {print_of(second), probe_of(view.id)}
+
+
+# --- terminals of the portal ----------------------------------------------------------------------
+
+
+def terminal_of(instance_id: UUID, user: UUID) -> str:
+    made = access_keys.terminal_key(instance_id, user, key=settings.GPUYARD_SEALING_KEY)
+    return print_of(access_keys.public_line(made))
+
+
+def test_a_members_name_has_one_key_of_this_machine_and_person(directory) -> None:
+    view, user = rented(new_line()), uuid4()
+    put(view, S.READY)
+    door = now(directory.find(terminal_name(view.rental_ref, user)))
+    assert isinstance(door, Door)
+    assert door.instance == public("instance", view.id)
+    assert door.authorized == {terminal_of(view.id, user): f"portal:{user.hex}"}
+    assert terminal_of(view.id, user) not in now(directory.find(name_of(view))).authorized
+    others = (terminal_of(view.id, uuid4()), terminal_of(uuid4(), user))
+    assert not set(others) & set(door.authorized)
+
+
+def test_a_rental_without_keys_has_terminals_too(directory) -> None:
+    view, user = rent(make_yard(), order=PodOrder(image=IMAGE)), uuid4()
+    put(view, S.READY)
+    assert isinstance(now(directory.find(terminal_name(view.rental_ref, user))), Door)
+
+
+def test_a_member_reads_how_a_machine_stands(directory) -> None:
+    view, user = rented(new_line()), uuid4()
+    put(view, S.READY)
+    end(view)
+    put(view, S.READY)
+    closed = now(directory.find(terminal_name(view.rental_ref, user)))
+    assert closed == Closed(STOPPING, {terminal_of(view.id, user): f"portal:{user.hex}"})
+    with transaction.atomic():
+        access.shut(rental_ref=view.rental_ref)
+    assert now(directory.find(terminal_name(view.rental_ref, user))) is None
+
+
+def test_names_of_members_are_written_in_one_way(directory) -> None:
+    view, user = rented(new_line()), uuid4()
+    put(view, S.READY)
+    name = name_of(view)
+    for text in (
+        "",
+        "+",
+        "x",
+        user.hex.upper(),
+        str(user),
+        f"{{{user}}}",
+        f"{user.hex}0",
+        user.urn,
+    ):
+        assert now(directory.find(f"{name}+{text}")) is None, text
+    assert now(directory.find(f"{name}+{user.hex}+{user.hex}")) is None
+
+
+def test_a_members_visit_names_the_member(directory) -> None:
+    view, user = rented(new_line()), uuid4()
+    put(view, S.READY)
+    name, instance = terminal_name(view.rental_ref, user), public("instance", view.id)
+    asked = directory.came(
+        name=name, instance=instance, who=f"portal:{user.hex}", address="192.0.2.9"
+    )
+    visit = sure(now(asked))
+    row = Visit.objects.get()
+    assert (row.pk, row.rental_ref, row.instance_id) == (visit, view.rental_ref, view.id)
+    assert (row.user_ref, row.fingerprint, row.address) == (user, "", None)
 
 
 # --- relays ---------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from devstack.people import RENTER_SCOPES, Person, join, make_staff, top_up
 from devstack.stack import REAL, Stack
 from devstack.state import State
 from devstack.way_in import furnish_real
+from tests.browsers import browser, page, pytest_runtest_makereport  # noqa: F401
 
 
 @dataclass(frozen=True)

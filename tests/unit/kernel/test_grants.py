@@ -24,6 +24,20 @@ def test_a_grant_comes_back_as_it_was_signed() -> None:
     assert "/" not in text, "it stands in addresses"
 
 
+def test_it_names_a_person_where_that_matters() -> None:
+    user = uuid4()
+    grant = Grant("terminal", GRANT.subject, GRANT.owner, user)
+    found = verify(sign(grant, key=KEY, now=NOW), verb="terminal", key=KEY, now=NOW)
+    assert (found, found.user, found.until) == (grant, user, NOW + GRANT_SECONDS)
+    assert found != Grant("terminal", GRANT.subject, GRANT.owner, uuid4())
+    assert found != Grant("terminal", GRANT.subject, GRANT.owner)
+
+
+def test_without_a_person_it_is_read_by_the_version_before() -> None:
+    body = sign(GRANT, key=KEY, now=NOW).partition(".")[0]
+    assert len(json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))) == 4
+
+
 @pytest.mark.parametrize("late", [GRANT_SECONDS + 1, 86_400, -10 * GRANT_SECONDS])
 def test_it_lives_a_minute(late: float) -> None:
     with pytest.raises(BadGrant, match="expired"):

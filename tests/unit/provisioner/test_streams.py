@@ -15,6 +15,7 @@ import pytest
 from django.conf import settings
 
 from kernel.grants import GRANT_SECONDS, Grant, sign
+from kernel.ids import new_id
 from provisioner.contracts import LOGS_FOLLOW, LOGS_TAIL, STREAM_PATHS
 from provisioner.kube.errors import Rejected, Unavailable
 from provisioner.models import Cluster
@@ -42,7 +43,7 @@ class Host:
         self.looks += 1
         if (instance, tenant) != (MACHINE, US):
             return None
-        return Place(Cluster(), "gpuyard-r-01", "gy-x", self.created, self.ending)
+        return Place(Cluster(), new_id(), "gpuyard-r-01", "gy-x", self.created, self.ending)
 
     def connect(self, _: Cluster) -> Any:
         return self
