@@ -157,6 +157,7 @@ def test_the_tools_image_alone_checks_the_cards_and_tells_what_is_in_use(node, b
     )
     (checked,) = run(admin, pod)["status"]["initContainerStatuses"]
     devices = proof(checked["state"]["terminated"]["message"])
+    assert devices is not None
     used = {device.uid: device.used_mib for device in devices}
     assert used[card.id] == 9000
     assert set(used) == {each.id for each in node.cards.of(NVIDIA)}

@@ -1,4 +1,5 @@
-"""Who came into a rental's machines, by SSH or the portal's terminal: who, from where, when, how much; never what."""
+"""Who came into a rental's machines, by SSH or the portal's terminal: who, from where, when, how
+much; never what."""
 
 from __future__ import annotations
 
