@@ -1,5 +1,4 @@
-"""Who came into a rental's machines, by SSH or the portal's terminal: who, from where, when, how
-much; never what."""
+"""Who came into a rental's machines, by SSH or in the portal: from where, when, how much."""
 
 from __future__ import annotations
 

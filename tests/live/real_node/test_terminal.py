@@ -64,7 +64,7 @@ def picture(page: Page, name: str) -> None:
 def test_a_person_works_in_the_terminal(page: Page, real_world: RealWorld, rental: str) -> None:
     complaints = complaints_of(page, real_world.stack.base_url)
     refused: list[str] = []
-    page.expose_function("heardOfRefusal", refused.append)
+    page.expose_function("heardOfRefusal", lambda said: refused.append(said))  # noqa: PLW0108
     page.add_init_script(
         "addEventListener('securitypolicyviolation', (event) =>"
         " heardOfRefusal(`${event.violatedDirective} ${event.sourceFile} ${event.lineNumber}`))"
