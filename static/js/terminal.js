@@ -29,7 +29,7 @@
   const PIECE = 16 * 1024; /* bytes of a frame; the server takes 64 KiB */
   const TELL = 64 * 1024; /* drawn bytes are told in portions of this; the server sends 512 KiB ahead */
   /* What a program may have left behind when it was cut off: other screen, mouse, paste marks. */
-  const CALM = "\x1b[?1049l\x1b[!p\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\r\n";
+  const CALM = "\x1b[?1047l\x1b[!p\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\r\n";
 
   const said = panel.dataset;
   const part = (name) => panel.querySelector(`[data-terminal-${name}]`);
