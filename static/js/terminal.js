@@ -127,7 +127,7 @@
     say(said.saidClosed);
     part("why").textContent = why;
     over.hidden = false;
-    panel.classList.remove("terminal--open");
+    panel.classList.remove("terminal-panel--open");
     terminal.options.cursorBlink = false;
   }
 
@@ -161,7 +161,7 @@
       if (!entered) {
         entered = true;
         say(said.saidOpen);
-        panel.classList.add("terminal--open");
+        panel.classList.add("terminal-panel--open");
         tell({ resize: [terminal.cols, terminal.rows] });
         terminal.focus();
       }

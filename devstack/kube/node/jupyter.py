@@ -29,6 +29,7 @@ PORT: Final = 8888
 JUPYTER: Final = "registry.example.com/gpuyard/jupyter:1"
 _LOCK = ROOT / "requirements" / "jupyter.txt"
 _SUITE = "bookworm"  # the last with Python 3.11
+_PACKAGES = ("python3.11", "libstdc++6")  # the second for pyzmq
 _HOME = "/opt/jupyter"
 # Raise when a step changes, so that caches are built anew.
 _REVISION = 1
@@ -65,7 +66,7 @@ START: Final[Started] = {
 def jupyter_files(runtime: Path) -> dict[str, Content]:
     """The whole image. runtime: the tree with busybox. Raises debian.DebianError and
     subprocess.CalledProcessError with what uv said."""
-    recipe = repr((_LOCK.read_text(), _SUITE, os.uname().machine, _REVISION))
+    recipe = repr((_LOCK.read_text(), _SUITE, _PACKAGES, os.uname().machine, _REVISION))
     tree = cached("jupyter", recipe, _build)
     return {
         **base_files(runtime / "bin/busybox"),
@@ -98,7 +99,7 @@ def _build(entry: Path) -> None:
     say("jupyter: fetching Python and JupyterLab (once, a minute)")
     apt = Apt(suites=(_SUITE,))
     debs = entry / "debs"
-    unpack(apt.download(apt.closure(["python3.11"]), debs), entry)
+    unpack(apt.download(apt.closure(list(_PACKAGES)), debs), entry)
     shutil.rmtree(debs)
     home = entry / _HOME.lstrip("/")
     command = [str(find_uv()), "pip", "install", "--quiet", "--target", str(home)]

@@ -78,10 +78,10 @@ def test_a_person_works_in_the_terminal(page: Page, real_world: RealWorld, renta
     page.keyboard.type("nvidia-smi -L\n")
     until_shown(page, "GPU 1:")
     assert sum(line.startswith("GPU ") for line in shown(page).splitlines()) == 2
-    page.keyboard.type("printf '\\033[31mred \\033[38;2;10;140;60mtrue colour\\033[0m plain\\n'\n")
+    page.keyboard.type("printf '\\033[31mred \\033[38;2;10;100;40mtrue colour\\033[0m plain\\n'\n")
     until_shown(page, "true colour plain")
     true = page.locator(".xterm-rows span", has_text="true colour").last
-    expect(true).to_have_css("color", "rgb(10, 140, 60)")
+    expect(true).to_have_css("color", "rgb(10, 100, 40)")
     before = size_of(page, "before")
     picture(page, "desktop-light")
     page.emulate_media(color_scheme="dark")
