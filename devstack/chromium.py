@@ -62,7 +62,9 @@ def launch_options() -> dict[str, Any]:
             "--no-first-run",
             "--disable-background-networking",
             "--disable-component-update",
-            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
+            # Names below localhost are this machine: ports of rentals have such names here.
+            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost, "
+            "EXCLUDE *.localhost",
         ],
     }
 

@@ -56,9 +56,8 @@ def test_a_cell_is_run_on_the_cards(real_world: RealWorld, rental: str, page: Pa
     page.goto(api.post(f"/rentals/{rental}/links", {"port": 8888})["url"])
     page.locator('.jp-LauncherCard[data-category="Notebook"]').first.click()
     # The kernel lives behind a websocket by the same name.
-    expect(page.locator(".jp-Notebook-ExecutionIndicator")).to_have_attribute(
-        "data-status", "idle", timeout=PATIENCE_MS
-    )
+    idle = page.get_by_role("button", name="Python 3 (ipykernel) | Idle")
+    expect(idle).to_be_visible(timeout=PATIENCE_MS)
     page.locator(".jp-Notebook .cm-content").first.click()
     page.keyboard.type(CELL)
     page.keyboard.press("Shift+Enter")
