@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import shared_task
 
 from kernel.wake import wake
-from provisioner.instances import logs, release, samples
+from provisioner.instances import entry, logs, release, samples
 from provisioner.inventory import summary
 from provisioner.reconcile import (
     instance_loop,
@@ -71,8 +71,9 @@ def renew_tokens() -> None:
 
 @shared_task(name="provisioner.samples")
 def fold_samples() -> None:
-    """What machines reported, into averages as it ages."""
+    """What machines reported, into averages as it ages; who came is forgotten after its time."""
     samples.sweep()
+    entry.forget()
 
 
 @shared_task(name="provisioner.old_logs")

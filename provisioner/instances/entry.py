@@ -36,6 +36,10 @@ from provisioner.models import WayIn as WayInRow
 FIRST_PAUSE: Final = timedelta(seconds=0.25)
 LONGEST_PAUSE: Final = timedelta(minutes=1)
 _TRIED_AT_ONCE: Final = 100
+# Addresses of people are kept as long as somebody may still ask who was in their machine, and no
+# longer: a quarter covers the invoice that makes them ask.
+VISITS_KEPT: Final = timedelta(days=90)
+_FORGOTTEN_AT_ONCE: Final = 10_000
 
 # The newest instance of the rental: an older one is gone or hands over to it.
 _FIND = """
@@ -241,6 +245,14 @@ def went(visit_id: UUID, *, bytes_in: int, bytes_out: int, why: str) -> None:
     Visit.objects.filter(pk=visit_id, ended_at__isnull=True).update(
         ended_at=now(), bytes_in=bytes_in, bytes_out=bytes_out, why=why[:200]
     )
+
+
+def forget() -> int:
+    """Visits past their time, as many as one transaction may delete; those still inside stay."""
+    past = Visit.objects.filter(began_at__lt=now() - VISITS_KEPT)
+    over = past.exclude(ended_at__isnull=True, instance__gone_at__isnull=True)
+    batch = over.order_by("began_at").values("pk")[:_FORGOTTEN_AT_ONCE]
+    return Visit.objects.filter(pk__in=batch).delete()[0]
 
 
 def visits(*, rental_ref: UUID, limit: int) -> list[VisitView]:

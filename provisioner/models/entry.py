@@ -70,4 +70,7 @@ class Visit(models.Model):
                 name="visit_ends_after_it_began",
             ),
         ]
-        indexes = [models.Index(fields=["rental_ref", "began_at"], name="visit_rental")]
+        indexes = [
+            models.Index(fields=["rental_ref", "began_at"], name="visit_rental"),
+            models.Index(fields=["began_at"], name="visit_age"),
+        ]

@@ -14,7 +14,7 @@ from provisioner.contracts import Fault, InstanceState, InstanceView, PodOrder
 from provisioner.contracts.access import RelayValues
 from provisioner.facade import access
 from provisioner.instances import access_keys, entry, release
-from provisioner.models import Cluster, Entry, Visit
+from provisioner.models import Cluster, Entry, Instance, Visit
 from tests.area.provisioner.test_loops import loop, started
 from tests.area.provisioner.yard import IMAGE, at_time, end, make_yard, rent, row_of, sure
 from tests.sshkeys import line_of_seed, new_line, print_of, prints_of
@@ -212,3 +212,19 @@ def test_an_end_is_written_once(set_clock) -> None:
     entry.went(visit, bytes_in=9, bytes_out=9, why="late")
     row = Visit.objects.get()
     assert (row.ended_at, row.bytes_in, row.bytes_out, row.why) == (NOON, 1, 2, "")
+
+
+def test_after_a_quarter_it_is_forgotten_who_came(set_clock) -> None:
+    yard = make_yard()
+    view, gone = rent(yard), rent(yard)
+    old, inside, lost, young = come(view, 0), come(view, 0), come(gone, 0), come(view, 60)
+    for visit in (old, young):
+        entry.went(visit, bytes_in=0, bytes_out=0, why="")
+    at_time((NOON + entry.VISITS_KEPT).isoformat())
+    assert entry.forget() == 0
+    at_time((NOON + entry.VISITS_KEPT + timedelta(seconds=1)).isoformat())
+    # One whose gateway was killed has no end; it is over since its machine is gone.
+    Instance.objects.filter(pk=gone.id).update(state="gone", gone_at=NOON)
+    assert entry.forget() == 2
+    assert {each.pk for each in Visit.objects.all()} == {inside, young}
+    assert lost not in {inside, young}
