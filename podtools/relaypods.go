@@ -149,7 +149,9 @@ func (f *podFinder) judge(pod *foundPod, namespace, name string) error {
 		return errors.New("this pod has no address yet")
 	case at.Equal(net.ParseIP(pod.Status.HostIP)):
 		return errors.New("this pod is at its node's address")
-	case pod.Status.Phase != "Running": // the address of one that has ended may be another's by now
+	// One that is pending and has an address is coming up: its containers may answer before a kubelet
+	// has said so. The address of one that has ended may be another's by now.
+	case pod.Status.Phase != "Running" && pod.Status.Phase != "Pending":
 		return errors.New("this pod does not run")
 	}
 	return nil

@@ -20,6 +20,7 @@ from django.db import close_old_connections
 from kernel.ids import BadId, parse, public
 from provisioner.contracts import InstanceState
 from provisioner.instances import access_keys, entry, shut
+from provisioner.instances.state import COMING_UP
 from provisioner.kube.manifests import SSH_PORT
 from provisioner.streams.doors import Closed, Door
 from provisioner.streams.ports.doors import PortDoor, Way
@@ -99,7 +100,8 @@ class TableDirectory:
             made = access_keys.terminal_key(found.instance_id, user_ref, key=self._key)
             who = _PORTAL + user_ref.hex
         authorized[access_keys.fingerprint(access_keys.public_line(made))] = who
-        if sentence := _closed(found):
+        coming = found.state in COMING_UP
+        if not (coming and found.wanted) and (sentence := _closed(found)):
             return Closed(sentence, authorized)
         host = access_keys.host_key(found.instance_id, key=self._key)
         client = access_keys.gateway_key(found.instance_id, key=self._key)
@@ -111,6 +113,7 @@ class TableDirectory:
             host_key=access_keys.public_line(host),
             client_key=access_keys.private_text(client),
             authorized=authorized,
+            coming=coming,
         )
 
     async def relay(self, name: str) -> RelayKey | None:

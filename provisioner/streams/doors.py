@@ -11,8 +11,9 @@ from provisioner.streams.relays import RelayDirectory
 
 @dataclass(frozen=True)
 class Door:
-    """A running machine. authorized: who may come in, by the fingerprint of their key (SHA256:...).
+    """A machine that runs, or is coming up: then it may be entered as soon as it answers.
 
+    authorized: who may come in, by the fingerprint of their key (SHA256:...).
     cluster: whose relay leads there, as in `RelayKey.cluster`; target: POD.NAMESPACE there; port:
     of its SSH server. host_key: public, one line as in a known_hosts file; client_key: private,
     OpenSSH's format.
@@ -25,6 +26,7 @@ class Door:
     host_key: str
     client_key: str
     authorized: Mapping[str, str]
+    coming: bool = False
 
 
 @dataclass(frozen=True)

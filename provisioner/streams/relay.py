@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import asyncssh
 
+# A way in takes a fraction of it; who waits longer is told for what.
+SILENT_SECONDS = 2.0
 # What OpenSSH itself says when the connection, and not the command, ended.
 CUT_OFF = 255
 
@@ -74,7 +76,7 @@ class Outer(asyncssh.SSHServerSession[bytes]):
     async def _open(self) -> None:
         kind, size, modes = self._terminal or (None, None, None)
         try:
-            inward = await self._inward()
+            inward = await self._waited_for(asyncio.ensure_future(self._inward()))
             inner = Inner(self)
             await inward.create_session(
                 lambda: inner,
@@ -100,6 +102,14 @@ class Outer(asyncssh.SSHServerSession[bytes]):
         if self._early_end:
             inner.chan.write_eof()
         self.chan.resume_reading()
+
+    async def _waited_for(
+        self, opening: asyncio.Future[asyncssh.SSHClientConnection]
+    ) -> asyncssh.SSHClientConnection:
+        await asyncio.wait((opening,), timeout=SILENT_SECONDS)
+        if not opening.done() and not self.chan.is_closing():
+            self.chan.write_stderr(b"gpuyard: waiting for this machine\r\n")
+        return await opening
 
     def say(self, sentence: str) -> None:
         """The last words of a session, on its error stream, and its end."""

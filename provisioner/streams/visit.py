@@ -25,6 +25,9 @@ CONNECT_SECONDS = 10
 # Of a connection that has sessions and no ports: somebody forgot it, and it holds a place. Editors
 # and tunnels say nothing for days and mean it.
 IDLE_SECONDS = 24 * 3600
+# Between two tries to enter a machine that is coming up: at first often, since most come within
+# seconds; then an eighth of the time waited, up to the last: an image may take half an hour.
+COMING_SECONDS = (0.2, 5.0)
 # For clients to read how their sessions ended before the connection is closed.
 LAST_WORDS_SECONDS = 2
 
@@ -54,6 +57,7 @@ class Visit:
         self._leave: Leave | None = None
         self._heard_at = time.monotonic()
         self._has_ports = False
+        self._is_gone = False
 
     # --- who it is
 
@@ -87,6 +91,7 @@ class Visit:
                 )
 
     def left(self, exc: Exception | None) -> None:
+        self._is_gone = True
         if self._leave is not None:
             log.info("gateway_out", name=self.name, who=self.who, why=self._why)
             route = self._route
@@ -98,10 +103,12 @@ class Visit:
         """Why this connection may not go on; empty when it may."""
         if found is None:
             return "this machine was ended"
-        # Before its keys: each machine has others for terminals.
-        if isinstance(found, Door) and found.instance != self._instance:
+        known = self._fingerprint in found.authorized
+        # Before its keys: each machine has others for terminals. Who still waits goes along.
+        anew = isinstance(found, Door) and found.instance != self._instance
+        if anew and not (known and self._waits):
             return "this machine was started anew; connect again"
-        if self._fingerprint not in found.authorized:
+        if not known:
             return "this key may not come in any more"
         if isinstance(found, Closed):
             return found.sentence
@@ -117,15 +124,20 @@ class Visit:
         self._conn.disconnect(asyncssh.DISC_BY_APPLICATION, f"gpuyard: {sentence}")
 
     @property
+    def _waits(self) -> bool:
+        return self._inward is not None and not self._inward.done()
+
+    @property
     def _instance(self) -> str:
         return self._found.instance if isinstance(self._found, Door) else ""
 
     # --- what it asks
 
     async def inward(self) -> asyncssh.SSHClientConnection:
-        """The connection into the pod. ChannelOpenError, with a sentence, when there is none."""
+        """The connection into the pod, waited for while that is coming up. ChannelOpenError, with a
+        sentence, when there is none."""
         if self._inward is None:
-            self._inward = asyncio.create_task(self._connect())
+            self._inward = asyncio.create_task(self._arrive())
         try:
             return await asyncio.shield(self._inward)
         except (OSError, asyncssh.Error, TimeoutError) as error:
@@ -137,6 +149,34 @@ class Visit:
             raise asyncssh.ChannelOpenError(
                 asyncssh.OPEN_CONNECT_FAILED, f"gpuyard: {sentence}"
             ) from error
+
+    async def _arrive(self) -> asyncssh.SSHClientConnection:
+        began = time.monotonic()
+        while True:
+            try:
+                return await self._connect()
+            except (OSError, asyncssh.Error, TimeoutError):
+                if not await self._still_comes(time.monotonic() - began):
+                    raise
+
+    async def _still_comes(self, waited: float) -> bool:
+        """Whether to try once more, after a pause. A machine that came meanwhile is tried again,
+        and so is the one that an order was given instead."""
+        if self._is_gone or not (isinstance(self._found, Door) and self._found.coming):
+            return False
+        least, most = COMING_SECONDS
+        await asyncio.sleep(min(max(least, waited / 8), most))
+        try:
+            found = await self._directory.find(self.name)
+        except Exception:
+            log.exception("gateway_cannot_ask", name=self.name)
+            return True
+        if reason := self.outlived(found):
+            self.leave(reason)
+        if not isinstance(found, Door) or self._is_gone or self._why:
+            return False
+        self._found = found
+        return True
 
     async def _connect(self) -> asyncssh.SSHClientConnection:
         door = self._found

@@ -226,6 +226,98 @@ def test_without_the_directory_nobody_new_comes_in_and_nobody_is_sent_away(
     inside.communicate()
 
 
+def pending(cluster: Cluster, **status: str) -> None:
+    """Its containers are not up yet, as an API server shows it."""
+    cluster.pods[SPACE, "gy-one"]["status"] = {"phase": "Pending", "hostIP": "127.9.9.9", **status}
+
+
+def test_who_comes_early_waits_and_is_let_in(
+    way: Way, book: Book, cluster: Cluster, pod: Pod
+) -> None:
+    pending(cluster)
+    change(book, coming=True)
+    inside = way.start("echo in; echo err >&2; exit 7")
+    assert inside.stderr
+    assert inside.stderr.readline() == "gpuyard: waiting for this machine\n"
+    # Before the kubelet has said that it runs.
+    pending(cluster, podIP=pod.address)
+    out, err = inside.communicate(timeout=15)
+    assert (out, err, inside.returncode) == ("in\n", "err\n", 7)
+    assert way.run("cat", given="at once").stdout == "at once"
+
+
+def test_who_waits_goes_along_to_another_machine(
+    way: Way, book: Book, cluster: Cluster, pod: Pod
+) -> None:
+    """Its host refused it, and the order went elsewhere."""
+    pending(cluster)
+    change(book, coming=True)
+    inside = way.start("echo in")
+    assert inside.stderr
+    assert inside.stderr.readline() == "gpuyard: waiting for this machine\n"
+    cluster.add("gy-two", pod.address)
+    change(book, instance="two", target=f"gy-two.{SPACE}")
+    assert inside.communicate(timeout=15)[0] == "in\n"
+
+
+@pytest.mark.parametrize(
+    ("then", "sentence"),
+    [
+        ("ended", "this machine was ended"),
+        ("closed", "this machine is being stopped"),
+        ("key", "this key may not come in any more"),
+        ("up", "SSH of this machine does not answer"),
+    ],
+)
+def test_who_waits_in_vain_hears_why(
+    way: Way, book: Book, cluster: Cluster, then: str, sentence: str
+) -> None:
+    pending(cluster)
+    change(book, coming=True)
+    inside = way.start("echo in")
+    assert inside.stderr
+    assert inside.stderr.readline() == "gpuyard: waiting for this machine\n"
+    if then == "ended":
+        del book.doors[NAME]
+    elif then == "closed":
+        book.doors[NAME] = Closed(sentence, book.doors[NAME].authorized)
+    elif then == "key":
+        change(book, authorized={})
+    else:
+        change(book, coming=False)
+    out, said = inside.communicate(timeout=15)
+    assert (inside.returncode, out, sentence in said) == (255, "", True), said
+
+
+def test_nobody_is_asked_for_who_has_left(
+    way: Way, book: Book, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pending(cluster)
+    change(book, coming=True)
+    inside = way.start("echo in")
+    assert inside.stderr
+    assert inside.stderr.readline() == "gpuyard: waiting for this machine\n"
+    inside.kill()
+    inside.communicate()
+    found = book.find
+    names: list[str] = []
+
+    async def noted(name: str) -> Door | Closed | None:
+        names.append(name)
+        return await found(name)
+
+    monkeypatch.setattr(book, "find", noted)
+
+    def quiet() -> bool:
+        """Relays were asked for twice, four seconds apart, and no machine between."""
+        names.clear()
+        asked = book.asked
+        until(lambda: book.asked >= asked + 2, "it asks")
+        return not names
+
+    until(quiet, "nobody waits any more", deadline_s=40)
+
+
 def test_who_says_nothing_for_long_is_sent_away(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who says something, or has used a port, is not."""
     port = free_port()

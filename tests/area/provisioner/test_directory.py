@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Coroutine, Iterator
+from dataclasses import replace
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
@@ -119,15 +120,24 @@ def words(exported: bytes) -> list[str]:
         (S.CREATING, "uid-1"),
         (S.PULLING, "uid-1"),
         (S.STARTING, None),
+        (S.STARTING, "uid-1"),
     ],
 )
-def test_a_machine_that_comes_up_is_closed_and_says_so(directory, state, uid) -> None:
+def test_a_machine_that_comes_up_may_be_waited_for(directory, state, uid) -> None:
     line = new_line()
     view = rented(line)
     put(view, state, uid=uid)
+    door = now(directory.find(name_of(view)))
+    assert isinstance(door, Door)
+    assert door.coming
+    assert door.target.startswith(f"{row_of(view).pod_name}.")
     mine = print_of(line)
-    authorized = {mine: mine, probe_of(view.id): PROBE}
-    assert now(directory.find(name_of(view))) == Closed(STARTING, authorized)
+    assert door.authorized == {mine: mine, probe_of(view.id): PROBE}
+    put(view, S.READY, uid="uid-1")
+    up = now(directory.find(name_of(view)))
+    assert isinstance(up, Door)
+    assert not up.coming
+    assert up == replace(door, coming=False)
 
 
 @pytest.mark.parametrize("state", [S.RESERVED, S.READY, S.DEGRADED, S.UNREACHABLE, S.STOPPING])
