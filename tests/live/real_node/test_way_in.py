@@ -201,6 +201,8 @@ def test_running_is_what_can_be_entered(real_world: RealWorld, client: Client) -
             )
 
         until(refused, "all but the way in is there", deadline_s=60)
+    # The rental follows its machine, a moment later.
+    until(lambda: api.get(path)["state"] == "starting", "the rental shows it")
     found = api.get(path)
     assert (found["state"], found["access"]["ssh"], found["ready_at"]) == ("starting", None, None)
     start_relay(stack, real_world.provider)
