@@ -181,13 +181,16 @@ def _rates(name: str, rows: list[Any]) -> dict[str, Any]:
 
 async def serve(folder: Path, web: int, ssh: int) -> None:
     """Gateway and proxy, as `manage.py gateway` runs them."""
+    from provisioner.streams.ports.inside import Inside
     from provisioner.streams.ports.server import Ports
 
     gateway = Gateway(Book.read(folder), [(folder / "published").read_text()])
     await gateway.start("127.0.0.1", ssh)
     book = PortBook()
     book.add(door(web, mode="token"))
-    ports = Ports(book, gateway.relays, NAMES, PORTAL, KEYS, per_rental=10_000)
+    inside = Inside(book, gateway.relays, per_rental=10_000)
+    inside.start()
+    ports = Ports(inside, NAMES, PORTAL, KEYS)
     print(await ports.start("127.0.0.1", 0), flush=True)
     await asyncio.Event().wait()
 

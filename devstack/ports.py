@@ -7,6 +7,7 @@ this process, so that stacks started at the same time, of whichever user, do not
 
 from __future__ import annotations
 
+import itertools
 import random
 import socket
 
@@ -24,6 +25,18 @@ def free_port() -> int:
         if _reserve(port):
             return port
     raise OSError(f"no free port between {LOWEST} and {HIGHEST} on 127.0.0.1")
+
+
+def free_block(count: int) -> int:
+    """The first of ``count`` such ports in a row."""
+    for _ in range(1000):
+        first = random.SystemRandom().randint(LOWEST, HIGHEST - count)
+        taken = list(itertools.takewhile(_reserve, range(first, first + count)))
+        if len(taken) == count:
+            return first
+        for port in taken:
+            release(port)
+    raise OSError(f"no {count} free ports in a row between {LOWEST} and {HIGHEST} on 127.0.0.1")
 
 
 def release(port: int) -> None:

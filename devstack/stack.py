@@ -24,7 +24,7 @@ from devstack.console import say
 from devstack.kube.api import Api
 from devstack.kube.node.jupyter import give_jupyter
 from devstack.kube.relay import relay_command
-from devstack.ports import free_port
+from devstack.ports import free_block, free_port
 from devstack.postgres import Postgres
 from devstack.process import Child, ProcessError, Supervisor, answers_at, wait_until
 from devstack.state import State
@@ -38,6 +38,8 @@ WEB_THREADS = 16
 WORKER_PROCESSES = 4
 PROCESSES = ("web", "worker", "beat", "watcher", "streams")
 # The one cluster of a stack with a real node, in which pods really run; nothing is simulated there.
+# Numbers for raw TCP ports: enough for a demo and its tests.
+_RAW_PORTS = 20
 REAL = "dc-real"
 
 
@@ -87,6 +89,7 @@ class Stack:
         self.kube = kube
         self.gateway_port = free_port()
         self.ports_port = free_port()  # of machines, by name
+        self.raw_ports = free_block(_RAW_PORTS)  # of machines, by number
         self._kube: Child | None = None
         self.processes: dict[str, Child] = {}
 
@@ -185,6 +188,7 @@ class Stack:
                 *(sys.executable, str(ROOT / "manage.py"), "gateway"),
                 *("--host", host, "--port", str(port)),
                 *("--http-host", "127.0.0.1", "--http-port", str(self.ports_port)),
+                *("--tcp-host", "127.0.0.1"),
             ]
         child = self.supervisor.start(
             name, commands[name], env={**self.env, "GPUYARD_PROCESS": name}, cwd=ROOT
@@ -250,6 +254,7 @@ class Stack:
             "GPUYARD_SSH_GATEWAY": f"{host}:{port}",
             # Browsers take every name below localhost for this machine.
             "GPUYARD_PORTS_URL": f"http://pods.localhost:{self.ports_port}",
+            "GPUYARD_TCP_PORTS": f"127.0.0.1:{self.raw_ports}-{self.raw_ports + _RAW_PORTS - 1}",
             "GPUYARD_ALLOWED_HOSTS": f"127.0.0.1,localhost,{host}",
         }
 

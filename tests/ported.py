@@ -19,7 +19,9 @@ import asyncssh
 from kernel.ids import parse
 from provisioner.instances.port_names import PortNames
 from provisioner.streams.ports.doors import PortDoor, Way
+from provisioner.streams.ports.inside import Inside
 from provisioner.streams.ports.judge import Keys
+from provisioner.streams.ports.raw import RawPorts
 from provisioner.streams.ports.server import Ports
 from tests.relayed import CLUSTER, INSTANCE, SPACE
 
@@ -58,6 +60,24 @@ class PortBook:
         return self.doors.get((rental, port))
 
 
+class Numbers:
+    """Numbers of raw ports, as a table that a test writes in."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, tuple[UUID, int]] = {}
+        self.broken = False
+
+    async def raw_ports(self) -> list[tuple[int, UUID, int]]:
+        if self.broken:
+            raise OSError("the database is away")
+        return [(number, *name) for number, name in self.rows.items()]
+
+
+async def begun(listener: RawPorts) -> None:
+    """Start it on the loop that this is run by."""
+    listener.start()
+
+
 class Loopback:
     """Streams to local ports, in place of a relay. opened: how many."""
 
@@ -88,11 +108,20 @@ class Proxy:
         self._loop = loop or asyncio.new_event_loop()
         if self._own_loop:
             threading.Thread(target=self._loop.run_forever, daemon=True).start()
-        self.ports = Ports(book, streams, names, PORTAL, KEYS)
-        self.port: int = self.call(self.ports.start("127.0.0.1", 0))
+        self.inside = Inside(book, streams)
+        self.ports = Ports(self.inside, names, PORTAL, KEYS)
+        self.port: int = self.call(self._start())
+
+    async def _start(self) -> int:
+        self.inside.start()
+        return await self.ports.start("127.0.0.1", 0)
+
+    async def _stop(self) -> None:
+        self.inside.stop()
+        await self.ports.stop()
 
     def stop(self) -> None:
-        self.call(self.ports.stop())
+        self.call(self._stop())
         if self._own_loop:
             self._loop.call_soon_threadsafe(self._loop.stop)
 

@@ -198,6 +198,7 @@ GPUYARD_GRANT_KEY: bytes
 GPUYARD_BASE_URL: str
 GPUYARD_SSH_GATEWAY: tuple[str, int] | None
 GPUYARD_PORTS_URL: tuple[str, str, int] | None
+GPUYARD_TCP_PORTS: tuple[str, int, int] | None
 GPUYARD_TOOLS_IMAGE: str
 GPUYARD_REPORT_URL: str
 GPUYARD_FEE_BPS: int
@@ -236,6 +237,7 @@ def apply(env: Environment) -> dict[str, Any]:
         "GPUYARD_BASE_URL": env.base_url,
         "GPUYARD_SSH_GATEWAY": env.ssh_gateway,
         "GPUYARD_PORTS_URL": env.ports_url,
+        "GPUYARD_TCP_PORTS": env.tcp_ports,
         "GPUYARD_TOOLS_IMAGE": env.tools_image,
         "GPUYARD_REPORT_URL": env.report_url,
         "GPUYARD_FEE_BPS": env.fee_bps,

@@ -20,6 +20,8 @@ from kernel.money import BadAmount, parse_micro
 _env = environ.Env()
 _REPORTS = "/api/v1/instance-reports"
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+# A listening socket each in every gateway.
+_MOST_TCP_PORTS = 10_000
 _PORTS_URL = re.compile(rf"(https?)://((?:{_LABEL}\.)+{_LABEL})(?::([1-9][0-9]{{0,4}}))?")
 
 
@@ -40,6 +42,7 @@ class Environment:
     stripe_webhook_secret: str
     ssh_gateway: tuple[str, int] | None  # host and port as renters reach it; None: no gateway
     ports_url: tuple[str, str, int] | None  # scheme, domain, port; None: ports have no names
+    tcp_ports: tuple[str, int, int] | None  # host, first and last number
     tools_image: str
     report_url: str
     fee_bps: int
@@ -86,6 +89,7 @@ def read(*, defaults: dict[str, str] | None = None) -> Environment:
         stripe_webhook_secret=text("STRIPE_WEBHOOK_SECRET"),
         ssh_gateway=_address("GPUYARD_SSH_GATEWAY"),
         ports_url=_ports_url("GPUYARD_PORTS_URL"),
+        tcp_ports=_tcp_ports("GPUYARD_TCP_PORTS"),
         tools_image=_pinned(text("GPUYARD_TOOLS_IMAGE")),
         report_url=_env.str("GPUYARD_REPORT_URL", default="") or f"{base_url}{_REPORTS}",
         fee_bps=_env.int("GPUYARD_FEE_BPS", default=1500),
@@ -135,6 +139,22 @@ def _ports_url(name: str) -> tuple[str, str, int] | None:
     if not 0 < number < 65536 or len(domain) > 200:
         raise ImproperlyConfigured(f"{name} must be like https://pods.example.net, without a path")
     return scheme, domain, number
+
+
+def _tcp_ports(name: str) -> tuple[str, int, int] | None:
+    """host:low-high, the numbers that raw TCP ports of machines get there."""
+    given = str(_env.str(name, default=""))
+    if not given:
+        return None
+    found = re.fullmatch(r"([A-Za-z0-9.-]+):([1-9][0-9]{0,4})-([1-9][0-9]{0,4})", given)
+    low, high = (int(found[2]), int(found[3])) if found else (0, 0)
+    # Below 1024 are numbers that other programs of an operator's machine are found by.
+    if found is None or not 1024 <= low <= high < 65536 or high - low >= _MOST_TCP_PORTS:
+        raise ImproperlyConfigured(
+            f"{name} must be like tcp.example.net:20000-20999: from 1024 on, and at most "
+            f"{_MOST_TCP_PORTS} numbers"
+        )
+    return found[1], low, high
 
 
 def _pinned(image: str) -> str:

@@ -15,14 +15,23 @@ from marketplace.accounts.variables import Mistakes
 
 PUBLIC, TOKEN, TEAM = "public", "token", "team"
 MODES: Final = (PUBLIC, TOKEN, TEAM)
-PROTOCOLS: Final = ("http",)
+# tcp: bytes as they are, by a number at the platform's address instead of a name. Nobody can be
+# asked there who they are, so its mode is public and nothing else.
+HTTP, TCP = "http", "tcp"
+PROTOCOLS: Final = (HTTP, TCP)
 # A port of this name gives whoever opens it a shell, and access.jupyter shows it.
 JUPYTER: Final = "jupyter"
 _MAX_PORTS: Final = 32
+# Of a platform's numbers, of which there are some thousands for everybody.
+MAX_RAW: Final = 8
 # Of every machine's own SSH server, which has a way in of its own.
 _SSH: Final = 22022
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 _FIELDS: Final = frozenset({"port", "protocol", "name", "access_mode"})
+_RAW_IS_PUBLIC: Final = (
+    "must be public with protocol tcp: nobody can be asked there who they are, so let the program "
+    "behind it ask"
+)
 _NO_SHELL: Final = (
     "cannot be public: whoever opens Jupyter has a shell on the machine; choose token or team"
 )
@@ -31,10 +40,10 @@ _NO_SHELL: Final = (
 @dataclass(frozen=True)
 class Port:
     """access_mode: whom the name lets in. public: anybody; token: who has the rental's token; team:
-    members of the organization."""
+    members of the organization. protocol: http, or tcp, which is public."""
 
     port: int
-    protocol: str = "http"
+    protocol: str = HTTP
     name: str = ""
     access_mode: str = TOKEN
 
@@ -58,6 +67,8 @@ def mistakes(given: Sequence[Given]) -> Mistakes:
     names = [port.name for port in ports if port.name]
     if len(ports) > _MAX_PORTS or len(set(numbers)) != len(numbers):
         found.append(("ports", f"at most {_MAX_PORTS} different ports"))
+    if sum(port.protocol == TCP for port in ports) > MAX_RAW:
+        found.append(("ports", f"at most {MAX_RAW} ports with protocol tcp"))
     if len(set(names)) != len(names):
         found.append(("ports", "two ports cannot have one name"))
     return found
@@ -89,7 +100,10 @@ def together(numbers: Sequence[int], kept: Sequence[Mapping[str, Any]]) -> tuple
 def _read(one: Given) -> Port:
     if isinstance(one, Port):
         return one
-    return Port(one) if isinstance(one, int) else Port(**one)
+    if isinstance(one, int):
+        return Port(one)
+    raw = one.get("protocol") == TCP
+    return Port(**{**one, "access_mode": one.get("access_mode", PUBLIC if raw else TOKEN)})
 
 
 def _wrong(one: Given) -> Mistakes:
@@ -110,6 +124,8 @@ def _wrong(one: Given) -> Mistakes:
     for field, words in (("protocol", PROTOCOLS), ("access_mode", MODES)):
         if one.get(field, words[0]) not in words:
             found.append((f".{field}", f"must be {' or '.join(words)}"))
+    if not found and one.get("protocol") == TCP and one.get("access_mode", PUBLIC) != PUBLIC:
+        found.append((".access_mode", _RAW_IS_PUBLIC))
     return found
 
 

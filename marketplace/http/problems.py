@@ -50,6 +50,7 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
     "quote_used": (409, "Quote already used", "Ask for a new quote."),
     "offer_taken": (409, "Offer taken", "Try one of `alternatives`."),
     "no_capacity": (409, "No capacity", "Try one of `relaxations`."),
+    "no_free_port": (409, "No raw TCP port is free", "Use protocol http, or try again later."),
     "volume_in_use": (409, "Volume in use", "Detach it first."),
     "data_loss_confirmation_required": (
         409,

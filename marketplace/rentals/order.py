@@ -26,6 +26,7 @@ from marketplace.catalog.templates import check_fit, env_of, get_template, ports
 from marketplace.images.reference import BadReference
 from marketplace.images.reference import parse as parse_image
 from marketplace.models import Project, Quote, RegistryCredential, Template
+from marketplace.rentals.ports import unoffered
 from marketplace.volumes.mounts import Mounts, VolumeOrder, look_up
 from marketplace.volumes.mounts import mistakes as mount_mistakes
 
@@ -127,7 +128,8 @@ def prepare(acting: Principal, order: RentOrder) -> Prepared:
         check_fit(needs, quote.offer)
     image = template.image if template else order.image or ""
     ports = read_ports(order.ports) or (ports_of(template) if template else ())
-    if found := shell_mistakes(ports, ports_of(template) if template else ()):
+    shells = shell_mistakes(ports, ports_of(template) if template else ())
+    if found := shells + unoffered(ports):
         raise InvalidRequest({name: [message] for name, message in found})
     command = order.command
     if command is None:

@@ -1,4 +1,4 @@
-"""Ports of a rental that have names: changed while its machine runs, linked to.
+"""Ports of a rental that have names or numbers: changed while its machine runs, linked to.
 
 The machine itself is left alone (docs/access.md): what changes is a list that the gateway asks for.
 """
@@ -15,7 +15,7 @@ from kernel.errors import InvalidRequest, NotFound
 from kernel.grants import Grant, sign
 from marketplace.accounts import audit, ports
 from marketplace.accounts.access import Principal, get_visible
-from marketplace.accounts.ports import TEAM, TOKEN, Given
+from marketplace.accounts.ports import TCP, TEAM, TOKEN, Given, Port
 from marketplace.accounts.variables import Mistakes
 from marketplace.catalog.templates import ports_of
 from marketplace.models import Rental
@@ -26,13 +26,33 @@ from provisioner.contracts.access import ENTER_PATH, NamedPort, enter_verb
 from provisioner.facade import access
 
 _NO_PORT = "the rental has no such port"
+_NO_LINK = "is for raw TCP and has no link: its address is in access.ports"
+_NO_RAW = "tcp is not offered on this platform: leave the port out, or use http"
 _NO_NAMES = "ports have no names on this platform"
 
 
 def publish(rental: Rental) -> None:
     """In a transaction that has reserved a machine: its ports have names from now on."""
-    named = [NamedPort(port.port, port.access_mode) for port in own(rental)]
+    named = [NamedPort(port.port, port.access_mode, port.protocol) for port in own(rental)]
     access.publish(rental_ref=rental.pk, ports=named)
+
+
+def number(rental: Rental) -> None:
+    """In a transaction that stores the rental's ports: those for raw TCP have numbers, for as long
+    as it lives. Refusal no_free_port."""
+    raw = [port.port for port in own(rental) if port.protocol == TCP]
+    access.give_raw(rental_ref=rental.pk, ports=raw)
+
+
+def unoffered(ports: Sequence[Port]) -> Mistakes:
+    """Ports of a kind that this platform does not have."""
+    if access.raw_host() is not None:
+        return []
+    return [
+        (f"ports.{place}.protocol", _NO_RAW)
+        for place, port in enumerate(ports)
+        if port.protocol == TCP
+    ]
 
 
 def change_mistakes(rental: Rental, given: Sequence[Given]) -> Mistakes:
@@ -40,7 +60,8 @@ def change_mistakes(rental: Rental, given: Sequence[Given]) -> Mistakes:
     if found := ports.mistakes(given):
         return found
     template = ports_of(rental.template) if rental.template else ()
-    return ports.shell_mistakes(ports.read(given), template)
+    wanted = ports.read(given)
+    return ports.shell_mistakes(wanted, template) + unoffered(wanted)
 
 
 def give(rental: Rental, given: Sequence[Given]) -> bool:
@@ -50,6 +71,7 @@ def give(rental: Rental, given: Sequence[Given]) -> bool:
     if wanted == own(rental):
         return False
     rental.ports = [port.kept() for port in wanted]
+    number(rental)
     publish(rental)
     return True
 
@@ -65,6 +87,8 @@ def link(*, acting: Principal, rental_id: str, port: int, replace: bool = False)
     found = next((each for each in own(rental) if each.port == port), None)
     if found is None:
         raise InvalidRequest({"port": [_NO_PORT]})
+    if found.protocol == TCP:
+        raise InvalidRequest({"port": [_NO_LINK]})
     names = access.names()
     if names is None:
         raise InvalidRequest({"port": [_NO_NAMES]})

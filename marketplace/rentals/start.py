@@ -24,6 +24,7 @@ from kernel.wake import wake_on_commit
 from marketplace.accounts import audit, switches
 from marketplace.accounts.access import Principal
 from marketplace.accounts.idempotency import Claim, Rendered, once, stored
+from marketplace.accounts.ports import TCP
 from marketplace.catalog.needs import MIB_PER_GIB
 from marketplace.catalog.price import Price
 from marketplace.catalog.query import OfferQuery, as_requirement
@@ -329,6 +330,8 @@ def _store(
         leaving=False,
         **{"attempts": 0, **given},
     )
+    if any(port.protocol == TCP for port in prepared.ports):
+        ports.number(rental)
     text = sentence(rental.reason)
     note(rental, at=present, reason=rental.reason, actor="renter", text=text)
     audit.record(

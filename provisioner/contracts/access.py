@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -69,16 +69,20 @@ class PortsSeen:
     """What is known of the ports of a rental's present machine.
 
     reachable: its cluster had a relay at some time. listening: as its reporter told last; None: the
-    machine does not run, or its reporter tells nothing of ports.
+    machine does not run, or its reporter tells nothing of ports. raw: port -> its number at the
+    platform's address, of those with protocol tcp.
     """
 
     reachable: bool
     listening: Collection[int] | None
+    raw: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class NamedPort:
-    """A port that gets a name. access_mode: public, token or team."""
+    """A port that gets a name. access_mode: public, token or team. protocol: http, or tcp for one
+    that has a number instead (RawPort)."""
 
     port: int
     access_mode: str
+    protocol: str = "http"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from uuid import UUID
 
 from provisioner.contracts.access import NamedPort, PortsSeen, RelayValues, VisitView, WayIn
 from provisioner.instances import entry as _entry
 from provisioner.instances import ports as _ports
+from provisioner.instances import raw_ports as _raw_ports
 from provisioner.instances.port_names import PortNames
 
 
@@ -43,6 +44,17 @@ def publish(*, rental_ref: UUID, ports: Iterable[NamedPort]) -> None:
     inside by another one, or by another mode, is shown out within five seconds of the commit. A
     rental that never had a machine has nothing to name: publish again once it is reserved."""
     _ports.publish(rental_ref=rental_ref, ports=ports)
+
+
+def give_raw(*, rental_ref: UUID, ports: Collection[int]) -> None:
+    """In a transaction. Exactly these ports of the rental's machines have a number at the
+    platform's address from now on, those that had one the same. Refusal no_free_port."""
+    _raw_ports.give(rental_ref=rental_ref, ports=ports)
+
+
+def raw_host() -> str | None:
+    """Where the numbers are; None where this platform gives ports none."""
+    return _raw_ports.host()
 
 
 def token(*, rental_ref: UUID, replace: bool = False) -> str:

@@ -25,8 +25,8 @@ from kernel.errors import NotFound
 from kernel.ids import public
 from kernel.wake import wake_on_commit
 from provisioner.contracts import InstanceState
-from provisioner.contracts.access import RelayValues, VisitView, WayIn
-from provisioner.instances import access_keys
+from provisioner.contracts.access import NamedPort, RelayValues, VisitView, WayIn
+from provisioner.instances import access_keys, raw_ports
 from provisioner.instances.state import COMING_UP
 from provisioner.models import Cluster, Entry, Instance, Visit
 from provisioner.models import WayIn as WayInRow
@@ -100,7 +100,7 @@ class Found:
     state: InstanceState | None
     wanted: bool  # to run
     created: bool  # its pod exists
-    ports: Mapping[int, str]  # those with a name -> access mode
+    ports: Mapping[int, NamedPort]
     token_version: int
 
 
@@ -114,6 +114,7 @@ def let_in(*, rental_ref: UUID, keys: Iterable[str]) -> None:
 def shut(*, rental_ref: UUID) -> None:
     """Nobody comes in any more: the rental has ended. In a transaction."""
     Entry.objects.filter(pk=rental_ref).delete()
+    raw_ports.take_back(rental_ref=rental_ref)
 
 
 def found(rental_ref: UUID) -> Found | None:
@@ -134,7 +135,7 @@ def found(rental_ref: UUID) -> Found | None:
         state=InstanceState(state) if state else None,
         wanted=desired == "run",
         created=bool(created),
-        ports={each["port"]: each["access_mode"] for each in json.loads(ports)},
+        ports={each["port"]: NamedPort(**each) for each in json.loads(ports)},
         token_version=token_version,
     )
 

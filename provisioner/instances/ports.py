@@ -6,7 +6,9 @@ within seconds and no pod has to be touched.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Final
 from uuid import UUID
 
@@ -29,7 +31,9 @@ TOKEN_PLACEHOLDER: Final = "{{access_token}}"  # noqa: S105
 _SEEN = """
 SELECT ref, c.relay_seen_at IS NOT NULL,
        CASE WHEN i.desired = 'run' AND i.state IN ('ready', 'degraded', 'unreachable')
-            THEN p.listening END
+            THEN p.listening END,
+       (SELECT jsonb_object_agg(r.port, r.public_port) FROM provisioner_rawport r
+         WHERE r.rental_ref = ref)
   FROM unnest(%s::uuid[]) AS ref
   JOIN LATERAL (
     SELECT * FROM provisioner_instance
@@ -42,7 +46,7 @@ SELECT ref, c.relay_seen_at IS NOT NULL,
 def publish(*, rental_ref: UUID, ports: Iterable[NamedPort]) -> None:
     """Exactly these have names from now on. In a transaction. Nothing for a rental that never had
     a machine: whoever reserves one publishes."""
-    rows = [{"port": each.port, "access_mode": each.access_mode} for each in ports]
+    rows = [asdict(each) for each in ports]
     Entry.objects.filter(pk=rental_ref).update(ports=rows, changed_at=now())
 
 
@@ -84,4 +88,10 @@ def seen(*, rental_refs: Sequence[UUID]) -> dict[UUID, PortsSeen]:
         return {}
     with connection.cursor() as cursor:
         cursor.execute(_SEEN, [array(rental_refs)])
-        return {ref: PortsSeen(near, told) for ref, near, told in cursor.fetchall()}
+        return {
+            ref: PortsSeen(near, told, _numbers(raw)) for ref, near, told, raw in cursor.fetchall()
+        }
+
+
+def _numbers(text: str | None) -> dict[int, int]:
+    return {int(port): number for port, number in json.loads(text or "{}").items()}

@@ -3,7 +3,7 @@
 from provisioner.models.brake import Brake, DeletedOrphan
 from provisioner.models.cluster import Cluster, ClusterLoop, Namespace
 from provisioner.models.disk_interval import DiskInterval, DiskMeter
-from provisioner.models.entry import Entry, Visit, WayIn
+from provisioner.models.entry import Entry, RawPort, Visit, WayIn
 from provisioner.models.instance import Instance
 from provisioner.models.instance_event import InstanceEvent
 from provisioner.models.instance_log import InstanceLog
@@ -39,6 +39,7 @@ __all__ = [
     "Node",
     "NodeShare",
     "Observation",
+    "RawPort",
     "ReadyInterval",
     "Reporter",
     "Slot",

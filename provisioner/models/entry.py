@@ -17,8 +17,9 @@ from provisioner.models.instance import Instance
 class Entry(models.Model):
     """One row per rental that has not ended. authorized: ``SHA256:...``, as ssh-keygen prints.
 
-    ports: those with a name, [{"port": 8888, "access_mode": "token"}]. token_version: another one
-    ends what links and cookies of the one before opened.
+    ports: those with a name, [{"port": 8888, "access_mode": "token", "protocol": "http"}], or with
+    a number of RawPort's where the protocol is tcp. token_version: another one ends what links and
+    cookies of the one before opened.
     """
 
     rental_ref = models.UUIDField(primary_key=True)
@@ -27,6 +28,29 @@ class Entry(models.Model):
     # With defaults in the database: the version before this one inserts rows without them.
     ports = models.JSONField(default=list, db_default=Value([], models.JSONField()))
     token_version = models.PositiveIntegerField(default=1, db_default=1)
+
+
+class RawPort(models.Model):
+    """A number at the gateway's address that leads to a port of a rental's machines, or is free."""
+
+    public_port = models.PositiveIntegerField(primary_key=True)
+    rental_ref = models.UUIDField(null=True)
+    port = models.PositiveIntegerField(null=True)
+    freed_at = models.DateTimeField(null=True)  # None: nobody has had it yet
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["rental_ref", "port"],
+                condition=Q(rental_ref__isnull=False),
+                name="rawport_once",
+            ),
+            models.CheckConstraint(
+                condition=Q(rental_ref__isnull=True, port__isnull=True)
+                | Q(rental_ref__isnull=False, port__isnull=False),
+                name="rawport_whole",
+            ),
+        ]
 
 
 class WayIn(models.Model):

@@ -19,7 +19,7 @@ from django.db import close_old_connections
 
 from kernel.ids import BadId, parse, public
 from provisioner.contracts import InstanceState
-from provisioner.instances import access_keys, entry, shut
+from provisioner.instances import access_keys, entry, raw_ports, shut
 from provisioner.instances.state import COMING_UP
 from provisioner.kube.manifests import SSH_PORT
 from provisioner.streams.doors import Closed, Door
@@ -82,12 +82,21 @@ class TableDirectory:
         return PortDoor(
             rental=rental,
             port=port,
-            access_mode=found.ports[port],
+            access_mode=found.ports[port].access_mode,
+            protocol=found.ports[port].protocol,
             version=version,
             token=access_keys.access_token(rental, version, key=self._key),
             way=way,
             sentence=sentence,
         )
+
+    async def raw_ports(self) -> list[tuple[int, UUID, int]]:
+        """(public port, rental, port of its machine), all that are given."""
+        return await self._ask(raw_ports.given)
+
+    async def prepare_raw_ports(self) -> None:
+        """Before the first look at them."""
+        await self._ask(raw_ports.prepare)
 
     def _leads(self, found: entry.Found, user_ref: UUID | None) -> Door | Closed:
         authorized = {each: each for each in found.authorized} if user_ref is None else {}

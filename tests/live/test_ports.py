@@ -18,8 +18,23 @@ from pathlib import Path
 
 import pytest
 
+from devstack.ports import free_port, release
 from provisioner.streams.ports.doors import PortDoor
-from tests.ported import OTHER, TOKEN, PortBook, Proxy, Reply, door, read_all, upgrade, web
+from provisioner.streams.ports.raw import RawPorts
+from tests.ported import (
+    OTHER,
+    RENTAL,
+    TOKEN,
+    Numbers,
+    PortBook,
+    Proxy,
+    Reply,
+    begun,
+    door,
+    read_all,
+    upgrade,
+    web,
+)
 from tests.ported import websocket_echo as echo
 from tests.relayed import (
     CLUSTER,
@@ -30,6 +45,7 @@ from tests.relayed import (
     Served,
     listening,
     relaying,
+    send_back,
     write_seed,
 )
 from tests.sshpod import MIB, NEEDS_OPENSSH, make_key, until
@@ -155,7 +171,7 @@ def test_a_lost_relay_ends_what_went_by_it(scene: Scene) -> None:
         with upgrade(scene.proxy, of) as made:
             scene.relay.end()
             assert read_all(made) == b""
-    until(lambda: not scene.proxy.ports.clients, "nothing is left of it")
+    until(lambda: not scene.proxy.inside.guests, "nothing is left of it")
 
 
 def test_two_machines_are_kept_apart(scene: Scene) -> None:
@@ -178,3 +194,28 @@ def test_two_machines_are_kept_apart(scene: Scene) -> None:
             assert (answer.status, answer.header("x-machine")) == (200, at)
         assert scene.proxy.ask(one, "/", f"Cookie: {cookie[two]}").status == 401
         assert scene.proxy.ask(two, "/", f"Cookie: {cookie[one]}").status == 401
+
+
+def test_raw_bytes_come_through_by_a_number(scene: Scene) -> None:
+    table = Numbers()
+    raw = RawPorts(scene.proxy.inside, table, "127.0.0.1")
+    scene.proxy.call(begun(raw))
+    with listening(POD, send_back) as port:
+        scene.add(port, protocol="tcp")
+        number = free_port()
+        table.rows[number] = (RENTAL, port)
+        until(lambda: raw.listening == [number], "it listens")
+        data = os.urandom(20 * MIB)
+        with socket.create_connection(("127.0.0.1", number), timeout=60) as made:
+
+            def send() -> None:
+                made.sendall(data)
+                made.shutdown(socket.SHUT_WR)
+
+            sending = threading.Thread(target=send)
+            sending.start()
+            back = read_all(made)
+            sending.join()
+        assert hashlib.sha256(back).digest() == hashlib.sha256(data).digest()
+    scene.proxy.call(raw.stop())
+    release(number)

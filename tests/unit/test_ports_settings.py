@@ -72,3 +72,37 @@ def test_renters_pages_share_nothing_with_the_portal(
 ) -> None:
     settings.GPUYARD_PORTS_URL, settings.GPUYARD_BASE_URL = ports, portal
     assert [found.id for found in ports_domain(None)] == [f"gpuyard.{each}" for each in ids]
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("", None),
+        ("tcp.example.net:20000-20999", ("tcp.example.net", 20000, 20999)),
+        ("127.0.0.1:1024-1024", ("127.0.0.1", 1024, 1024)),
+    ],
+)
+def test_numbers_for_raw_ports_are_a_range_or_nothing(
+    monkeypatch: pytest.MonkeyPatch, given: str, read: tuple[str, int, int] | None
+) -> None:
+    monkeypatch.setenv("GPUYARD_TCP_PORTS", given)
+    assert env.read(defaults=DEFAULTS).tcp_ports == read
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "20000-20999",
+        "tcp.example.net",
+        "tcp.example.net:20000",
+        "tcp.example.net:20999-20000",
+        "tcp.example.net:80-2000",
+        "tcp.example.net:60000-65536",
+        "tcp.example.net:20000-30000",
+        "tcp://tcp.example.net:20000-20001",
+    ],
+)
+def test_another_range_stops_the_process(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv("GPUYARD_TCP_PORTS", given)
+    with pytest.raises(ImproperlyConfigured, match="GPUYARD_TCP_PORTS"):
+        env.read(defaults=DEFAULTS)

@@ -117,13 +117,14 @@ class Later(serializers.Field):  # type: ignore[type-arg]
                 "required": ["port"],
                 "properties": {
                     "port": {"type": "integer", "minimum": 1, "maximum": 65535},
-                    "protocol": {"type": "string", "enum": ["http"]},
+                    "protocol": {"type": "string", "enum": ["http", "tcp"]},
                     "name": {"type": "string", "maxLength": 32},
                     "access_mode": {"type": "string", "enum": ["public", "token", "team"]},
                 },
             },
         ],
-        "description": "A number, or a port with a name and whom it lets in (token if left out)",
+        "description": "A number, or a port with a name and whom it lets in (token if left out). "
+        "With protocol tcp it has a number instead of a name at the platform's, and is public",
     }
 )
 class PortIn(serializers.Field):  # type: ignore[type-arg]

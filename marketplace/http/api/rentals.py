@@ -103,7 +103,9 @@ class Continuing(Shown):
 
 
 class AccessPort(PortShown):
-    url = serializers.CharField(allow_null=True, help_text="Null: it cannot be reached by name")
+    url = serializers.CharField(
+        allow_null=True, help_text="https://, or tcp:// with a number; null: it cannot be reached"
+    )
     state = serializers.CharField(
         allow_null=True, help_text="open or closed, as the machine told last; null: it did not"
     )

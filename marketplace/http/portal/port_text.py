@@ -9,13 +9,16 @@ from django import forms
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from marketplace.accounts.ports import MODES, Port
+from marketplace.accounts.ports import MODES, TCP, Port
 
 HELP: Final = gettext_lazy(
     "Separated by commas, each with a name and whom it lets in if you like, such as "
-    "8000, 3000 site public, 8888 jupyter team. Without a word: whoever has the token."
+    "8000, 3000 site public, 8888 jupyter team. Without a word: whoever has the token. With the "
+    "word tcp: anything that speaks TCP, and anybody, such as 5432 postgres tcp."
 )
 LONGEST: Final = 2000
+# The words that say something other than the port's name, and what they say.
+_FIELDS: Final = {**dict.fromkeys(MODES, "access_mode"), TCP: "protocol"}
 
 
 def read(text: str) -> tuple[dict[str, Any], ...]:
@@ -26,22 +29,25 @@ def read(text: str) -> tuple[dict[str, Any], ...]:
 
 def write(ports: Sequence[Port]) -> str:
     """The text that says so."""
-    return ", ".join(" ".join(filter(None, (str(p.port), p.name, p.access_mode))) for p in ports)
+    return ", ".join(" ".join(filter(None, (str(p.port), p.name, _mode(p)))) for p in ports)
+
+
+def _mode(port: Port) -> str:
+    return TCP if port.protocol == TCP else port.access_mode
 
 
 def _one(words: list[str]) -> dict[str, Any]:
     number, *rest = words
     if not (number.isascii() and number.isdigit() and len(number) < 6) or len(rest) > 2:
         raise forms.ValidationError(_("Write ports as numbers, such as 8000, 8080."))
+    names = [word for word in rest if word not in _FIELDS]
+    modes = [word for word in rest if word in _FIELDS]
+    if len(names) > 1 or len(modes) > 1:
+        raise forms.ValidationError(
+            _("Each port has one name and one of: %s.") % ", ".join(_FIELDS)
+        )
     found: dict[str, Any] = {"port": int(number)}
-    for word in rest:
-        field = "access_mode" if word in MODES else "name"
-        if field in found:
-            raise forms.ValidationError(
-                _("Each port has one name and one of: %s.") % ", ".join(MODES)
-            )
-        found[field] = word
-    return found
+    return found | {_FIELDS.get(word, "name"): word for word in rest}
 
 
 class PortsField(forms.CharField):

@@ -1,4 +1,4 @@
-"""Bytes both ways between two streams, once a request has become a pipe."""
+"""Bytes both ways between two streams: of a request that has become a pipe, or of a raw port."""
 
 from __future__ import annotations
 
@@ -14,8 +14,14 @@ from provisioner.streams.ports.upstream import CHUNK
 LAST_WORDS_SECONDS: Final = 5
 
 
-async def pipe(client: tuple[Any, Any], pod: tuple[Any, Any], early: tuple[bytes, bytes]) -> None:
-    """Until both directions have ended, or one has and the other has nothing to say any more.
+async def pipe(
+    client: tuple[Any, Any],
+    pod: tuple[Any, Any],
+    early: tuple[bytes, bytes] = (b"", b""),
+    *,
+    last_words: float = LAST_WORDS_SECONDS,
+) -> None:
+    """Until both directions have ended, or one has and the other took ``last_words`` seconds more.
 
     client, pod: reader and writer. early: what came already, from the client and from the pod.
     """
@@ -25,7 +31,7 @@ async def pipe(client: tuple[Any, Any], pod: tuple[Any, Any], early: tuple[bytes
     ]
     try:
         await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        await asyncio.wait(ways, timeout=LAST_WORDS_SECONDS)
+        await asyncio.wait(ways, timeout=last_words)
     finally:
         for each in ways:
             each.cancel()

@@ -42,7 +42,7 @@ class Gone(Exception):
 
 
 class Client:
-    """From its first byte to its end; counted by `Ports` while it has a stream to a pod."""
+    """From its first byte to its end; counted while it has a stream to a pod."""
 
     def __init__(self, ports: Ports, reader: Any, writer: Any) -> None:
         self._ports, self._reader, self._writer = ports, reader, writer
@@ -153,7 +153,7 @@ class Client:
             except h11.RemoteProtocolError as error:
                 if self._http.their_state is h11.ERROR:
                     raise  # the client's own fault
-                self._ports.note("ports_pod_speaks_no_http", door, str(error))
+                self._ports.inside.note("ports_pod_speaks_no_http", door, str(error))
                 return pages.broken(door.port)
 
     async def _reach_pod(self, door: PortDoor) -> Answer | None:
@@ -162,30 +162,30 @@ class Client:
             self._up.door = door
             return None
         self._leave_pod()
-        if not self._ports.enter(self, door):
-            return pages.full(self._ports.per_rental)
+        if not self._ports.inside.enter(door):
+            return pages.full(self._ports.inside.per_rental)
         try:
-            self._up = await Upstream.open(self._ports.streams, door)
+            self._up = await Upstream.open(self._ports.inside.streams, door)
         except NoRelay:
             refusal = pages.unreachable()
         except asyncssh.ChannelOpenError as error:
             # The relay says why in a sentence that is for our log.
-            self._ports.note("ports_pod_silent", door, error.reason)
+            self._ports.inside.note("ports_pod_silent", door, error.reason)
             refusal = pages.silent(door.port)
         except (OSError, asyncssh.Error) as error:
-            self._ports.note("ports_way_lost", door, str(error))
+            self._ports.inside.note("ports_way_lost", door, str(error))
             refusal = pages.unreachable()
         else:
             return None
         finally:
             if self._up is None:
-                self._ports.leave(self, door)
+                self._ports.inside.leave(door)
         return refusal
 
     def _leave_pod(self) -> None:
         if self._up is not None:
             self._up.close()
-            self._ports.leave(self, self._up.door)
+            self._ports.inside.leave(self._up.door)
             self._up = None
 
     def _inward(self, head: h11.Request, request: Request) -> h11.Request:

@@ -8,6 +8,8 @@ from uuid import UUID
 
 PUBLIC: Final = "public"
 TEAM: Final = "team"
+HTTP: Final = "http"
+TCP: Final = "tcp"
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,8 @@ class Way:
 
 @dataclass(frozen=True)
 class PortDoor:
-    """A port that its rental gave a name. access_mode: public, token or team.
+    """A port that its rental gave a name or a number of the platform's. access_mode: public, token
+    or team; protocol: http, or tcp for whatever else.
 
     version: of the token; another one ends what the one before opened. way None: the machine does
     not run, and ``sentence`` says why.
@@ -34,12 +37,15 @@ class PortDoor:
     token: str = field(repr=False)
     way: Way | None
     sentence: str = ""
+    protocol: str = HTTP
 
     def outlived(self, found: PortDoor | None) -> bool:
         """Whether what was opened by this may not go on, now that it is found to be ``found``."""
         if found is None or (found.rental, found.port) != (self.rental, self.port):
             return True
         if found.way != self.way or found.access_mode != self.access_mode:
+            return True
+        if found.protocol != self.protocol:
             return True
         return self.access_mode != PUBLIC and found.version != self.version
 

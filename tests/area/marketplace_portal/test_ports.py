@@ -11,7 +11,7 @@ from django import forms
 
 from kernel.grants import verify
 from kernel.ids import parse
-from marketplace.accounts.ports import Port
+from marketplace.accounts.ports import Port, read
 from marketplace.http.portal import port_text
 from marketplace.models import Membership
 from provisioner.contracts.access import enter_verb
@@ -84,12 +84,17 @@ def test_ports_are_changed_as_text(renter: Visitor, rental: str) -> None:
 
 
 def test_text_and_ports_are_one_another() -> None:
-    ports = (Port(8000), Port(80, name="web", access_mode="public"), Port(81, access_mode="team"))
+    ports = (
+        Port(8000),
+        Port(80, name="web", access_mode="public"),
+        Port(81, access_mode="team"),
+        Port(5432, protocol="tcp", name="db", access_mode="public"),
+    )
     text = port_text.write(ports)
-    assert text == "8000 token, 80 web public, 81 team"
-    assert tuple(Port(**one) for one in port_text.read(text)) == ports
+    assert text == "8000 token, 80 web public, 81 team, 5432 db tcp"
+    assert read(port_text.read(text)) == ports
     assert port_text.read(" 1 ,\n,2 ") == ({"port": 1}, {"port": 2})
-    for wrong in ("1 a b", "x", "1 team team", "\u0661", "1 2 3 4", "123456"):
+    for wrong in ("1 a b", "x", "1 team team", "1 tcp public", "\u0661", "1 2 3 4", "123456"):
         with pytest.raises(forms.ValidationError):
             port_text.read(wrong)
 

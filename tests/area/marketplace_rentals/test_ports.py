@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+from uuid import uuid4
 
 import pytest
 
 from kernel.clock import now
 from marketplace.accounts.ports import mistakes
 from marketplace.models import AuditEntry, Template
-from provisioner.instances import access_keys, entry
+from provisioner.contracts.access import NamedPort
+from provisioner.instances import access_keys, entry, raw_ports
 from provisioner.instances import ports as entry_ports
 from provisioner.inventory.summary import refresh
 from provisioner.models import Cluster, Entry, Reporter
@@ -52,7 +54,7 @@ def bare(of: World) -> list[dict[str, Any]]:
 def named(of: World) -> dict[int, str]:
     found = entry.found(of.rental.pk)
     assert found is not None
-    return dict(found.ports)
+    return {port: each.access_mode for port, each in found.ports.items()}
 
 
 def patch(of: World, ports: Any) -> tuple[int, Any]:
@@ -122,7 +124,7 @@ def test_ports_of_an_ended_rental_are_nobodys(world: World) -> None:
         ([{"port": 80, "name": ["x"]}], "ports.0.name"),
         ([{"port": 80, "access_mode": "everybody"}], "ports.0.access_mode"),
         ([{"port": 80, "access_mode": ["public"]}], "ports.0.access_mode"),
-        ([{"port": 80, "protocol": "tcp"}], "ports.0.protocol"),
+        ([{"port": 80, "protocol": "udp"}], "ports.0.protocol"),
         ([{"port": 80, "name": "x"}, {"port": 81, "name": "x"}], "ports"),
         ([{"port": 80, "name": "jupyter", "access_mode": "public"}], "ports.0.access_mode"),
     ],
@@ -359,3 +361,93 @@ def test_a_queued_rental_gets_its_names_with_its_machine(clock: Any) -> None:  #
     refresh()
     assert place.place() == 1
     assert named(of) == {7001: "token"}
+
+
+# --- raw TCP --------------------------------------------------------------------------------------
+
+RAW = {"port": 5432, "protocol": "tcp", "name": "db", "access_mode": "public"}
+
+
+@pytest.fixture
+def raw_world(clock: Any, settings: Any) -> World:  # noqa: F811
+    settings.GPUYARD_TCP_PORTS = ("tcp.example.net", 20000, 20001)
+    raw_ports.prepare()
+    return rented(clock, ports=[8000, {"port": 5432, "protocol": "tcp", "name": "db"}])
+
+
+def addresses(of: World) -> dict[int, str | None]:
+    return {port["port"]: port["url"] for port in shown(of)}
+
+
+def test_a_raw_port_has_a_number_for_life(raw_world: World) -> None:
+    assert bare(raw_world) == [WEB, RAW]
+    assert set(addresses(raw_world).values()) == {None}, "nobody can be led there yet"
+    Cluster.objects.update(relay_seen_at=now())
+    assert addresses(raw_world)[5432] == "tcp://tcp.example.net:20000"
+    found = entry.found(raw_world.rental.pk)
+    assert found is not None
+    assert found.ports[5432] == NamedPort(5432, "public", "tcp")
+    raw_world.run()
+    raw_world.renter.call("POST", f"{raw_world.path}/actions", {"action": "stop"})
+    assert addresses(raw_world)[5432] == "tcp://tcp.example.net:20000"
+    raw_world.renter.call("DELETE", raw_world.path)
+    assert raw_ports.given() == []
+
+
+def test_a_raw_port_comes_and_goes_while_the_machine_runs(raw_world: World) -> None:
+    Cluster.objects.update(relay_seen_at=now())
+    raw_world.run()
+    assert patch(raw_world, [5432])[0] == 200
+    assert raw_ports.given() == []
+    assert str(addresses(raw_world)[5432]).startswith("https://")
+    assert patch(raw_world, [{"port": 9, "protocol": "tcp"}, RAW])[0] == 200
+    assert addresses(raw_world) == {
+        9: "tcp://tcp.example.net:20001",
+        5432: "tcp://tcp.example.net:20000",
+    }
+    before = shown(raw_world)
+    status, refused = patch(raw_world, [{"port": p, "protocol": "tcp"} for p in (9, 10, 5432)])
+    assert (status, refused["type"]) == (409, "/problems/no_free_port")
+    assert shown(raw_world) == before
+
+
+def test_an_order_that_finds_no_number_stores_nothing(raw_world: World) -> None:
+    raw_ports.give(rental_ref=uuid4(), ports=[1])
+    offer = raw_world.supply.offer
+    body = order(offer, ports=[{"port": 1, "protocol": "tcp"}])
+    status, refused = raw_world.renter.call("POST", "/rentals", body)
+    assert (status, refused["type"]) == (409, "/problems/no_free_port")
+    assert len(raw_world.renter.call("GET", "/rentals")[1]["items"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ([{"port": 80, "protocol": "tcp", "access_mode": "token"}], "ports.0.access_mode"),
+        ([{"port": 80, "protocol": "tcp", "name": "jupyter"}], "ports.0.access_mode"),
+        ([{"port": 80, "protocol": "udp"}], "ports.0.protocol"),
+        ([{"port": n, "protocol": "tcp"} for n in range(1, 10)], "ports"),
+    ],
+)
+def test_a_wrong_raw_port_is_named(raw_world: World, given: Any, field: str) -> None:
+    body = order(raw_world.supply.offer, ports=given)
+    for status, answer in (
+        raw_world.renter.call("POST", "/rentals", body),
+        patch(raw_world, given),
+    ):
+        assert (status, list(answer["errors"])) == (422, [field])
+
+
+def test_where_there_are_no_numbers_raw_ports_are_refused(world: World) -> None:
+    body = order(world.supply.offer, ports=[{"port": 80, "protocol": "tcp"}])
+    for status, answer in (
+        world.renter.call("POST", "/rentals", body),
+        patch(world, [{"port": 80, "protocol": "tcp"}]),
+    ):
+        assert (status, list(answer["errors"])) == (422, ["ports.0.protocol"])
+        assert "not offered" in answer["errors"]["ports.0.protocol"][0]
+
+
+def test_a_raw_port_has_no_link(raw_world: World) -> None:
+    status, answer = link(raw_world, port=5432)
+    assert (status, list(answer["errors"])) == (422, ["port"])

@@ -3,6 +3,7 @@ reporter, changed while it runs."""
 
 from __future__ import annotations
 
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 from devstack.play import await_state
 from devstack.way_in import Client, open_way, rent
 from tests.live.real_node.conftest import RealWorld
+from tests.ported import read_all
 from tests.sshpod import until
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -95,3 +97,23 @@ def test_another_token_and_another_mode_are_in_force_at_once(machine: Opened) ->
     until(lambda: get(machine.port["url"])[0] == 200, "anybody comes in", deadline_s=5)
     machine.api.patch(f"/rentals/{machine.id}", {"ports": [PORT]})
     until(lambda: get(machine.port["url"])[0] == 401, "and nobody again", deadline_s=5)
+
+
+def test_a_raw_port_leads_there_by_its_number_until_it_is_taken_away(machine: Opened) -> None:
+    raw = {"port": PORT, "protocol": "tcp"}
+    machine.api.patch(f"/rentals/{machine.id}", {"ports": [raw]})
+    address = urlsplit(machine.port["url"])
+    assert (address.scheme, address.hostname) == ("tcp", "127.0.0.1")
+
+    def page() -> bytes:
+        assert address.port
+        try:
+            with socket.create_connection(("127.0.0.1", address.port), timeout=30) as made:
+                made.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                return read_all(made)
+        except ConnectionRefusedError:
+            return b""
+
+    until(lambda: b"\r\n\r\ntoken " in page(), "its program answers", deadline_s=10)
+    machine.api.patch(f"/rentals/{machine.id}", {"ports": [PORT]})
+    until(lambda: page() == b"", "the number leads nowhere", deadline_s=5)

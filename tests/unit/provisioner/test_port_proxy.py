@@ -17,7 +17,7 @@ import pytest
 
 from kernel.grants import Grant, sign
 from provisioner.contracts.access import enter_verb
-from provisioner.streams.ports import client, passes, server
+from provisioner.streams.ports import client, inside, passes
 from provisioner.streams.ports.doors import PortDoor
 from tests.ported import (
     KEYS,
@@ -46,7 +46,7 @@ def proxy() -> Iterator[Proxy]:
     made = Proxy(PortBook(), Loopback())
     yield made
     made.stop()
-    assert not made.ports._counts, "every stream was given back"
+    assert not made.inside._counts, "every stream was given back"
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def test_a_websocket_becomes_a_pipe(proxy: Proxy) -> None:
                 got = b""
                 while len(got) < size:
                     got += made.recv(65536)
-        until(lambda: not proxy.ports.clients, "nothing is left of it")
+        until(lambda: not proxy.inside.guests, "nothing is left of it")
 
 
 def test_another_protocol_is_not_changed_to(proxy: Proxy, site: PortDoor) -> None:
@@ -548,7 +548,7 @@ def test_slow_and_silent_clients_hold_a_place_and_lose_it(
     answers = [read_all(each) for each in slow]
     assert {Reply(got).status for got in answers[:25]} == {408}
     assert set(answers[25:]) == {b""}
-    until(lambda: not proxy.ports.clients, "nothing is left of them")
+    until(lambda: not proxy.inside.guests, "nothing is left of them")
 
 
 def test_a_body_that_stops_coming_ends(
@@ -559,7 +559,7 @@ def test_a_body_that_stops_coming_ends(
         host = proxy.host(site).encode()
         made.sendall(b"POST / HTTP/1.1\r\nHost: %s\r\nContent-Length: 100\r\n\r\nabc" % host)
         assert read_all(made) == b""
-    until(lambda: not proxy.ports.clients, "nothing is left of it")
+    until(lambda: not proxy.inside.guests, "nothing is left of it")
 
 
 def test_who_hangs_up_while_the_pod_thinks_leaves_nothing(proxy: Proxy) -> None:
@@ -575,7 +575,7 @@ def test_who_hangs_up_while_the_pod_thinks_leaves_nothing(proxy: Proxy) -> None:
             made.sendall(b"GET / HTTP/1.1\r\nHost: %s\r\n\r\n" % proxy.host(of).encode())
             until(lambda: proxy.streams.opened == 1, "it was passed on")
         until(lambda: ends == [b""], "the pod sees the end")
-    until(lambda: not proxy.ports.clients, "nothing is left of it")
+    until(lambda: not proxy.inside.guests, "nothing is left of it")
 
 
 def test_an_answer_that_breaks_off_does_not_look_whole(proxy: Proxy) -> None:
@@ -591,7 +591,7 @@ def test_an_answer_that_breaks_off_does_not_look_whole(proxy: Proxy) -> None:
 
 
 def test_a_machine_has_so_many_connections_and_others_theirs(proxy: Proxy) -> None:
-    proxy.ports.per_rental = 3
+    proxy.inside.per_rental = 3
     with listening("127.0.0.1", websocket_echo) as port, web() as other_port:
         of = proxy.book.add(door(port))
         other = proxy.book.add(door(other_port, rental=OTHER))
@@ -601,24 +601,24 @@ def test_a_machine_has_so_many_connections_and_others_theirs(proxy: Proxy) -> No
         assert b"3 connections are open to this machine" in answer.body
         assert proxy.ask(other).status == 200
         inside.pop().close()
-        until(lambda: proxy.ports._counts[of.rental] == 2, "one has left")
+        until(lambda: proxy.inside._counts[of.rental] == 2, "one has left")
         inside.append(upgrade(proxy, of))
         for each in inside:
             each.close()
-        until(lambda: not proxy.ports.clients, "all have left")
+        until(lambda: not proxy.inside.guests, "all have left")
 
 
 def test_beyond_all_places_connections_are_closed(
     proxy: Proxy, site: PortDoor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "CONNECTIONS", 5)
+    monkeypatch.setattr(inside, "CONNECTIONS", 5)
     held = [proxy.connect() for _ in range(5)]
-    until(lambda: len(proxy.ports.clients) == 5, "they are in")
+    until(lambda: len(proxy.inside.guests) == 5, "they are in")
     with proxy.connect() as made:
         assert read_all(made) == b""
     for each in held:
         each.close()
-    until(lambda: not proxy.ports.clients, "they are out")
+    until(lambda: not proxy.inside.guests, "they are out")
     assert proxy.ask(site).status == 200
 
 
@@ -645,7 +645,7 @@ def test_a_websocket_ends_with_what_let_it_in(proxy: Proxy, change) -> None:
             upgrade(proxy, bystander) as other,
         ):
             proxy.book.broken = True
-            made.settimeout(3 * server.RECHECK_SECONDS)
+            made.settimeout(3 * inside.RECHECK_SECONDS)
             made.sendall(b"there")
             assert made.recv(10) == b"there"
             proxy.book.doors.pop((of.rental, of.port))
@@ -657,7 +657,7 @@ def test_a_websocket_ends_with_what_let_it_in(proxy: Proxy, change) -> None:
             assert time.monotonic() - began < 5
             other.sendall(b"still")
             assert other.recv(10) == b"still"
-        until(lambda: not proxy.ports.clients, "all have left")
+        until(lambda: not proxy.inside.guests, "all have left")
 
 
 def test_a_new_token_does_not_end_what_anybody_may(proxy: Proxy) -> None:
@@ -675,7 +675,7 @@ def test_a_websocket_ends_with_the_cookie_that_let_it_in(
         value = passes.made(of, key=KEYS.cookie, now=time.time())
         with upgrade(proxy, of, f"Cookie: __Host-gpuyard={value}") as made:
             assert read_all(made) == b""
-    until(lambda: not proxy.ports.clients, "it has left")
+    until(lambda: not proxy.inside.guests, "it has left")
 
 
 def test_a_link_that_was_just_made_opens_at_once(proxy: Proxy, site: PortDoor) -> None:
