@@ -17,9 +17,10 @@ from uuid import UUID
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
-from kernel.errors import InvalidRequest, Refusal
+from kernel.arrays import array
+from kernel.errors import InvalidRequest, NotFound, Refusal
 from kernel.ids import BadId, parse
 from marketplace.accounts import audit
 from marketplace.accounts.access import Principal, get_visible, visible
@@ -39,6 +40,12 @@ MAX_RSA_BITS = 16384  # a longer one costs an SSH server seconds per sign-in
 _MAX_LINE = 8192
 _LIMIT = 100
 MAX_GIVEN = 32  # to one rental
+
+# Against a deletion alone, and always in one order.
+_HOLD = """
+SELECT id FROM marketplace_sshkey WHERE id = ANY(%s::uuid[]) AND organization_id = %s
+ ORDER BY id FOR KEY SHARE
+"""
 
 
 @dataclass(frozen=True)
@@ -89,10 +96,7 @@ def lines_of(acting: Principal, given: Sequence[str], *, locked: bool = False) -
     ssh_key_invalid.
     """
     if locked:
-        # A key that is being deleted may not be given to a machine any more. Always in one order.
-        ids = [pk for each in given if (pk := _id_of(each))]
-        keys = visible(SshKey.objects.select_for_update(no_key=True), acting)
-        list(keys.filter(pk__in=ids).order_by("pk").values_list("pk"))
+        hold(acting, given)
     lines = []
     for each in given:
         if each.startswith("ssh_"):
@@ -100,6 +104,19 @@ def lines_of(acting: Principal, given: Sequence[str], *, locked: bool = False) -
         else:
             lines.append(parse_public_key(each).line)
     return tuple(dict.fromkeys(lines))
+
+
+def hold(acting: Principal, given: Sequence[str]) -> None:
+    """In a transaction, before anything else is locked: keys that are named by their ids cannot be
+    deleted until it ends, so that whoever deletes one finds every machine that it was given to.
+    NotFound for one that is gone already. Orders with the same key do not wait for each other."""
+    ids = {pk for each in given if (pk := _id_of(each))}
+    if not ids:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(_HOLD, [array(sorted(ids)), acting.org.id])
+        if len(cursor.fetchall()) < len(ids):
+            raise NotFound("ssh_key")
 
 
 def _id_of(given: str) -> UUID | None:

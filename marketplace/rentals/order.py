@@ -89,6 +89,7 @@ class Prepared:
     registry_credential: RegistryCredential | None
     pull_secret: dict[str, str] | None = field(repr=False)
     ports: tuple[Port, ...]
+    given_keys: tuple[str, ...]  # ids and lines, as they were given
     ssh_keys: tuple[str, ...]
     ssh: bool
     expires_at: datetime | None
@@ -153,6 +154,7 @@ def prepare(acting: Principal, order: RentOrder) -> Prepared:
         registry_credential=credential,
         pull_secret=login(credential).pull_secret() if credential else None,
         ports=ports,
+        given_keys=order.ssh_keys,
         ssh_keys=keys,
         ssh=order.ssh,
         expires_at=_end(order),

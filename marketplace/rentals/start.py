@@ -25,6 +25,7 @@ from marketplace.accounts import audit, switches
 from marketplace.accounts.access import Principal
 from marketplace.accounts.idempotency import Claim, Rendered, once, stored
 from marketplace.accounts.ports import TCP
+from marketplace.accounts.ssh_keys import hold
 from marketplace.catalog.needs import MIB_PER_GIB
 from marketplace.catalog.price import Price
 from marketplace.catalog.query import OfferQuery, as_requirement
@@ -194,6 +195,7 @@ def _create(
     acting: Principal, prepared: Prepared, choice: _Choice, plan: Plan, *, key: str, wait: bool
 ) -> Rental:
     """Inside the transaction: cards, rental, hold. Raises NoCandidate, Refusal."""
+    hold(acting, prepared.given_keys)
     rental_id = new_id()
     if prepared.quote is not None:
         use(prepared.quote)
@@ -234,6 +236,7 @@ def _create(
 def _enqueue(acting: Principal, prepared: Prepared, choice: _Choice, *, key: str) -> Rental:
     """Inside the transaction: a rental that waits for cards. Nothing is held until it has them,
     yet who cannot pay the first hour need not wait for it."""
+    hold(acting, prepared.given_keys)
     rental_id, present = new_id(), now()
     if prepared.quote is not None:
         use(prepared.quote)
