@@ -20,6 +20,7 @@ from kernel.money import BadAmount, format_micro, parse_micro
 MAX_GPUS: Final = 4096  # more cards than any data centre of ours holds: a mistake, not an order
 MAX_SIZE: Final = 1_000_000  # GiB or cores; beyond it a number is a mistake
 ORDERS: Final = ("price", "-price", "reliability", "performance")
+_FLAGS: Final = ("interruptible", "ssh")
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class OfferQuery:
     tier: str | None = None
     isolation: str | None = None
     interruptible: bool | None = None  # True: rented so, at that price; False: offers without it
+    ssh: bool | None = None  # True: renters can get in; False: offers where nobody can
     storage: str | None = None
     max_price: int | None = None  # micro-units per GPU and hour
     min_reliability: Decimal | None = None
@@ -164,7 +166,7 @@ def _parsers(words: Vocabulary) -> dict[str, Callable[[str], Any]]:
         "ownership": one_of(("owned", "partner")),
         "tier": word,
         "isolation": word,
-        "interruptible": lambda text: one_of(("true", "false"))(text) == "true",
+        **{name: lambda text: one_of(("true", "false"))(text) == "true" for name in _FLAGS},
         "storage": one_of(("none", "node", "cluster")),
         "max_price": _price,
         "min_reliability": decimal(1),
@@ -220,10 +222,10 @@ def parse_requirement(body: object, words: Vocabulary) -> OfferQuery:
         errors["requirement.gpus"] = ["say how many cards"]
     if errors:
         raise InvalidRequest(errors)
-    if found.get("interruptible") is False:
-        # An order that may not be interrupted is an ordinary one, and every offer takes those.
-        del found["interruptible"]
-    return OfferQuery(**found)
+    # An order that may not be interrupted, or that nobody has to get in to, is an ordinary one, and
+    # every offer takes those.
+    wanted = {name: value for name, value in found.items() if value is not False}
+    return OfferQuery(**wanted)
 
 
 def as_requirement(query: OfferQuery) -> dict[str, Any]:
@@ -248,10 +250,10 @@ def _from_json(name: str, value: object, parser: Callable[[str], Any]) -> Any:
             raise BadValue("give a slug or a list of slugs")
         return tuple(dict.fromkeys(parser(slug) for slug in slugs))
     if isinstance(value, bool):
-        if name != "interruptible":
+        if name not in _FLAGS:
             raise BadValue("true and false have no meaning here")
         return value
-    if isinstance(value, str) and name != "interruptible":
+    if isinstance(value, str) and name not in _FLAGS:
         return parser(value)
     if isinstance(value, (int, Decimal)) and name.startswith(("min_", "gpus")):
         return parser(str(value))

@@ -24,7 +24,7 @@ from marketplace.catalog.needs import MIB_PER_GIB, whole_gib
 from marketplace.catalog.query import OfferQuery
 from marketplace.catalog.registry import by_slug
 from marketplace.catalog.search import alternatives, amount
-from marketplace.catalog.stock import fitting, price_column
+from marketplace.catalog.stock import fitting, has_way_in, price_column
 from marketplace.models import Offer, Rental
 
 _SHOWN: Final = 8  # the answer stays readable; the cheapest come first
@@ -60,6 +60,7 @@ _FITS: Final[Mapping[str, Callable[[Offer, int], Any]]] = {
     "tier": lambda offer, _: offer.tier,
     "isolation": lambda offer, _: offer.isolation,
     "interruptible": lambda offer, _: None,  # left out
+    "ssh": lambda offer, _: has_way_in(offer),
     "storage": lambda offer, _: offer.group.storage_domain,
     "min_reliability": lambda offer, _: None,
     "interconnect": lambda offer, _: _interconnect(offer),
@@ -166,10 +167,16 @@ def no_capacity(
     )
 
 
-def offer_taken(offer: Offer, gpus: int, *, interruptible: bool = False) -> Refusal:
-    """409 for a named offer that cannot take the order now."""
-    card = offer.group.accelerator
-    query = OfferQuery(accelerator=(card,), gpus=gpus, interruptible=interruptible or None)
+def offer_taken(
+    offer: Offer, gpus: int, *, interruptible: bool = False, ssh: bool = False
+) -> Refusal:
+    """409 for a named offer that cannot take the order now; ``ssh``: somebody has to get in."""
+    query = OfferQuery(
+        accelerator=(offer.group.accelerator,),
+        gpus=gpus,
+        interruptible=interruptible or None,
+        ssh=ssh or None,
+    )
     return Refusal(
         "offer_taken",
         "The cards of this offer were taken by somebody else or it left the market. Nothing was "

@@ -23,7 +23,7 @@ from marketplace.catalog.needs import MIB_PER_GIB, whole_gib
 from marketplace.catalog.query import OfferQuery
 from marketplace.catalog.query import parse as parse_query
 from marketplace.catalog.registry import by_slug, vocabulary
-from marketplace.catalog.stock import fitting, price_column
+from marketplace.catalog.stock import fitting, has_way_in, price_column
 from marketplace.models import Offer, Provider
 from provisioner.contracts import Accelerator
 
@@ -136,6 +136,7 @@ def describe(row: OfferRow, registry: Mapping[str, Accelerator]) -> dict[str, An
         "ownership": offer.ownership,
         "tier": offer.tier,
         "isolation": offer.isolation,
+        "ssh": has_way_in(offer),
         "interruptible": offer.interruptible_price_micro_h is not None,
         "interruptible_price_per_gpu_hour": interruptible_price(offer),
         "vcpus": amount(group.vcpus_milli_per_gpu * gpus, 1000),

@@ -19,6 +19,7 @@ from marketplace.catalog.needs import MIB_PER_GIB
 from marketplace.catalog.query import OfferQuery, cuda_x100
 from marketplace.models import Offer, Provider
 from provisioner import facade as provisioner
+from provisioner.facade import access
 
 
 def price_column(query: OfferQuery) -> str:
@@ -75,6 +76,8 @@ def _plain(query: OfferQuery, in_stock: bool) -> list[Q]:
         conditions.append(Q(interruptible_price_micro_h__isnull=not query.interruptible))
     if query.min_cuda is not None:
         conditions.append(Q(group__cuda_max_x100__gte=cuda_x100(query.min_cuda)))
+    if query.ssh is not None:
+        conditions.append(entered(query.ssh))
     if query.storage is not None:
         conditions.append(Q(group__storage_domain=query.storage))
     for name in ("region", "country", "ownership", "tier", "isolation"):
@@ -82,6 +85,18 @@ def _plain(query: OfferQuery, in_stock: bool) -> list[Q]:
         if value is not None:
             conditions.append(Q(**{name: value}))
     return conditions
+
+
+def has_way_in(offer: Offer) -> bool:
+    """Whether renters can get in to machines of the loaded offer: by SSH, terminal and ports."""
+    return access.has_gateway() and offer.group.has_relay
+
+
+def entered(wanted: bool) -> Q:
+    """The same, or its opposite, as a condition."""
+    if access.has_gateway():
+        return Q(group__has_relay=wanted)
+    return Q(id__in=[]) if wanted else Q()
 
 
 def _sizes(query: OfferQuery) -> list[Q]:

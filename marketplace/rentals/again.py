@@ -22,9 +22,11 @@ from marketplace.rentals import notice
 from marketplace.rentals.order import end_mistakes
 from marketplace.rentals.place import enqueue, give_cards
 from marketplace.rentals.reasons import sentence
+from marketplace.rentals.serving import alike
 from marketplace.rentals.state import STARTING
 from marketplace.rentals.stop import check_legal, check_version, illegal, lock_visible
 from marketplace.rentals.timeline import move
+from marketplace.rentals.way_in import needed_by
 from marketplace.volumes.later import Unmountable, places
 from provisioner import facade as provisioner
 from provisioner.contracts import Fault, NoCandidate
@@ -138,7 +140,16 @@ def extend(
 def _taken(rental: Rental) -> Refusal:
     """Cards elsewhere are no alternative for a rental whose data is here."""
     place = places([rental.id]).get(rental.id)
-    return offer_taken(rental.offer, rental.gpus) if place is None else place.taken()
+    if place is not None:
+        return place.taken()
+    ssh = needed_by(rental)
+    if ssh and not alike(rental, ssh=True).exists() and alike(rental, ssh=False).exists():
+        return illegal(
+            rental,
+            "nobody could get in to it: the owner of its data centre has not set up a way in yet. "
+            "Take its ssh_keys and ports away with PATCH to start it without, or rent elsewhere",
+        )
+    return offer_taken(rental.offer, rental.gpus, ssh=ssh)
 
 
 def _check_end(rental: Rental) -> None:

@@ -12,10 +12,11 @@ from uuid import UUID
 from django.db.models import Max, Sum
 
 from marketplace.catalog.needs import MIB_PER_GIB
-from marketplace.catalog.stock import on_sale
+from marketplace.catalog.stock import entered, on_sale
 from marketplace.models import Rental
 from marketplace.rentals.serving import offers_for
 from marketplace.rentals.state import STOPPED, STOPPING
+from marketplace.rentals.way_in import needed_by
 from marketplace.volumes.forecast import (
     KEPT,
     NOT_KEPT,
@@ -45,7 +46,8 @@ def restart_forecasts(
     bound = places([rental.id for rental in wanted]) if wanted else {}
     for rental in wanted:
         offer = rental.offer
-        place = (offer.provider_id, offer.datacenter_id, rental.accelerator)
+        ssh = needed_by(rental)
+        place = (offer.provider_id, offer.datacenter_id, rental.accelerator, ssh)
         if rental.id in bound:
             found[rental.id] = _with_volumes(rental, bound[rental.id])
             continue
@@ -91,10 +93,13 @@ def _told(said: Forecast, free: int, block: int) -> dict[str, Any]:
     }
 
 
-def _free(provider: UUID, datacenter: UUID, accelerator: str) -> dict[str, int]:
+def _free(provider: UUID, datacenter: UUID, accelerator: str, ssh: bool) -> dict[str, int]:
+    """ssh: only where somebody can get in."""
     there = on_sale().filter(
         provider_id=provider, datacenter_id=datacenter, group__accelerator=accelerator
     )
+    if ssh:
+        there = there.filter(entered(True))
     figures = there.aggregate(free=Sum("group__slots_free"), block=Max("group__largest_block"))
     return {name: value or 0 for name, value in figures.items()}
 

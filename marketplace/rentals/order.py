@@ -26,6 +26,7 @@ from marketplace.catalog.templates import check_fit, env_of, get_template, ports
 from marketplace.images.reference import BadReference
 from marketplace.images.reference import parse as parse_image
 from marketplace.models import Project, Quote, RegistryCredential, Template
+from marketplace.rentals import way_in
 from marketplace.rentals.ports import unoffered
 from marketplace.volumes.mounts import Mounts, VolumeOrder, look_up
 from marketplace.volumes.mounts import mistakes as mount_mistakes
@@ -99,6 +100,7 @@ class Prepared:
     queue_seconds: int | None
     failover: bool
     idle_stop_minutes: int | None
+    needs_way_in: bool  # somebody has to get in, by a key or a port
 
 
 def check(order: RentOrder) -> None:
@@ -132,6 +134,8 @@ def prepare(acting: Principal, order: RentOrder) -> Prepared:
     shells = shell_mistakes(ports, ports_of(template) if template else ())
     if found := shells + unoffered(ports):
         raise InvalidRequest({name: [message] for name, message in found})
+    if quote is not None:
+        way_in.admit(quote.offer, quote.gpus, keys=keys, ports=ports)
     command = order.command
     if command is None:
         command = tuple(template.command) if template else ()
@@ -164,6 +168,7 @@ def prepare(acting: Principal, order: RentOrder) -> Prepared:
         queue_seconds=order.queue_seconds,
         failover=order.failover,
         idle_stop_minutes=order.idle_stop_minutes,
+        needs_way_in=way_in.needed(keys, ports),
     )
 
 

@@ -27,7 +27,7 @@ from marketplace.accounts import switches
 from marketplace.catalog.needs import MIB_PER_GIB
 from marketplace.catalog.quote import candidates, disk_for, price_of
 from marketplace.models import Offer, Organization, Rental
-from marketplace.rentals import ports
+from marketplace.rentals import ports, way_in
 from marketplace.rentals.limits import check_limits
 from marketplace.rentals.reasons import actor_of, sentence
 from marketplace.rentals.room import make_room
@@ -45,7 +45,10 @@ log = structlog.get_logger(__name__)
 
 # Rentals per pass. A pass over a long queue costs a plan per kind of order, and the next follows.
 _BATCH: Final = 200
-_READ: Final = ("id", "offer_id", "gpus", "interruptible", "wanted", "state", "promised_node")
+_READ: Final = (
+    *("id", "offer_id", "gpus", "interruptible", "wanted", "state", "promised_node"),
+    *("ssh_keys", "ports"),
+)
 # Why one that waits fails when it is refused: everything else is a limit of its organization.
 _CODES: Final = {"insufficient_funds": "funds", "budget_exceeded": "budget"}
 
@@ -63,7 +66,8 @@ def place(limit: int = _BATCH) -> int:
     waiting = waiting.annotate(is_tied=HAS_VOLUMES)
     placed, empty = 0, set[Any]()
     for row in list(waiting.only(*_READ)[:limit]):
-        kind = (row.offer_id, row.gpus, row.interruptible, str(row.wanted))
+        entered = way_in.needed_by(row)
+        kind = (row.offer_id, row.gpus, row.interruptible, str(row.wanted), entered)
         # What found nothing for one in this pass finds nothing for the next of its kind. Those
         # that avoid a host, were promised one, or must go where their data is, ask a question of
         # their own.
@@ -142,7 +146,8 @@ def give_cards(rental: Rental, *, reason: str, actor: str) -> None:
     rental.stop_ack_at = rental.settled_at = rental.queued_at = rental.queue_until = None
     rental.promised_node = None
     rental.attempts += 1
-    move(rental, PROVISIONING, at=now(), reason=reason, actor=actor, text=sentence(reason))
+    text = sentence(reason) + way_in.caveat(rental, rental.offer)
+    move(rental, PROVISIONING, at=now(), reason=reason, actor=actor, text=text)
     billing.hold(
         org_ref=rental.organization_id, rental_ref=rental.id, terms=terms_of(rental, rental.offer)
     )
@@ -207,6 +212,7 @@ def _why_late(rental: Rental) -> str:
     if rental.wanted is None or rental.wanted["requirement"] is None:
         return "queue_deadline"
     query = replace(query_of(rental.wanted), max_price=None)
+    query = replace(query, ssh=way_in.needed_by(rental) or query.ssh)
     place = places([rental.id]).get(rental.id, Place())
     if place is None:
         return "queue_deadline"

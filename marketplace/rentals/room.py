@@ -28,6 +28,7 @@ from marketplace.rentals.serving import offers_for, request_of
 from marketplace.rentals.state import DEGRADED, INTERRUPTING, QUEUED, RUNNING
 from marketplace.rentals.stop import halt_for
 from marketplace.rentals.victims import Held, Wish, decide
+from marketplace.rentals.way_in import needed_by
 from marketplace.volumes.later import places
 from marketplace.volumes.place import Place
 from provisioner import facade as provisioner
@@ -107,14 +108,14 @@ def _orders(limit: int) -> list[_Order]:
         organization__state=Organization.State.FROZEN
     )
     found: list[_Order] = []
-    known: dict[tuple[UUID, int, str], dict[UUID, Offer]] = {}
+    known: dict[tuple[UUID, int, str, bool], dict[UUID, Offer]] = {}
     rows = list(waiting.select_related("offer__group").order_by("queued_at", "id")[:limit])
     bound = places([row.id for row in rows])
     for row in rows:
         place = bound.get(row.id, Place())
         if place is None:
             continue
-        kind = (row.offer_id, row.gpus, str(row.wanted))
+        kind = (row.offer_id, row.gpus, str(row.wanted), needed_by(row))
         try:
             if row.id in bound:
                 offers = offers_for(row, place)

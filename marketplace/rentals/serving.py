@@ -11,13 +11,16 @@ from dataclasses import replace
 from typing import Any, Final
 from uuid import UUID
 
+from django.db.models import QuerySet
+
 from marketplace.catalog.needs import MIB_PER_GIB
 from marketplace.catalog.query import OfferQuery, parse_requirement
 from marketplace.catalog.quote import candidates
 from marketplace.catalog.registry import vocabulary
 from marketplace.catalog.search import with_stock
-from marketplace.catalog.stock import on_sale
+from marketplace.catalog.stock import entered, on_sale
 from marketplace.models import Offer, Rental
+from marketplace.rentals import way_in
 from marketplace.rentals.state import QUEUED
 from marketplace.volumes.place import Place
 from provisioner.contracts import NoCandidate, PlacementRequest
@@ -31,23 +34,31 @@ def offers_for(rental: Rental, place: Place) -> dict[UUID, Offer]:
 
     ``place``: where its volumes bind it to.
     """
+    ssh = way_in.asked(rental, place)
     if rental.wanted is not None and rental.quote is None:
         query = replace(query_of(rental.wanted), max_price=rental.wanted["max_price_micro_h"])
+        query = replace(query, ssh=ssh or query.ssh)
         fit = candidates(query, rental.wanted["needs"], in_stock=False)
         found = place.among(fit)[:MAX_OFFERS]
     else:
-        group = rental.offer.group
-        same = on_sale().filter(
-            provider_id=rental.offer.provider_id,
-            datacenter_id=rental.offer.datacenter_id,
-            group__accelerator=group.accelerator,
-            group__memory_mib=group.memory_mib,
-        )
-        found = with_stock(place.among(same)).order_by("price_micro_h", "id")[:MAX_OFFERS]
+        same = place.among(alike(rental, ssh=ssh))
+        found = with_stock(same).order_by("price_micro_h", "id")[:MAX_OFFERS]
     offers = sorted(found, key=lambda offer: offer.id != rental.offer_id)
     if not offers:
         raise NoCandidate
     return {offer.group_id: offer for offer in offers}
+
+
+def alike(rental: Rental, *, ssh: bool) -> QuerySet[Offer]:
+    """Offers of its kind of card by its owner in its data centre; ``ssh``: with a way in."""
+    group = rental.offer.group
+    same = on_sale().filter(
+        provider_id=rental.offer.provider_id,
+        datacenter_id=rental.offer.datacenter_id,
+        group__accelerator=group.accelerator,
+        group__memory_mib=group.memory_mib,
+    )
+    return same.filter(entered(True)) if ssh else same
 
 
 def request_of(
@@ -62,6 +73,7 @@ def request_of(
         exclude_nodes=(*(rental.tried_nodes or ()), *barred),
         cluster_ids=place.cluster_ids,
         node_ids=place.node_ids,
+        needs_way_in=way_in.asked(rental, place),
     )
 
 

@@ -10,6 +10,7 @@ waits in the queue then (place.py serves it).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -71,10 +72,14 @@ class _Choice:
             self.interruptible = prepared.quote.interruptible
             offers = [offer] if on_sale_now(offer) else []
             self.refusal: Callable[[], Refusal] = lambda: offer_taken(
-                offer, self.gpus, interruptible=self.interruptible
+                *(offer, self.gpus),
+                interruptible=self.interruptible,
+                ssh=prepared.needs_way_in,
             )
         else:
             query = with_disk(prepared.query or OfferQuery(), prepared.disk_gib)
+            if prepared.needs_way_in:
+                query = replace(query, ssh=True)
             needs = prepared.needs
             found = prepared.volumes.place.among(candidates(query, needs, in_stock=in_stock))
             offers = list(found[:_MAX_OFFERS])
@@ -86,7 +91,7 @@ class _Choice:
             tried = [offer.id for offer in offers]
             self.refusal = lambda: no_capacity(query, needs, tried)
         if prepared.volumes.place.is_bound:
-            self.refusal = prepared.volumes.place.refusal
+            self.refusal = partial(_bound, prepared, empty=not offers)
         self.offers: dict[UUID, Offer] = {offer.group_id: offer for offer in offers}
 
     @staticmethod
@@ -105,6 +110,16 @@ class _Choice:
             self.quote.price_micro_h,
             self.quote.provider_micro_h,
         )
+
+
+def _bound(prepared: Prepared, *, empty: bool) -> Refusal:
+    """The refusal of an order that its volumes bind to a place; ``empty``: no offer there fits."""
+    place, query = prepared.volumes.place, prepared.query
+    if empty and prepared.needs_way_in and query is not None:
+        wanted = with_disk(query, prepared.disk_gib)
+        if place.among(candidates(wanted, prepared.needs, in_stock=False)).exists():
+            return place.shut()
+    return place.refusal()
 
 
 def rent(*, acting: Principal, order: RentOrder, claim: Claim | None, render: Render) -> Rendered:
@@ -164,6 +179,7 @@ def _request(
         cluster_ids=prepared.volumes.place.cluster_ids,
         node_ids=prepared.volumes.place.node_ids,
         needs_storage=prepared.volumes.place.needs_storage,
+        needs_way_in=prepared.needs_way_in,
     )
 
 

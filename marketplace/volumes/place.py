@@ -56,6 +56,19 @@ class Place:
             next_free_estimate=None,
         )
 
+    def shut(self) -> Refusal:
+        """What to say when the order would fit here, but for its keys or ports."""
+        where = "where your volumes are" if self.cluster_ids else "where there is storage"
+        return Refusal(
+            "no_capacity",
+            f"The owner of the cards {where} has not set up a way in yet, so nobody could get in "
+            'to the machine. Nothing was rented. Order without keys ("ssh": false) and without '
+            "ports, or without these volumes.",
+            relaxations=[],
+            alternatives=[],
+            next_free_estimate=None,
+        )
+
     def taken(self) -> Refusal:
         """The same for a rental that is to be started again."""
         where = "on the machine" if self.node_ids else "in the cluster"

@@ -245,7 +245,8 @@ class PlacementRequest:
     """What is wanted. ``group_ids`` are the offers that fit, cheapest first; never empty.
 
     ``cluster_ids`` and ``node_ids``: where the order's data is, so nowhere else will do; empty:
-    anywhere. ``needs_storage``: a volume is to be made there.
+    anywhere. ``needs_storage``: a volume is to be made there. ``needs_way_in``: somebody has to
+    get in to the machine.
     """
 
     group_ids: tuple[UUID, ...]
@@ -256,6 +257,7 @@ class PlacementRequest:
     cluster_ids: tuple[UUID, ...] = ()
     node_ids: tuple[UUID, ...] = ()
     needs_storage: bool = False
+    needs_way_in: bool = False
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,12 @@ def let_in(*, rental_ref: UUID, keys: Iterable[str]) -> None:
     _entry.let_in(rental_ref=rental_ref, keys=keys)
 
 
+def has_gateway() -> bool:
+    """Whether this platform lets anybody in to machines. Where it does, a machine can be entered
+    in clusters that have a relay; where not, nowhere."""
+    return _entry.has_gateway()
+
+
 def shut(*, rental_ref: UUID) -> None:
     """In a transaction. The rental has ended: its name leads nowhere any more."""
     _entry.shut(rental_ref=rental_ref)

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Exists, F
+from django.db.models import Exists, F, OuterRef, Q
 
 from kernel.arrays import array
 from kernel.clock import AppNow, now
@@ -64,10 +64,18 @@ SELECT i.rental_ref, i.id
           secs => least(%(longest)s, %(first)s * 2 ^ least(w.failures, 20))))
  ORDER BY w.tried_at NULLS FIRST LIMIT %(limit)s
 """
+# The first one opens the cluster's offers to renters who want to get in. Noted as long as a summary
+# does not say so, because an older version of ours may have summed up without it.
 _SEEN = """
-UPDATE provisioner_cluster SET relay_seen_at = app_now()
- WHERE id = ANY(%s::uuid[])
-   AND (relay_seen_at IS NULL OR relay_seen_at < app_now() - interval '10 seconds')
+WITH seen AS (
+  UPDATE provisioner_cluster SET relay_seen_at = app_now()
+   WHERE id = ANY(%s::uuid[])
+     AND (relay_seen_at IS NULL OR relay_seen_at < app_now() - interval '10 seconds')
+  RETURNING id
+)
+INSERT INTO provisioner_groupchange (group_id)
+SELECT g.id FROM provisioner_devicegroup g JOIN seen ON seen.id = g.cluster_id
+ WHERE NOT g.has_relay
 """
 # One statement: of two gateways that tell at one time neither may undo what the other found.
 _TRIED = """
@@ -140,9 +148,17 @@ def found(rental_ref: UUID) -> Found | None:
     )
 
 
+def has_gateway() -> bool:
+    """Whether this platform lets anybody in to machines."""
+    return settings.GPUYARD_SSH_GATEWAY is not None
+
+
 def relay_version(cluster_id: UUID) -> int | None:
-    """Of the key that the cluster's relay has now; None for a cluster that does not exist."""
-    return Cluster.objects.filter(pk=cluster_id).values_list("relay_version", flat=True).first()
+    """Of the key that the cluster's relay has now; None where none may connect: the cluster does
+    not exist, or has left and nobody's machine is there any more."""
+    alive = Instance.objects.filter(cluster=OuterRef("pk")).exclude(state=InstanceState.GONE)
+    here = Cluster.objects.filter(Q(drain_requested_at=None) | Exists(alive), pk=cluster_id)
+    return here.values_list("relay_version", flat=True).first()
 
 
 def relay_values(*, cluster_id: UUID, replace: bool) -> RelayValues:
@@ -182,6 +198,8 @@ def unproven(*, clusters: Collection[UUID]) -> list[tuple[UUID, UUID]]:
     those that were never tried first. The relays are here: that is written down as well."""
     with connection.cursor() as cursor:
         cursor.execute(_SEEN, [array(clusters)])
+        if cursor.rowcount:
+            wake_on_commit("provisioner.summaries")
         cursor.execute(
             _UNPROVEN,
             {

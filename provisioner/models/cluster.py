@@ -66,6 +66,7 @@ class Cluster(models.Model):
     # Raised to give the relay another key (instances/access_keys.py).
     relay_version = models.PositiveIntegerField(default=1, db_default=1)
     # When its relay was last connected to a gateway; None: it never had one, nobody gets in there.
+    # Never None again once it is set: placement and catalogue rely on that.
     relay_seen_at = models.DateTimeField(null=True)
 
     class Meta:

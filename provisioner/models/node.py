@@ -64,8 +64,9 @@ class DeviceGroup(models.Model):
     disk_mib_per_gpu = models.PositiveIntegerField()
 
     listed_ok = models.BooleanField(default=False)  # the cluster is ready and not draining
-    # Its cluster's, so that the catalogue filters by it without one more join.
+    # The next two are its cluster's, so that the catalogue filters by them without one more join.
     storage_domain = models.CharField(max_length=8, db_default="none", default="none")
+    has_relay = models.BooleanField(db_default=False, default=False)  # renters can get in there
     slots_total = models.PositiveIntegerField(default=0)
     slots_free = models.PositiveIntegerField(default=0)
     largest_block = models.PositiveIntegerField(default=0)  # most free slots on one node

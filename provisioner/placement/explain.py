@@ -8,6 +8,7 @@ REJECTIONS: dict[str, str] = {
     "disk_too_large": "more disk was asked for than comes with that many cards here",
     "namespaces_exhausted": "the cluster's pool of namespaces has none left for a new tenant",
     "no_storage": "the cluster has no storage for a new volume",
+    "no_way_in": "the cluster never had a relay, and somebody has to get in",
     "other_cluster": "the order's volumes are in another cluster",
     "other_node": "the order's volumes are on the disks of another node",
     "node_unavailable": "the node is not ready, not schedulable or no longer set aside",

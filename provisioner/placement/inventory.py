@@ -31,6 +31,7 @@ WHERE c.state = 'ready' AND c.drain_requested_at IS NULL
   AND g.disk_mib_per_gpu::bigint * %(gpus)s >= %(disk)s
   AND (%(clusters)s::uuid[] = '{}' OR c.id = ANY(%(clusters)s::uuid[]))
   AND (NOT %(storage)s OR c.storage_domain <> 'none')
+  AND (NOT %(way_in)s OR c.relay_seen_at IS NOT NULL)
   AND EXISTS (
     SELECT 1 FROM provisioner_namespace n WHERE n.cluster_id = c.id AND n.usable
       AND (n.tenant_ref = %(tenant)s OR n.tenant_ref IS NULL)
@@ -50,6 +51,7 @@ SELECT CASE
     WHEN %(clusters)s::uuid[] <> '{}' AND NOT c.id = ANY(%(clusters)s::uuid[])
       THEN 'other_cluster'
     WHEN %(storage)s AND c.storage_domain = 'none' THEN 'no_storage'
+    WHEN %(way_in)s AND c.relay_seen_at IS NULL THEN 'no_way_in'
     WHEN %(nodes)s::uuid[] <> '{}' AND NOT s.node_id = ANY(%(nodes)s::uuid[]) THEN 'other_node'
     WHEN NOT s.sellable THEN 'node_unavailable'
     WHEN s.slots_free < %(gpus)s THEN 'too_few_free'
@@ -74,6 +76,7 @@ def plan(request: PlacementRequest) -> Plan:
         "clusters": list(request.cluster_ids),
         "nodes": list(request.node_ids),
         "storage": request.needs_storage,
+        "way_in": request.needs_way_in,
         "limit": CANDIDATES,
     }
     with connection.cursor() as cursor:

@@ -49,6 +49,7 @@ WHERE s.sellable AND c.state = 'ready' AND c.drain_requested_at IS NULL
   AND NOT s.node_id = ANY(%(excluded)s::uuid[])
   AND (%(nodes)s::uuid[] = '{}' OR s.node_id = ANY(%(nodes)s::uuid[]))
   AND (%(clusters)s::uuid[] = '{}' OR c.id = ANY(%(clusters)s::uuid[]))
+  AND (NOT %(way_in)s OR c.relay_seen_at IS NOT NULL)
   AND EXISTS (
     SELECT 1 FROM provisioner_namespace n WHERE n.cluster_id = c.id AND n.usable
       AND (n.tenant_ref = %(tenant)s OR n.tenant_ref IS NULL)
@@ -68,6 +69,7 @@ def rooms(request: PlacementRequest, *, rentals: Sequence[UUID]) -> list[Room]:
         "excluded": list(request.exclude_nodes),
         "clusters": list(request.cluster_ids),
         "nodes": list(request.node_ids),
+        "way_in": request.needs_way_in,
     }
     with connection.cursor() as cursor:
         cursor.execute(_ROOMS, given)

@@ -131,6 +131,7 @@ class Offer(Shown):
     ownership = serializers.CharField()
     tier = serializers.CharField()
     isolation = serializers.CharField()
+    ssh = serializers.BooleanField(help_text="Renters can get in: by SSH, terminal and ports")
     interruptible = serializers.BooleanField(help_text="May be rented so, at its own price")
     interruptible_price_per_gpu_hour = serializers.CharField(allow_null=True)
     vcpus = serializers.FloatField()
@@ -160,6 +161,7 @@ _FILTER_TEXT = {
     "min_vcpus": "For the asked GPUs together, as are min_ram_gib and min_disk_gib",
     "max_price": "Per GPU-hour, a decimal string",
     "interruptible": "true: rented so, with the price, max_price and order of that use",
+    "ssh": "true: renters can get in; false: nobody can",
     "order": "price, -price, reliability or performance; ties by id",
 }
 
