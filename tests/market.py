@@ -25,6 +25,7 @@ from marketplace.accounts.access import Principal, principal_of
 from marketplace.accounts.keys import create_key
 from marketplace.catalog import publish
 from marketplace.models import DataCenter, Membership, Offer, Organization, Provider, User
+from provisioner.instances import entry
 from provisioner.inventory.summary import refresh
 from provisioner.models import (
     Cluster,
@@ -155,9 +156,12 @@ def make_supply(
     namespaces: int = 100,
     min_gpus: int = 1,
     storage: str = "none",
+    relay: bool = False,
     **shape: Any,
 ) -> Supply:
-    """A ready cluster with nodes of that many free cards each, on sale at ``price`` per card."""
+    """A ready cluster with nodes of that many free cards each, on sale at ``price`` per card.
+
+    relay: it has one, so that renters can get in where there is a gateway."""
     owner = owner or make_renter("Owner", credit=0)
     provider, _ = Provider.objects.get_or_create(
         organization=owner.principal.org,
@@ -171,6 +175,8 @@ def make_supply(
         provider=provider, name=f"dc-{new_id().hex[-8:]}", region=region, country=country
     )
     cluster = _cluster(provider, datacenter, namespaces, storage)
+    if relay:
+        give_relay(cluster)
     group = _group(cluster, accelerator, shape)
     for count in nodes:
         add_node(group, count)
@@ -215,6 +221,11 @@ def _cluster(provider: Provider, datacenter: DataCenter, namespaces: int, storag
         Namespace(cluster=cluster, name=f"gy-{number:03d}") for number in range(namespaces)
     )
     return cluster
+
+
+def give_relay(cluster: Cluster) -> None:
+    """A relay of the cluster has connected, as the gateway writes it down."""
+    entry.unproven(clusters=[cluster.pk])
 
 
 def _group(cluster: Cluster, accelerator: str, shape: dict[str, Any]) -> DeviceGroup:

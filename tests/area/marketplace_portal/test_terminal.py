@@ -15,6 +15,7 @@ from marketplace.accounts import switches
 from marketplace.models import Membership, Rental
 from provisioner.contracts import TERMINAL
 from provisioner.instances import entry
+from provisioner.inventory.summary import refresh
 from provisioner.models import Instance
 from tests import market
 from tests.area.marketplace_portal.visitors import Visitor, visitor_of
@@ -27,6 +28,8 @@ def _gateway(settings: Any) -> None:
 
 @pytest.fixture
 def rental(renter: Visitor, supply: market.Supply) -> str:
+    market.give_relay(supply.cluster)
+    refresh()
     status, made = renter.person.call("POST", "/rentals", market.order(supply.offer))
     assert status == 202
     return str(made["id"])

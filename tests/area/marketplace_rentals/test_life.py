@@ -102,7 +102,7 @@ class World:
 
 @pytest.fixture
 def world(clock: Clock) -> World:
-    renter, supply = make_renter(), make_supply(2)
+    renter, supply = make_renter(), make_supply(2, relay=True)
     rental = renter.call("POST", "/rentals", order(supply.offer, max_hours=48))[1]
     return World(clock, renter, supply, f"/rentals/{rental['id']}")
 

@@ -17,10 +17,11 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def supplies() -> dict[str, Supply]:
+def supplies(settings) -> dict[str, Supply]:
     """Four offers that differ in everything a filter can tell apart."""
+    settings.GPUYARD_SSH_GATEWAY = ("ssh.example.com", 22)
     return {
-        "big": make_supply(8, 8, price=2 * USD, vcpus_milli_per_gpu=16000),
+        "big": make_supply(8, 8, price=2 * USD, vcpus_milli_per_gpu=16000, relay=True),
         "small": make_supply(2, price=1 * USD, accelerator="nvidia-rtx-4090", country="US",
                              region="us-east", disk_mib_per_gpu=51200),
         "ascend": make_supply(4, price=1 * USD, accelerator="ascend-910b", ownership="owned",
@@ -62,6 +63,9 @@ CASES = [
     ("interruptible=true", {"bundle"}),
     ("interruptible=true&max_price=1", {"bundle"}),
     ("interruptible=true&max_price=0.999999", set()),
+    ("ssh=true", {"big"}),
+    ("ssh=false", {"small", "ascend", "bundle"}),
+    ("ssh=true&gpus=9", set()),
     ("storage=none", {"big", "small", "ascend", "bundle"}),
     ("storage=cluster", set()),
     ("max_price=1.5", {"small", "ascend"}),
@@ -121,6 +125,11 @@ def test_filters(supplies):
         ("tier='", "invalid_filter", "tier", None),
         ("isolation=%00", "invalid_filter", "isolation", None),
         ("interruptible=yes", "invalid_filter", "interruptible", None),
+        ("ssh=yes", "invalid_filter", "ssh", None),
+        ("ssh=", "invalid_filter", "ssh", None),
+        ("ssh=True", "invalid_filter", "ssh", None),
+        ("ssh=true&ssh=true", "invalid_filter", "ssh", None),
+        ("shh=true", "unknown_filter", "shh", "ssh"),
         ("storage=nfs", "invalid_filter", "storage", None),
         ("max_price=-1", "invalid_filter", "max_price", None),
         ("max_price=0.1234567", "invalid_filter", "max_price", None),
@@ -187,6 +196,7 @@ def test_a_row_has_every_column_and_says_null_where_nothing_was_measured(supplie
         assert row[name] is None
     assert row["reliability"] == {"value": None, "sample": 0}
     assert "2.0000 USD" in row["why_here"]
+    assert row["ssh"] is True
     assert public_get(f"/offers/{row['id']}")[1]["id"] == row["id"]
     assert public_get(f"/offers/{row['id']}?gpus=1")[0] == 400
     assert public_get("/offers/ofr_nonsense")[0] == 404
