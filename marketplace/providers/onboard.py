@@ -187,8 +187,20 @@ def replace_token(*, acting: Principal, cluster_id: str, token: str) -> ClusterV
 
 
 def relay_values(*, acting: Principal, cluster_id: str, replace: bool) -> RelayValues:
-    """What the cluster's relay needs, its secret among it; ``replace``: with another key."""
+    """What the cluster's relay needs, its secret among it; ``replace``: with another key.
+
+    Raises NotFound, and Refusal invalid_transition for a cluster that has left: its relay is not
+    let in any more.
+    """
     cluster = own_cluster(acting, cluster_id)
+    if cluster.state == ClusterState.RETIRED:
+        raise Refusal(
+            "invalid_transition",
+            "The cluster is retired and no machine is left in it, so its relay is not let in any "
+            "more. Remove it from the cluster.",
+            state=cluster.state.value,
+            actions=[],
+        )
     values = access.relay_values(cluster_id=cluster.id, replace=replace)
     _record(acting, "cluster.replace_relay" if replace else "cluster.show_relay", cluster_id)
     return values

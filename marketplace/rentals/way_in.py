@@ -31,7 +31,7 @@ _SHUT: Final = " Nobody can get in to it: the cluster that has its volumes has n
 
 def needed(keys: Sequence[str], ports: Sequence[Port]) -> bool:
     """Whether somebody has to get in to what is ordered."""
-    return access.has_gateway() and (bool(keys) or _named(ports))
+    return access.has_gateway() and (bool(keys) or are_named(ports))
 
 
 def needed_by(rental: Rental) -> bool:
@@ -47,10 +47,10 @@ def asked(rental: Rental, place: Place) -> bool:
 
 def admit(offer: Offer, gpus: int, *, keys: Sequence[str], ports: Sequence[Port]) -> None:
     """Raise InvalidRequest (ssh, ports) with alternatives when a quoted offer has no way in."""
-    if not needed(keys, ports) or has_way_in(offer):
+    if not needed(keys, ports) or not is_shut(offer):
         return
     fields = {"ssh": [_KEYS]} if keys else {}
-    if _named(ports):
+    if are_named(ports):
         fields["ports"] = [_PORTS]
     refusal = InvalidRequest(
         fields,
@@ -65,8 +65,14 @@ def admit(offer: Offer, gpus: int, *, keys: Sequence[str], ports: Sequence[Port]
 
 def caveat(rental: Rental, offer: Offer) -> str:
     """What the renter reads besides when it was placed where nobody can get in, or nothing."""
-    return _SHUT if needed_by(rental) and not has_way_in(offer) else ""
+    return _SHUT if needed_by(rental) and is_shut(offer) else ""
 
 
-def _named(ports: Sequence[Port]) -> bool:
+def is_shut(offer: Offer) -> bool:
+    """Whether nobody gets in to machines of the loaded offer, on a platform that lets people in."""
+    return access.has_gateway() and not has_way_in(offer)
+
+
+def are_named(ports: Sequence[Port]) -> bool:
+    """Whether there are any, and they get names on this platform."""
     return bool(ports) and access.names() is not None

@@ -115,7 +115,7 @@ def _changed(given: Params, changes: list[dict[str, Any]]) -> Params:
     changed = dict(given)
     for change in changes:
         values = change["to"] if isinstance(change["to"], list) else [change["to"]]
-        changed[change["field"]] = [str(value) for value in values if value is not None]
+        changed[change["field"]] = [_written(value) for value in values if value is not None]
     return {name: values for name, values in changed.items() if values}
 
 
@@ -123,8 +123,16 @@ def _spelled(change: dict[str, Any]) -> str:
     field = FilterForm.base_fields.get(change["field"])
     name = str(field.label) if field else change["field"]
     to = change["to"]
-    listed = ", ".join(map(str, to)) if isinstance(to, list) else to
-    return f"{name}: {listed}" if listed not in (None, "") else _("%(name)s: any") % {"name": name}
+    if to in (None, "", []):
+        return _("%(name)s: any") % {"name": name}
+    listed = ", ".join(map(_written, to if isinstance(to, list) else [to]))
+    choices = dict(getattr(field, "choices", ()))
+    return f"{name}: {choices.get(listed, listed)}"
+
+
+def _written(value: Any) -> str:
+    """A filter's value as an address has it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _less(given: Params, name: str, value: str) -> str:

@@ -40,6 +40,10 @@ class FilterForm(forms.Form):
     interruptible = forms.ChoiceField(
         label=_("Use"), choices=[("", _("Any")), ("true", _("Interruptible"))]
     )
+    ssh = forms.ChoiceField(
+        label=_("Way in"),
+        choices=[("", _("Any")), ("true", _("SSH and ports")), ("false", _("None"))],
+    )
     order = forms.ChoiceField(
         label=_("Sort by"),
         choices=[("", _("Price, lowest first")), ("-price", _("Price, highest first"))],

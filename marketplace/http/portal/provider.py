@@ -5,6 +5,8 @@ Registering data centres and clusters is done over the API in this version.
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import Any, Final
 
 from django.contrib import messages
@@ -15,7 +17,9 @@ from django.views.decorators.http import require_POST
 
 from billing import facade as billing
 from kernel.errors import InvalidRequest, Refusal
+from kernel.ids import public
 from marketplace.accounts.access import Principal, get_visible, visible
+from marketplace.accounts.idempotency import once
 from marketplace.catalog import publish
 from marketplace.catalog.registry import by_slug
 from marketplace.http.portal.base import (
@@ -31,7 +35,8 @@ from marketplace.http.portal.forms import ApplyForm, DiskPriceForm, PriceForm
 from marketplace.models import Offer, Provider
 from marketplace.providers import onboard
 from provisioner import facade as provisioner
-from provisioner.contracts import ClusterView
+from provisioner.contracts import ClusterState, ClusterView
+from provisioner.facade import access
 
 # The form's fields as the API calls them.
 _PRICES: Final = {
@@ -51,6 +56,7 @@ def _home(
     *,
     refusal: Refusal | None = None,
     form: ApplyForm | None = None,
+    relay: dict[str, Any] | None = None,
 ) -> HttpResponse:
     provider = visible(Provider, principal).first()
     context: dict[str, Any] = {
@@ -72,6 +78,8 @@ def _home(
             ],
             "places": onboard.places(principal),
             "earnings": billing.earnings(provider_ref=provider.id),
+            "has_gateway": access.has_gateway(),
+            "relay": relay,
         }
         template = "portal/provider.html"
     status = 422 if form is not None and form.errors else status_of(refusal)
@@ -83,7 +91,10 @@ def _clusters(principal: Principal, names: dict[str, str]) -> list[dict[str, Any
     places = onboard.datacenters_of(views)
     return [
         {
+            "id": public("cluster", view.id),
             "name": view.name,
+            "is_retired": view.state == ClusterState.RETIRED,
+            "relay_seen_at": view.relay_seen_at,
             "state": view.state.value,
             "reason": view.reason,
             "detail": view.detail,
@@ -180,6 +191,38 @@ def set_disk_price(request: HttpRequest, principal: Principal, datacenter: str) 
     return answer
 
 
+@require_POST
+@page(scope="provider:write")
+def show_relay(request: HttpRequest, principal: Principal, cluster: str) -> HttpResponse:
+    """What the cluster's relay needs, on this one answer; with ``replace`` another key."""
+    replace = request.POST.get("replace") == "yes"
+    rendered = once(
+        claim_of(request, principal),
+        lambda: onboard.relay_values(acting=principal, cluster_id=cluster, replace=replace),
+        lambda values: (200, asdict(values)),
+        secret_fields=("relay_seed",),
+    )
+    values = json.loads(rendered.body)
+    return _home(request, principal, relay={**values, **_commands(values)})
+
+
+def _commands(values: dict[str, Any]) -> dict[str, str]:
+    """What relay.yaml says to run, with the values in it."""
+    given = {
+        "cluster": values["cluster"],
+        "gateway": values["gateway"],
+        "relay.seed": values["relay_seed"],
+        "gateway.pub": values["gateway_key"],
+    }
+    literals = " ".join(f"--from-literal={name}='{value}'" for name, value in given.items())
+    make = "kubectl create secret generic gpuyard-relay --namespace gpuyard-system"
+    # Created or replaced: a second visit to this page changes the Secret that is there.
+    return {
+        "secret_command": f"{make} {literals} --dry-run=client -o yaml | kubectl apply -f -",
+        "apply_command": f"sed 's|IMAGE|{values['image']}|' relay.yaml | kubectl apply -f -",
+    }
+
+
 def _price(principal: Principal, offer_id: str, *, price: int, interruptible: int | None) -> Offer:
     offer = get_visible(Offer, principal, offer_id)
     approved = offer.provider.state == Provider.State.APPROVED
@@ -203,5 +246,6 @@ urls = [
     path("provider", provider_home),
     path("provider/apply", apply),
     path("provider/offers/<str:offer>/price", set_price),
+    path("provider/clusters/<str:cluster>/relay", show_relay),
     path("provider/datacenters/<str:datacenter>/disk-price", set_disk_price),
 ]

@@ -19,7 +19,7 @@ from marketplace.accounts.idempotency import once, stored
 from marketplace.catalog import quote as quotes
 from marketplace.catalog import registry, search
 from marketplace.catalog.needs import unmet
-from marketplace.catalog.templates import has
+from marketplace.catalog.templates import has, ports_of
 from marketplace.http.pinning import pin_order
 from marketplace.http.portal.base import (
     ORDER,
@@ -36,6 +36,7 @@ from marketplace.http.portal.base import (
 from marketplace.http.portal.forms import LIFETIMES, RentForm, ShapeForm, whole_number
 from marketplace.http.portal.templates import logins
 from marketplace.models import Offer, Quote, Rental, Secret, SshKey, Template
+from marketplace.rentals import way_in
 from marketplace.rentals.order import RentOrder
 from marketplace.rentals.start import rent
 
@@ -228,7 +229,11 @@ def _facts(row: search.OfferRow, gpus: int) -> dict[str, Any]:
     known = registry.by_slug()
     offer = search.describe(search.OfferRow(row.offer, gpus, row.rank_by), known)
     card = known.get(offer["accelerator"])
-    return {"offer": {**offer, "name": card.name if card else offer["accelerator"]}, "gpus": gpus}
+    return {
+        "offer": {**offer, "name": card.name if card else offer["accelerator"]},
+        "gpus": gpus,
+        "is_shut": way_in.is_shut(row.offer),
+    }
 
 
 def _defaults(principal: Principal, offer: Offer, gpus: int) -> dict[str, Any]:
@@ -236,11 +241,12 @@ def _defaults(principal: Principal, offer: Offer, gpus: int) -> dict[str, Any]:
     plain = next((row for row in fitting if row["slug"] == "ubuntu"), None)
     chosen = plain or (fitting[0] if fitting else None)
     keys = _ssh_keys(principal)
+    ssh = keys[0].public_id if keys else "paste"
     return {
         "gpus": gpus,
         "disk_gib": min(quotes.DEFAULT_DISK_GIB, quotes.included_disk_gib(offer, gpus)),
         "template": chosen["id"] if chosen else "",
-        "ssh": keys[0].public_id if keys else "paste",
+        "ssh": "none" if way_in.is_shut(offer) else ssh,
         "lifetime": "8",
     }
 
@@ -256,13 +262,19 @@ def _gpu_choices(offer: Offer, asked: int) -> list[int]:
 def _templates(principal: Principal, offer: Offer) -> list[dict[str, Any]]:
     """The templates with what this card lacks for each; those that fit come first."""
     card = has(offer)
+
+    def missing(template: Template) -> list[str]:
+        needs = dict(template.needs)
+        named = way_in.are_named(ports_of(template)) and way_in.is_shut(offer)
+        return [*(_need(name, needs) for name in unmet(needs, card)), *[_("a way in")] * named]
+
     rows = [
         {
             "id": template.public_id,
             "slug": template.slug,
             "name": template.name,
             "description": template.description,
-            "missing": [_need(name, template.needs) for name in unmet(dict(template.needs), card)],
+            "missing": missing(template),
         }
         for template in visible(Template, principal).filter(active=True).order_by("id")
     ]

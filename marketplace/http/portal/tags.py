@@ -15,6 +15,7 @@ from django.forms import BoundField, CheckboxInput
 from django.templatetags.static import static
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from kernel.money import format_micro
@@ -138,7 +139,9 @@ def cards(count: object) -> str:
 
 @register.filter
 def orelse(value: object, default: str = MISSING) -> object:
-    """Not measured is a dash, never 0."""
+    """Not measured is a dash, never 0; yes and no are words."""
+    if isinstance(value, bool):
+        return _("yes") if value else _("no")
     return default if value in (None, "") else value
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from provisioner.inventory.summary import refresh
 from tests import market
 from tests.area.marketplace_portal.visitors import Visitor, ids, read
 
@@ -79,3 +82,22 @@ def test_hostile_names_stay_text(stranger: Visitor, supply: market.Supply) -> No
     page = stranger.get("/")
     assert "<script>x" not in page.text
     assert "&lt;script&gt;x" in page.text
+
+
+def test_a_way_in_is_told_filtered_by_and_named_when_it_excludes_all(
+    stranger: Visitor, supply: market.Supply, settings: Any
+) -> None:
+    settings.GPUYARD_SSH_GATEWAY = ("ssh.example.com", 22)
+    offer = supply.offer.public_id
+    assert "no way in" in stranger.get("/").text
+    none = stranger.get("/?ssh=true")
+    assert ids("ofr", none.text) == []
+    assert "Way in: None" in none.text
+    assert 'href="/?ssh=false"' in none.text
+    assert ids("ofr", stranger.get("/?ssh=false").text) == [offer]
+    market.give_relay(supply.cluster)
+    refresh()
+    found = stranger.get("/?ssh=true")
+    assert ids("ofr", found.text) == [offer]
+    assert "SSH and ports" in found.text.split('id="results"')[1]
+    assert stranger.get("/?ssh=yes").status_code == 400

@@ -177,6 +177,7 @@ POSTED = {
     "/staff/returns/{id}/{id}/decline",
     "/staff/disputes/{id}",
     "/staff/write-offs/{id}",
+    "/provider/clusters/{id}/relay",
     "/provider/datacenters/{id}/disk-price",
     "/staff/organizations/{id}/unfreeze",
     "/billing/auto-topup",
