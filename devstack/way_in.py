@@ -33,6 +33,13 @@ def furnish_real(stack: Stack, staff: Person) -> Person:
     provider = onboard(stack, staff, SITE)
     put_on_sale(provider)
     start_relay(stack, provider)
+    # Before the gateway has seen the relay, orders with keys are refused.
+    provider.api.until(
+        "/offers?ssh=true",
+        lambda offers: bool(offers["items"]),
+        "the offers have a way in",
+        deadline_s=60,
+    )
     return provider
 
 
@@ -105,7 +112,7 @@ class Client:
 
 def rent(stack: Stack, person: Person, client: Client, *, gpus: int = 1, **more: Any) -> Json:
     """A rental on the real node, as the API answers it."""
-    offer = person.api.get(f"/offers?gpus={gpus}&limit=1")["items"][0]
+    offer = person.api.get(f"/offers?gpus={gpus}&ssh=true&limit=1")["items"][0]
     quote = person.api.post("/quotes", {"offer": offer["id"], "gpus": gpus})
     wanted = {
         "quote": quote["id"],

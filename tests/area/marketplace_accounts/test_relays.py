@@ -126,3 +126,12 @@ def test_two_clusters_have_two_keys(supply: Supply) -> None:
     assert len(seeds) == 2
     ask(supply, {"replace": True})
     assert ask(other)[1]["relay_seed"] in seeds
+
+
+def test_a_retired_clusters_relay_is_neither_shown_nor_replaced(supply: Supply) -> None:
+    assert supply.owner.call("DELETE", path_of(supply).removesuffix("/relay"))[0] in (200, 202)
+    status, problem = ask(supply, {"replace": True})
+    assert (status, problem["type"]) == (409, "/problems/invalid_transition")
+    assert problem["state"] == "retired"
+    assert Cluster.objects.get(pk=supply.cluster.pk).relay_version == 1
+    assert audited() == []

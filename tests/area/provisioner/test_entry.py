@@ -10,6 +10,7 @@ from django.db import transaction
 
 from kernel.errors import NotFound
 from kernel.ids import new_id, public
+from provisioner.clusters import register
 from provisioner.contracts import Fault, InstanceState, InstanceView, PodOrder
 from provisioner.contracts.access import RelayValues
 from provisioner.facade import access
@@ -168,6 +169,20 @@ def test_no_values_for_a_cluster_that_is_not_there(replace: bool) -> None:
     with pytest.raises(NotFound):
         values(uuid4(), replace=replace)
     assert entry.relay_version(uuid4()) is None
+
+
+def test_a_cluster_that_leaves_keeps_its_relay_as_long_as_a_machine_is_there() -> None:
+    yard = make_yard()
+    view = rent(yard)
+    other = make_yard(name="other")
+    for each in (yard, other):
+        register.retire_cluster(cluster_id=each.cluster.pk)
+    assert entry.relay_version(yard.cluster.pk) == 1
+    assert entry.relay_version(other.cluster.pk) is None
+    with pytest.raises(NotFound):
+        values(other.cluster.pk)
+    Instance.objects.filter(pk=view.id).update(state="gone")
+    assert entry.relay_version(yard.cluster.pk) is None
 
 
 # --- visits ---------------------------------------------------------------------------------------
