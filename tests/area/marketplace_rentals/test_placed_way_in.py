@@ -11,7 +11,7 @@ from django.db import transaction
 
 from kernel.clock import now
 from kernel.ids import parse
-from marketplace.models import Quote, Rental
+from marketplace.models import Offer, Quote, Rental
 from marketplace.rentals import follow as following
 from marketplace.rentals.place import place
 from provisioner import facade as provisioner
@@ -25,6 +25,7 @@ from tests.market import (
     USD,
     Renter,
     Supply,
+    add_node,
     give_relay,
     make_renter,
     make_supply,
@@ -348,6 +349,7 @@ def test_with_a_way_in_and_no_cards_a_start_is_refused_as_ever(old: tuple[Market
 def test_another_host_is_one_where_somebody_gets_in(old: tuple[Market, Any]) -> None:
     market, rental = old
     other = neighbour(market.shut)
+    add_node(market.shut.group, 2)  # another host of the same cluster would be nearer
     leave(rental, failed=True)
     row = Rental.objects.get(pk=parse("rental", rental["id"]))
     assert row.state == "requested", (row.state, row.reason)
@@ -355,20 +357,83 @@ def test_another_host_is_one_where_somebody_gets_in(old: tuple[Market, Any]) -> 
     assert lives_in(rental) == other.cluster.pk
 
 
-def test_who_waits_is_served_where_somebody_gets_in_and_others_pass(market: Market) -> None:
+@dataclass
+class Waiting:
+    """Two orders for the same cards, the first of which has to be entered, and none are free."""
+
+    market: Market
+    entered: dict[str, Any]
+    other: dict[str, Any]
+
+
+def reprice(supply: Supply, micro: int) -> None:
+    Offer.objects.filter(pk=supply.offer.pk).update(price_micro_h=micro)
+
+
+@pytest.fixture
+def waiting(market: Market) -> Waiting:
+    reprice(market.open, USD // 2)  # the nearest for both orders
     used_up(market.open)
     used_up(market.shut)
-    first = market.rent(queue={"deadline_seconds": 3600})[1]
-    second = market.rent(queue={"deadline_seconds": 3600}, ssh=False, ssh_keys=...)[1]
-    assert [each["state"] for each in (first, second)] == ["queued", "queued"]
-    share = NodeShare.objects.get(group=market.shut.group)
-    Slot.objects.filter(share=share).update(state="free")
-    NodeShare.objects.filter(pk=share.pk).update(slots_free=2)
+    more = {
+        "requirement": {"accelerator": H100, "gpus": 1, "max_price": "5"},
+        "queue": {"deadline_seconds": 3600},
+    }
+    entered, other = market.rent(**more)[1], market.rent(**more, ssh=False, ssh_keys=...)[1]
+    assert [each["state"] for each in (entered, other)] == ["queued", "queued"]
+    first, second = Rental.objects.order_by("queued_at", "id")
+    assert (first.wanted, first.offer) == (second.wanted, second.offer), "but for the way in"
+    return Waiting(market, entered, other)
+
+
+def cards_come_back(supply: Supply) -> None:
+    Slot.objects.filter(share__group=supply.group).update(state="free")
+    NodeShare.objects.filter(group=supply.group).update(slots_free=2)
+
+
+def test_who_waits_is_served_where_somebody_gets_in_and_others_pass(waiting: Waiting) -> None:
+    market = waiting.market
+    cards_come_back(market.shut)
     assert place() == 1, "the same cards were asked for before, by somebody who has to get in"
-    assert lives_in(second) == market.shut.cluster.pk
-    path = f"/rentals/{first['id']}"
+    assert lives_in(waiting.other) == market.shut.cluster.pk
+    path = f"/rentals/{waiting.entered['id']}"
     assert market.renter.call("GET", path)[1]["state"] == "queued"
     give_relay(market.shut.cluster)
     refresh()
     assert place() == 1
-    assert lives_in(first) == market.shut.cluster.pk
+    assert lives_in(waiting.entered) == market.shut.cluster.pk
+
+
+def test_offers_that_nobody_gets_in_to_hide_no_other(
+    waiting: Waiting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The planner is asked about so many of the cheapest at most."""
+    monkeypatch.setattr("marketplace.rentals.serving.MAX_OFFERS", 1)
+    reprice(waiting.market.shut, USD // 10)
+    cards_come_back(waiting.market.open)
+    assert place() == 1
+    assert lives_in(waiting.entered) == waiting.market.open.cluster.pk
+
+
+def test_room_is_made_where_somebody_gets_in(market: Market) -> None:
+    """Two such orders, and another's rental in the way that may be interrupted."""
+    reprice(market.open, USD // 2)
+    used_up(market.open)
+    body = {"price_per_gpu_hour": "1", "interruptible_price_per_gpu_hour": "0.5"}
+    offer = market.shut.offer.public_id
+    assert market.shut.owner.call("PATCH", f"/provider/offers/{offer}", body)[0] == 200
+    wanted = {"accelerator": H100, "gpus": 2, "max_price": "5"}
+    others = Market(make_renter("Others"), market.shut, market.open)
+    status, taken = others.rent(
+        requirement={**wanted, "interruptible": True}, ssh=False, ssh_keys=...
+    )
+    assert status == 202, taken
+    held = Rental.objects.filter(pk=parse("rental", taken["id"]))
+    held.update(state="running")
+    queue = {"deadline_seconds": 3600}
+    assert market.rent(requirement=wanted, queue=queue)[0] == 202
+    place()
+    assert held.get().interrupt_at is None, "whose cards would not help"
+    assert market.rent(requirement=wanted, queue=queue, ssh=False, ssh_keys=...)[0] == 202
+    place()
+    assert held.get().interrupt_at is not None
