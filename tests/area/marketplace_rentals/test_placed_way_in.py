@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -375,7 +375,7 @@ def waiting(market: Market) -> Waiting:
     reprice(market.open, USD // 2)  # the nearest for both orders
     used_up(market.open)
     used_up(market.shut)
-    more = {
+    more: dict[str, Any] = {
         "requirement": {"accelerator": H100, "gpus": 1, "max_price": "5"},
         "queue": {"deadline_seconds": 3600},
     }
@@ -430,6 +430,10 @@ def test_room_is_made_where_somebody_gets_in(market: Market) -> None:
     assert status == 202, taken
     held = Rental.objects.filter(pk=parse("rental", taken["id"]))
     held.update(state="running")
+    asked = PlacementRequest((market.shut.group.pk,), 2, 0, market.renter.org)
+    assert provisioner.rooms(asked, rentals=[held.get().pk]) != []
+    asked = replace(asked, needs_way_in=True)
+    assert provisioner.rooms(asked, rentals=[held.get().pk]) == []
     queue = {"deadline_seconds": 3600}
     assert market.rent(requirement=wanted, queue=queue)[0] == 202
     place()
