@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from kernel.errors import InvalidRequest
-from marketplace.accounts.ports import Port
+from marketplace.accounts.ports import HTTP, TCP, Port
 from marketplace.catalog.query import OfferQuery
 from marketplace.catalog.search import alternatives
 from marketplace.catalog.stock import has_way_in
@@ -74,5 +74,6 @@ def is_shut(offer: Offer) -> bool:
 
 
 def are_named(ports: Sequence[Port]) -> bool:
-    """Whether there are any, and they get names on this platform."""
-    return bool(ports) and access.names() is not None
+    """Whether there are any that get names, or numbers for raw TCP, on this platform."""
+    gets = {HTTP: access.names() is not None, TCP: access.raw_host() is not None}
+    return any(gets[port.protocol] for port in ports)

@@ -13,7 +13,7 @@ from provisioner.models import Cluster, DeviceGroup
 from tests.area.provisioner.yard import make_yard
 
 pytestmark = pytest.mark.django_db(transaction=True)
-BEFORE = ("provisioner", "0018_visit_age")
+BEFORE = ("provisioner", "0019_raw_ports")
 
 
 def newest() -> None:
