@@ -72,6 +72,7 @@ class Family:
     usage: str
     refuse: tuple[Refuse, ...]
     models: tuple[Model, ...]
+    driver_floor: str = ""
 
     def identify(self, labels: Mapping[str, str]) -> Model:
         """The one model that a node's labels name; raises Unsold with the reason otherwise."""

@@ -96,12 +96,13 @@ def _not_set_aside(labels: Mapping[str, str], taints: list[Json]) -> tuple[str, 
     """Only what the owner labelled and tainted is sold: we cannot see the owner's own pods."""
     if labels.get(POOL_KEY) != POOL_VALUE:
         return "not_set_aside", f"The node lacks the label {POOL_KEY}={POOL_VALUE}."
-    if not any(_is_pool_taint(taint) for taint in taints):
+    if not any(is_pool_taint(taint) for taint in taints):
         return "not_tainted", f"The node lacks the taint {POOL_KEY}={POOL_VALUE}:NoSchedule."
     return None
 
 
-def _is_pool_taint(taint: Json) -> bool:
+def is_pool_taint(taint: Json) -> bool:
+    """Whether a taint is the one that sets a node aside for us."""
     return (taint.get("key"), taint.get("value"), taint.get("effect")) == (
         POOL_KEY,
         POOL_VALUE,
@@ -111,7 +112,7 @@ def _is_pool_taint(taint: Json) -> bool:
 
 def _keeps_off(taint: Json) -> bool:
     """Whether a taint keeps our pods away; they tolerate the pool's and nothing else."""
-    return taint.get("effect") in ("NoSchedule", "NoExecute") and not _is_pool_taint(taint)
+    return taint.get("effect") in ("NoSchedule", "NoExecute") and not is_pool_taint(taint)
 
 
 def _shares(

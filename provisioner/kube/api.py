@@ -364,13 +364,16 @@ class Connections:
         self._kept: dict[object, tuple[object, Client]] = {}
 
     def __call__(self, cluster: Cluster) -> ClusterApi:
+        return KubernetesApi(self.client(cluster))
+
+    def client(self, cluster: Cluster) -> Client:
         """No network. Raises Rejected when the stored values cannot be used."""
         binding = binding_of(cluster)
         mark = (cluster.api_url, cluster.token_version, hash(cluster.ca_pem), binding)
         with self._lock:
             kept = self._kept.get(cluster.id)
             if kept is not None and kept[0] == mark:
-                return KubernetesApi(kept[1])
+                return kept[1]
         try:
             made = Client(
                 api_url=cluster.api_url,
@@ -388,7 +391,7 @@ class Connections:
             while len(self._kept) >= self.MOST:
                 self._kept.pop(next(iter(self._kept)))[1].close()
             self._kept[cluster.id] = (mark, made)
-        return KubernetesApi(made)
+        return made
 
 
 connect = Connections()

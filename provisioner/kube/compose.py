@@ -67,6 +67,7 @@ _CLIENT = _api_client()
 CORE = official.CoreV1Api(_CLIENT)
 COORDINATION = official.CoordinationV1Api(_CLIENT)
 AUTHORIZATION = official.AuthorizationV1Api(_CLIENT)
+NETWORKING = official.NetworkingV1Api(_CLIENT)
 STORAGE = official.StorageV1Api(_CLIENT)
 VERSION = official.VersionApi(_CLIENT)
 

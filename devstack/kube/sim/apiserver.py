@@ -183,6 +183,8 @@ class ApiServer:
                 return self._issue(target, _body(request))
             case "create" if kind is kinds.ACCESS_REVIEWS:
                 return self._review(user, _body(request))
+            case "create" if kind is kinds.RULES_REVIEWS:
+                return Answer(201, _rules_of(user, _body(request), self._roles))
             case "create":
                 body = _body(request)
                 made = self.verbs.create(target, body, user=user, dry_run=dry_run)
@@ -256,6 +258,16 @@ class ApiServer:
         allowed = rbac.allowed(user, asked, self._roles)
         head = {"kind": "SelfSubjectAccessReview", "apiVersion": "authorization.k8s.io/v1"}
         return Answer(201, {**head, "metadata": {}, "spec": spec, "status": {"allowed": allowed}})
+
+
+def _rules_of(user: User, body: Json, roles: rbac.Roles) -> Json:
+    spec = body.get("spec") or {}
+    if not spec.get("namespace"):
+        raise bad_request("no namespace on request")
+    found = rbac.rules_of(user, str(spec["namespace"]), roles)
+    status = {"resourceRules": found, "nonResourceRules": [], "incomplete": False}
+    head = {"kind": "SelfSubjectRulesReview", "apiVersion": "authorization.k8s.io/v1"}
+    return {**head, "metadata": {}, "spec": spec, "status": status}
 
 
 def _verb(method: str, target: Target, query: Mapping[str, str]) -> str:

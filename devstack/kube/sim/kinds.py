@@ -63,6 +63,10 @@ ACCESS_REVIEWS = Kind(
     *("authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview"),
     namespaced=False,
 )
+RULES_REVIEWS = Kind(
+    *("authorization.k8s.io", "v1", "selfsubjectrulesreviews", "SelfSubjectRulesReview"),
+    namespaced=False,
+)
 
 ALL = (
     *(PODS, NODES, NAMESPACES, SECRETS, CONFIG_MAPS, SERVICES, EVENTS, ACCOUNTS, CLAIMS, VOLUMES),
@@ -76,7 +80,7 @@ ALL = (
         NETWORK_POLICIES,
     ),
     *(ROLES, ROLE_BINDINGS, CLUSTER_ROLES, CLUSTER_ROLE_BINDINGS, SECURITY_POLICIES),
-    ACCESS_REVIEWS,
+    *(ACCESS_REVIEWS, RULES_REVIEWS),
 )
 _BY_NAME = {(kind.group, kind.version, kind.plural): kind for kind in ALL}
 

@@ -10,6 +10,12 @@ Json = dict[str, Any]
 
 MASTERS = "system:masters"
 AUTHENTICATED = "system:authenticated"
+# What every account has on a real server: to ask about its own rights.
+_ABOUT_ITSELF: Json = {
+    "verbs": ["create"],
+    "apiGroups": ["authorization.k8s.io"],
+    "resources": ["selfsubjectaccessreviews", "selfsubjectrulesreviews"],
+}
 # What anybody may ask, with or without a token.
 PUBLIC_PATHS = frozenset({"/version", "/version/", "/healthz", "/readyz", "/livez"})
 
@@ -48,10 +54,16 @@ def allowed(user: User, asked: Attributes, roles: Roles) -> bool:
     """Whether one rule of one role that is bound to the user allows it."""
     if MASTERS in user.groups:
         return True
-    # What every account has on a real server: to ask about its own rights.
     if asked.group == "authorization.k8s.io" and asked.verb == "create":
         return AUTHENTICATED in user.groups
     return any(_fits(rule, asked) for rule in _rules(user, asked.namespace, roles))
+
+
+def rules_of(user: User, namespace: str, roles: Roles) -> list[Json]:
+    """What a server tells an account of its own rights in a namespace."""
+    if MASTERS in user.groups:
+        return [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]
+    return [_ABOUT_ITSELF, *(dict(rule) for rule in _rules(user, namespace, roles))]
 
 
 def refusal(user: User, asked: Attributes) -> str:
