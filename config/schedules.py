@@ -22,6 +22,8 @@ BEAT: dict[str, dict[str, Any]] = {
     "observe": _every("provisioner.observe", 5),
     # Nodes change rarely; a lost card must be seen within a minute.
     "inventory": _every("provisioner.inventory", 20),
+    # A cluster that just joined is looked at every ten seconds, others rarely; most runs find none.
+    "preflight": _every("provisioner.preflight", 10),
     # The maintained summary may be a second stale, no more.
     "summaries": _every("provisioner.summaries", 1),
     # Pods without rental: 120 s is the promise, four sweeps fit in it.

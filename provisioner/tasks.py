@@ -13,6 +13,7 @@ from provisioner.reconcile import (
     node_loop,
     observe,
     orphans,
+    preflight_loop,
     tokens,
     volume_loop,
 )
@@ -67,6 +68,12 @@ def sweep_orphans() -> None:
 def renew_tokens() -> None:
     """Tokens at a third of their life."""
     tokens.run()
+
+
+@shared_task(name="provisioner.preflight")
+def check_clusters() -> None:
+    """Each cluster against the published rules."""
+    preflight_loop.run()
 
 
 @shared_task(name="provisioner.samples")

@@ -22,7 +22,7 @@ from marketplace.models import DataCenter, Offer, Provider
 from provisioner import facade
 from provisioner.contracts import AddressBinding
 from provisioner.inventory.summary import refresh
-from provisioner.reconcile import node_loop, observe
+from provisioner.reconcile import node_loop, observe, preflight_loop
 from tests.market import USD, Renter
 
 LABEL = "gpuyard.io/instance"
@@ -64,6 +64,7 @@ def on_sale(stack: SimStack, owner: Renter, *, price: int = USD) -> list[Site]:
     sites = [_register(stack, name, provider) for name in stack.clusters]
     node_loop.run()
     observe.run()
+    preflight_loop.run()
     refresh()
     publish.sync_offers()
     for offer in Offer.objects.filter(provider=provider):

@@ -252,12 +252,18 @@ def describe_owned(offer: Offer) -> dict[str, Any]:
         "currency": CURRENCY,
         "min_gpus": offer.min_gpus,
         "state": offer.state,
-        "reason": offer.reason or None,
+        "reason": offer.reason or _why_unlisted(offer),
         "actions": sorted(_MOVES[offer.state]),
         "listed": bool(group.listed_ok) and offer.state == Offer.State.ACTIVE,
         "created_at": rfc3339(offer.created_at),
         "version": offer.version,
     }
+
+
+def _why_unlisted(offer: Offer) -> str | None:
+    if offer.state != Offer.State.ACTIVE or offer.group.listed_ok:
+        return None
+    return "The cluster takes no new rentals now: see its state and its preflight."
 
 
 def offer_of_group(group_id: UUID) -> Offer:

@@ -23,7 +23,9 @@ from marketplace.models import DataCenter, Provider
 from provisioner import facade as provisioner
 from provisioner.contracts import AddressBinding, ClusterState, ClusterView
 from provisioner.contracts.access import RelayValues
+from provisioner.contracts.preflight import PreflightView
 from provisioner.facade import access
+from provisioner.facade import preflight as rules_door
 
 _REGION = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 _COUNTRY = re.compile(r"[A-Z]{2}")
@@ -204,6 +206,19 @@ def relay_values(*, acting: Principal, cluster_id: str, replace: bool) -> RelayV
     values = access.relay_values(cluster_id=cluster.id, replace=replace)
     _record(acting, "cluster.replace_relay" if replace else "cluster.show_relay", cluster_id)
     return values
+
+
+def preflight(*, acting: Principal, cluster_id: str) -> PreflightView:
+    """How an own cluster stands against the published rules."""
+    return rules_door.preflight(cluster_id=own_cluster(acting, cluster_id).id)
+
+
+def ask_preflight(*, acting: Principal, cluster_id: str) -> PreflightView:
+    """Look at an own cluster again at once; the present results, until that look has ended."""
+    cluster = own_cluster(acting, cluster_id)
+    rules_door.ask_again(cluster_id=cluster.id)
+    _record(acting, "cluster.preflight", cluster_id)
+    return rules_door.preflight(cluster_id=cluster.id)
 
 
 def drain_cluster(*, acting: Principal, cluster_id: str) -> ClusterView:

@@ -18,6 +18,7 @@ from kernel.errors import InvalidRequest, NotFound
 from kernel.wake import wake_on_commit
 from provisioner.clusters.addresses import parse_binding, parse_target
 from provisioner.contracts import AddressBinding, ClusterState
+from provisioner.contracts.preflight import PreflightState
 from provisioner.models import Cluster, ClusterLoop
 
 MAX_CA = 64 * 1024  # a bundle of a dozen certificates; more is a mistake
@@ -56,6 +57,7 @@ def register_cluster(
         state_since=now,
         token_renew_at=now,
         created_at=now,
+        preflight_passed=False,
     )
     ClusterLoop.objects.bulk_create(
         ClusterLoop(cluster=cluster, kind=kind, due_at=now) for kind in ClusterLoop.Kind.values
@@ -65,7 +67,8 @@ def register_cluster(
 
 
 def replace_token(*, cluster_id: UUID, token: str) -> None:
-    """Use another token from now on; the cluster is looked at again at once."""
+    """Use another token from now on; the cluster is looked at again at once, and takes no new
+    rentals until it is known what the token may do."""
     _check_token(token)
     now = clock.now()
     cluster = _locked(cluster_id)
@@ -75,6 +78,8 @@ def replace_token(*, cluster_id: UUID, token: str) -> None:
     cluster.token_renew_at = now
     cluster.retry_at = None
     cluster.failures = 0
+    cluster.preflight_passed = False
+    cluster.preflight_state = PreflightState.WAITING.value
     cluster.save(
         update_fields=[
             "token_sealed",
@@ -83,8 +88,11 @@ def replace_token(*, cluster_id: UUID, token: str) -> None:
             "token_renew_at",
             "retry_at",
             "failures",
+            "preflight_passed",
+            "preflight_state",
         ]
     )
+    note_cluster_change(cluster_id)
     ClusterLoop.objects.filter(cluster_id=cluster_id).update(due_at=now)
     _look_again()
 
@@ -163,6 +171,7 @@ def _locked(cluster_id: UUID) -> Cluster:
 def _look_again() -> None:
     wake_on_commit("provisioner.observe")
     wake_on_commit("provisioner.inventory")
+    wake_on_commit("provisioner.preflight")
 
 
 def _check_ca(ca_pem: str) -> None:

@@ -18,6 +18,7 @@ from provisioner.contracts import (
     SlotView,
     StorageDomain,
 )
+from provisioner.contracts.preflight import PreflightState
 from provisioner.models import Cluster, DeviceGroup, Instance, Node, NodeShare, Slot
 
 
@@ -68,6 +69,9 @@ def _cluster_view(row: Cluster, counts: dict[str, int], nodes: int) -> ClusterVi
         reaper_version=row.reaper_version,
         reaper_seen_at=row.reaper_seen_at,
         relay_seen_at=row.relay_seen_at,
+        preflight=PreflightState(row.preflight_state),
+        preflight_sells=row.preflight_passed,
+        preflight_at=row.preflight_at,
         storage=StorageDomain(row.storage_domain),
         storage_class=row.storage_class,
         storage_reason=row.storage_reason,

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from kernel.arrays import Array
+from provisioner.contracts.preflight import PreflightState
 from provisioner.contracts.records import (
     LOGS_FOLLOW,
     LOGS_TAIL,
@@ -158,6 +159,9 @@ class ClusterView:
     reaper_state: ReaperState
     reaper_version: int | None
     reaper_seen_at: datetime | None  # when its heartbeat was last seen to change
+    preflight: PreflightState = PreflightState.WAITING
+    preflight_sells: bool = True  # whether it takes new rentals as far as preflight decides
+    preflight_at: datetime | None = None
     relay_seen_at: datetime | None = None  # None: nobody gets into its machines by SSH
     storage: StorageDomain = StorageDomain.NONE
     storage_class: str = ""

@@ -53,7 +53,7 @@ JOIN provisioner_cluster c ON c.id = n.cluster_id
 LEFT JOIN provisioner_namespace b
   ON b.cluster_id = c.id AND b.tenant_ref = %(tenant)s AND b.usable
 WHERE s.sellable AND s.slots_free >= %(gpus)s
-  AND c.state = 'ready' AND c.drain_requested_at IS NULL
+  AND c.state = 'ready' AND c.drain_requested_at IS NULL AND c.preflight_passed
 ORDER BY {order} LIMIT 1 FOR UPDATE OF s {waiting}
 """
 _SKIP = _LOCK_SHARE.format(order="wanted.rank", waiting="SKIP LOCKED")

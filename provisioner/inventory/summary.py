@@ -14,7 +14,8 @@ _REFRESH = """
 WITH changed AS (
   DELETE FROM provisioner_groupchange RETURNING group_id
 ), sums AS (
-  SELECT g.id, c.state = 'ready' AND c.drain_requested_at IS NULL AS listed_ok,
+  SELECT g.id, c.state = 'ready' AND c.drain_requested_at IS NULL AND c.preflight_passed
+      AS listed_ok,
     c.storage_domain, c.relay_seen_at IS NOT NULL AS has_relay,
     coalesce(sum(s.slots_total), 0) AS total,
     coalesce(sum(s.slots_free) FILTER (WHERE s.sellable), 0) AS free,
@@ -23,7 +24,8 @@ WITH changed AS (
   JOIN provisioner_devicegroup g ON g.id = d.group_id
   JOIN provisioner_cluster c ON c.id = g.cluster_id
   LEFT JOIN provisioner_nodeshare s ON s.group_id = g.id
-  GROUP BY g.id, c.state, c.drain_requested_at, c.storage_domain, c.relay_seen_at
+  GROUP BY g.id, c.state, c.drain_requested_at, c.preflight_passed, c.storage_domain,
+    c.relay_seen_at
 )
 UPDATE provisioner_devicegroup g SET listed_ok = sums.listed_ok, slots_total = sums.total,
   slots_free = sums.free, largest_block = sums.largest, storage_domain = sums.storage_domain,

@@ -9,6 +9,7 @@ from provisioner.models.instance_event import InstanceEvent
 from provisioner.models.instance_log import InstanceLog
 from provisioner.models.node import DeviceGroup, GroupChange, Node, NodeShare
 from provisioner.models.observation import Observation, UnknownPod
+from provisioner.models.preflight import PreflightChange, PreflightResult
 from provisioner.models.ready_interval import ReadyInterval
 from provisioner.models.report import MetricSample, Reporter
 from provisioner.models.slot import Hold, Slot
@@ -39,6 +40,8 @@ __all__ = [
     "Node",
     "NodeShare",
     "Observation",
+    "PreflightChange",
+    "PreflightResult",
     "RawPort",
     "ReadyInterval",
     "Reporter",

@@ -7,6 +7,7 @@ from django.db.models import Q
 
 from kernel.ids import new_id
 from provisioner.contracts import ClusterState, ReaperState
+from provisioner.contracts.preflight import PreflightState
 
 # What observing can find; draining and retired are wishes and derive from drain_requested_at.
 OBSERVED_STATES = (
@@ -69,8 +70,22 @@ class Cluster(models.Model):
     # Never None again once it is set: placement and catalogue rely on that.
     relay_seen_at = models.DateTimeField(null=True)
 
+    # Whether the published rules let it take new rentals (preflight/store.py). Clusters from before
+    # there were rules sell until their first look; those registered since begin with False.
+    preflight_passed = models.BooleanField(default=True, db_default=True)
+    preflight_state = models.CharField(
+        max_length=12,
+        default=PreflightState.WAITING.value,
+        db_default=PreflightState.WAITING.value,
+    )
+    preflight_at = models.DateTimeField(null=True)
+
     class Meta:
         constraints = [
+            models.CheckConstraint(
+                condition=Q(preflight_state__in=[str(state) for state in PreflightState]),
+                name="cluster_preflight_known",
+            ),
             models.CheckConstraint(
                 condition=Q(state__in=[str(state) for state in OBSERVED_STATES]),
                 name="cluster_state_known",
@@ -98,6 +113,7 @@ class ClusterLoop(models.Model):
         ORPHANS = "orphans"
         TOKENS = "tokens"
         WATCH = "watch"
+        PREFLIGHT = "preflight"
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     cluster = models.ForeignKey(Cluster, on_delete=models.CASCADE, related_name="loops")

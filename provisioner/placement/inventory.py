@@ -27,7 +27,7 @@ CROSS JOIN LATERAL (
     AND (%(nodes)s::uuid[] = '{}' OR node_id = ANY(%(nodes)s::uuid[]))
   ORDER BY slots_free LIMIT %(limit)s
 ) s
-WHERE c.state = 'ready' AND c.drain_requested_at IS NULL
+WHERE c.state = 'ready' AND c.drain_requested_at IS NULL AND c.preflight_passed
   AND g.disk_mib_per_gpu::bigint * %(gpus)s >= %(disk)s
   AND (%(clusters)s::uuid[] = '{}' OR c.id = ANY(%(clusters)s::uuid[]))
   AND (NOT %(storage)s OR c.storage_domain <> 'none')
@@ -42,7 +42,8 @@ ORDER BY wanted.rank, s.slots_free LIMIT %(limit)s
 # Only read when there is no candidate: every node of the wanted groups under its first obstacle.
 _REJECTIONS = """
 SELECT CASE
-    WHEN c.state <> 'ready' OR c.drain_requested_at IS NOT NULL THEN 'cluster_not_ready'
+    WHEN c.state <> 'ready' OR c.drain_requested_at IS NOT NULL OR NOT c.preflight_passed
+      THEN 'cluster_not_ready'
     WHEN g.disk_mib_per_gpu::bigint * %(gpus)s < %(disk)s THEN 'disk_too_large'
     WHEN NOT EXISTS (
       SELECT 1 FROM provisioner_namespace n WHERE n.cluster_id = c.id AND n.usable

@@ -44,7 +44,7 @@ FROM figures f
 JOIN provisioner_nodeshare s ON s.id = f.share_id
 JOIN provisioner_devicegroup g ON g.id = s.group_id
 JOIN provisioner_cluster c ON c.id = g.cluster_id
-WHERE s.sellable AND c.state = 'ready' AND c.drain_requested_at IS NULL
+WHERE s.sellable AND c.state = 'ready' AND c.drain_requested_at IS NULL AND c.preflight_passed
   AND s.slots_total >= %(gpus)s AND g.disk_mib_per_gpu::bigint * %(gpus)s >= %(disk)s
   AND NOT s.node_id = ANY(%(excluded)s::uuid[])
   AND (%(nodes)s::uuid[] = '{}' OR s.node_id = ANY(%(nodes)s::uuid[]))

@@ -98,6 +98,7 @@ class LoopClaim:
     id: UUID
     token: UUID
     cluster: Cluster
+    due_at: datetime  # when it was due; another time by now is a wish that came meanwhile
 
 
 _CLAIM_LOOPS = """
@@ -124,16 +125,18 @@ def claim_loops(kind: str, *, limit: int, hold: timedelta = LOOP_CLAIM) -> list[
         if not cursor.rowcount:
             return []
     rows = ClusterLoop.objects.filter(claim_token=token).select_related("cluster")
-    return [LoopClaim(row.pk, token, row.cluster) for row in rows]
+    return [LoopClaim(row.pk, token, row.cluster, row.due_at) for row in rows]
 
 
 def release_loop(job: LoopClaim, *, due_in: timedelta) -> bool:
-    """Give the job back; due again after ``due_in``. False if it was not ours any more."""
+    """Give the job back; due again after ``due_in``, or when somebody wished meanwhile. False if it
+    was not ours any more."""
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE provisioner_clusterloop SET claim_token = NULL, claim_until = NULL,"
-            " due_at = app_now() + make_interval(secs => %s) WHERE id = %s AND claim_token = %s",
-            [due_in.total_seconds(), job.id, job.token],
+            " due_at = CASE WHEN due_at = %s THEN app_now() + make_interval(secs => %s)"
+            " ELSE due_at END WHERE id = %s AND claim_token = %s",
+            [job.due_at, due_in.total_seconds(), job.id, job.token],
         )
         return bool(cursor.rowcount)
 

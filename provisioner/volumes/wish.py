@@ -85,7 +85,8 @@ def check_cluster(cluster: Cluster) -> None:
     """Raise NoStorage unless the cluster takes new volumes now."""
     if cluster.storage_domain == StorageDomain.NONE:
         raise NoStorage("no_storage", cluster.storage_reason or "The cluster offers no storage.")
-    if cluster.state != ClusterState.READY or cluster.drain_requested_at is not None:
+    leaving = cluster.drain_requested_at is not None
+    if cluster.state != ClusterState.READY or leaving or not cluster.preflight_passed:
         raise NoStorage(
             "cluster_not_ready", "The cluster does not answer now, or takes nothing new."
         )

@@ -211,7 +211,7 @@ def target(operation: Operation, supply: Supply, caller: Api) -> str:
     """The address with an object of the caller's own in it, where there is one."""
     if operation.path.startswith("provider/offers"):
         return operation.at(supply.offer.public_id)
-    if operation.path == "provider/clusters/{}/relay":
+    if operation.path in ("provider/clusters/{}/relay", "provider/clusters/{}/preflight"):
         return operation.at(public("cluster", supply.cluster.id))
     if operation.path.startswith("provider/clusters/"):
         return operation.at(f"clu_{'0' * 26}")

@@ -24,7 +24,7 @@ from provisioner.contracts import (
 from provisioner.instances import release
 from provisioner.inventory import summary
 from provisioner.models import Cluster, ClusterLoop
-from provisioner.reconcile import instance_loop, node_loop, observe, orphans
+from provisioner.reconcile import instance_loop, node_loop, observe, orphans, preflight_loop
 
 IMAGE = "docker.io/library/ubuntu@sha256:" + "1" * 64
 ORDER = PodOrder(image=IMAGE, command=("sleep", "infinity"), secret_env={"TOKEN": "hidden"})
@@ -49,8 +49,8 @@ def register(kube: Any, **more: Any) -> UUID:
 
 
 def look(*, at_all: bool = True) -> None:
-    """One inventory and one full list of every cluster, whatever is due."""
-    for run in (node_loop.run, observe.run):
+    """One inventory, one full list and one preflight of every cluster, whatever is due."""
+    for run in (node_loop.run, observe.run, preflight_loop.run):
         if at_all:
             ClusterLoop.objects.update(due_at=clock.now(), claim_token=None, claim_until=None)
             Cluster.objects.update(retry_at=None)

@@ -27,6 +27,7 @@ from marketplace.models import Offer, Provider
 from marketplace.providers import onboard
 from provisioner import facade as provisioner
 from provisioner.contracts import ClusterState, ClusterView, ReaperState
+from provisioner.contracts.preflight import PreflightState
 
 _BOTH = {"GET": "provider:read", "POST": "provider:write"}
 
@@ -135,6 +136,12 @@ class ClusterOut(StorageShown):
     reaper = serializers.ChoiceField([state.value for state in ReaperState], source="reaper_state")
     reaper_seen_at = serializers.DateTimeField(allow_null=True)
     relay_seen_at = serializers.DateTimeField(allow_null=True)
+    preflight = serializers.ChoiceField([state.value for state in PreflightState])
+    preflight_at = serializers.DateTimeField(allow_null=True)
+    takes_rentals = serializers.BooleanField(
+        source="preflight_sells",
+        help_text="Whether preflight lets it take new rentals; what runs there goes on",
+    )
     nodes = serializers.IntegerField()
     slots = serializers.IntegerField()
     slots_free = serializers.IntegerField()
@@ -147,7 +154,7 @@ class ClusterOut(StorageShown):
             return []
         if cluster.state == ClusterState.DRAINING:
             return ["replace_token"]
-        return ["replace_token", "drain"]
+        return ["replace_token", "preflight", "drain"]
 
 
 class Clusters(ApiView):

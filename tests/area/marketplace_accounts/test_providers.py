@@ -124,7 +124,7 @@ def test_a_cluster_is_stored_with_its_state_and_never_shows_its_token(
     made = provider.post("provider/clusters", order(place, ca_pem), Idempotency_Key="k-1")
     assert made.status_code == 201, made.content
     assert made.data["state"] == "connecting"
-    assert made.data["actions"] == ["replace_token", "drain"]
+    assert made.data["actions"] == ["replace_token", "preflight", "drain"]
     again = provider.post("provider/clusters", order(place, ca_pem), Idempotency_Key="k-1")
     assert again.content == made.content
     address = f"provider/clusters/{made.data['id']}"

@@ -59,6 +59,13 @@ CA = ca_pem()
 
 
 def register(**more) -> UUID:
+    """A new cluster that has passed its preflight (test_preflight.py) before anything else."""
+    key = enlist(**more)
+    Cluster.objects.filter(pk=key).update(preflight_passed=True)
+    return key
+
+
+def enlist(**more) -> UUID:
     key = uuid4()
     given = {
         "cluster_id": key,
