@@ -21,7 +21,7 @@ OUT = ROOT / "test-results" / "screenshots"
 WIDTHS = (360, 768, 1440)
 HEIGHT = 900
 
-PUBLIC = ("/", "/sign-up", "/sign-in", "/terms", "/styleguide")
+PUBLIC = ("/", "/sign-up", "/sign-in", "/terms", "/styleguide", "/provider-rules")
 RENTER = (
     "/rentals",
     "/billing",

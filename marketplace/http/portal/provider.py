@@ -95,6 +95,8 @@ def _clusters(principal: Principal, names: dict[str, str]) -> list[dict[str, Any
             "name": view.name,
             "is_retired": view.state == ClusterState.RETIRED,
             "relay_seen_at": view.relay_seen_at,
+            "preflight": view.preflight.value,
+            "sells": view.preflight_sells,
             "state": view.state.value,
             "reason": view.reason,
             "detail": view.detail,

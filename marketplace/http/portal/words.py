@@ -123,6 +123,20 @@ CLUSTER: Final[dict[str, Word]] = {
     "retired": Word(_("Retired"), "idle", settled=True),
 }
 
+PREFLIGHT: Final[dict[str, Word]] = {
+    "waiting": Word(_("Not checked yet"), "wait", busy=True),
+    "passed": Word(_("Passed"), "good"),
+    "failed": Word(_("Failed"), "bad"),
+    "unanswered": Word(_("Not answered"), "wait"),
+}
+
+RULE: Final[dict[str, Word]] = {
+    "pass": Word(_("Passed"), "good", settled=True),
+    "warn": Word(_("Gap"), "wait", settled=True),
+    "fail": Word(_("Failed"), "bad", settled=True),
+    "unknown": Word(_("Not known"), "idle", settled=True),
+}
+
 OFFER: Final[dict[str, Word]] = {
     "draft": Word(_("Draft"), "wait", _("Derived from your cards; needs a price.")),
     "active": Word(_("On sale"), "good"),
@@ -188,6 +202,8 @@ KINDS: Final[dict[str, dict[str, Word]]] = {
     "dispute": DISPUTE,
     "invoice": INVOICE,
     "cluster": CLUSTER,
+    "preflight": PREFLIGHT,
+    "rule": RULE,
     "offer": OFFER,
     "provider": PROVIDER,
     "payout": PAYOUT,

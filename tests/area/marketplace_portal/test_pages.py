@@ -22,7 +22,15 @@ from tests import market
 from tests.area.marketplace_portal.visitors import PASSWORD, Visitor, visitor_of
 from tests.authenticator import make_staff
 
-PUBLIC = ["/", "/sign-up", "/sign-in", "/reset-password", "/terms", "/styleguide"]
+PUBLIC = [
+    "/",
+    "/sign-up",
+    "/sign-in",
+    "/reset-password",
+    "/terms",
+    "/styleguide",
+    "/provider-rules",
+]
 PRIVATE = [
     "/rentals",
     "/volumes",
@@ -76,6 +84,7 @@ FOREIGN: list[tuple[str, str]] = [
     ("offer", "/offers/{id}"),
     ("template", "/templates/{id}"),
     ("webhook", "/webhooks/{id}"),
+    ("cluster", "/provider/clusters/{id}/preflight"),
     ("payout", "/provider/statements/{id}"),
     ("payout", "/provider/statements/{id}/export.csv"),
 ]
@@ -165,6 +174,7 @@ POSTED = {
     "/staff/payouts/providers/{id}/hold",
     "/staff/payouts/providers/{id}/release",
     "/staff/payouts/renters/{id}/release",
+    "/provider/clusters/{id}/preflight/check",
     "/offers/{id}/quote",
     "/offers/{id}/price",
     "/offers/{id}/rent",

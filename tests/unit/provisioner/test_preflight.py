@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -435,6 +436,23 @@ def test_what_is_no_token_of_an_account_says_nothing(given: str) -> None:
 )
 def test_a_time_that_is_none_is_none(moment: Any) -> None:
     assert token_facts(signed({"sub": "x", "exp": moment})).expires_at is None
+
+
+def test_the_providers_guide_shows_the_present_table() -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "providers.md").read_text()
+    lines = [
+        f"Version {table().version}.",
+        "",
+        "| rule | passes with | otherwise |",
+        "|---|---|---|",
+    ]
+    lines += [
+        f"| **{rule.title}** (`{rule.slug}`): {rule.why} | {rule.threshold} |"
+        f" {'fail' if rule.stops else 'warn'} |"
+        for rule in table().rules
+    ]
+    shown = guide.partition("differ -->\n")[2].partition("\n<!-- end")[0]
+    assert shown == "\n".join(lines)
 
 
 def test_no_kind_of_refused_right_is_named_twice() -> None:
