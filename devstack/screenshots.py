@@ -55,6 +55,14 @@ BY_PERSONA = {
     "staff": STAFF,
 }
 
+_RENTED = (("/rentals", "/rentals/ren_"), ("/billing/invoices", "/billing/invoices/inv_"))
+# Page with links, and what the first of them begins with.
+DETAILS = {
+    "renter": _RENTED,
+    "postpaid": _RENTED,
+    "provider": (("/provider", "/provider/clusters/clu_"),),
+}
+
 
 def main() -> int:
     """0 when every page answered; 1 with the pages that did not."""
@@ -123,14 +131,9 @@ def give_code(page: Page, secret: str) -> None:
 
 
 def _details(page: Page, stack: dict[str, Any], persona: str) -> tuple[str, ...]:
-    """The first rental and the first invoice of a persona, if there are any."""
+    """The first of a persona's objects of each kind that has a page, if there are any."""
     found = []
-    for path, prefix in (
-        ("/rentals", "/rentals/ren_"),
-        ("/billing/invoices", "/billing/invoices/inv_"),
-    ):
-        if persona not in {"renter", "postpaid"}:
-            continue
+    for path, prefix in DETAILS.get(persona, ()):
         page.goto(stack["base_url"] + path)
         link = page.locator(f'a[href^="{prefix}"]')
         if link.count():

@@ -83,8 +83,8 @@ def onboard(stack: Stack, staff: Person, site: Site) -> Person:
     )
     provider.api.until(
         f"/provider/clusters/{joined['id']}",
-        lambda c: c["state"] == "ready",
-        f"{site.cluster} is ready",
+        lambda c: c["state"] == "ready" and c["takes_rentals"],
+        f"{site.cluster} is ready and passes its preflight",
     )
     return provider
 
