@@ -60,7 +60,7 @@ def judge(facts: Facts, row: RowFacts) -> list[Result]:
                 measured=said,
                 threshold=rule.threshold,
                 outcome=outcome,
-                fix="" if outcome == PASS else rule.fix_for(said),
+                fix=rule.fix_for(outcome, said),
             )
         )
     return results

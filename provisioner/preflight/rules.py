@@ -30,7 +30,10 @@ class Rule:
         """Whether failing it takes a cluster off sale."""
         return self.severity == "fail"
 
-    def fix_for(self, measured: str) -> str:
+    def fix_for(self, outcome: str, measured: str) -> str:
+        """What to do; "" where there is nothing to do, or nobody knows yet."""
+        if outcome not in ("fail", "warn"):
+            return ""
         return self.fix.replace("{measured}", measured)
 
 

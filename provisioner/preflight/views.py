@@ -48,7 +48,6 @@ def preflight(cluster_id: UUID) -> PreflightView:
 
 
 def _result(rule: Rule, row: PreflightResult | None) -> RuleResult:
-    passed = row is None or row.outcome == Outcome.PASS
     return RuleResult(
         rule=rule.slug,
         title=rule.title,
@@ -58,7 +57,7 @@ def _result(rule: Rule, row: PreflightResult | None) -> RuleResult:
         measured=row.measured if row else "",
         threshold=rule.threshold,
         outcome=Outcome(row.outcome) if row else None,
-        fix="" if row is None or passed else rule.fix_for(row.measured),
+        fix=rule.fix_for(row.outcome, row.measured) if row else "",
         since=row.since if row else None,
         checked_at=row.checked_at if row else None,
     )

@@ -13,11 +13,11 @@ from django.views.decorators.http import require_POST
 from marketplace.accounts.access import Principal
 from marketplace.http.portal.base import claim_of, new_key, once_to, page, show
 from marketplace.providers import onboard
-from provisioner.contracts.preflight import Outcome, RuleResult
+from provisioner.contracts.preflight import Outcome
 from provisioner.facade import preflight as rules_door
 
 # What has to be done first comes first.
-_ORDER: Final = {Outcome.FAIL: 0, Outcome.WARN: 1, Outcome.UNKNOWN: 2}
+_ORDER: Final = (Outcome.FAIL, Outcome.WARN)
 
 
 @page(public=True)
@@ -29,11 +29,19 @@ def rules(request: HttpRequest, principal: Principal | None) -> HttpResponse:
 def preflight(request: HttpRequest, principal: Principal, cluster: str) -> HttpResponse:
     view = onboard.own_cluster(principal, cluster)
     found = onboard.preflight(acting=principal, cluster_id=cluster)
+    titles = {result.rule: result.title for result in found.rules}
     context = {
         "cluster": view,
         "cluster_id": cluster,
         "preflight": found,
-        "gaps": sorted((result for result in found.rules if result.fix), key=_urgency),
+        "gaps": [
+            result for outcome in _ORDER for result in found.rules if result.outcome == outcome
+        ],
+        "changes": [
+            (titles.get(change.rule, change.rule), change)
+            for change in found.changes
+            if change.before is not None  # the first look is no change
+        ],
         "may_write": "provider:write" in principal.scopes,
         "idempotency_key": new_key(),
     }
@@ -51,10 +59,6 @@ def check(request: HttpRequest, principal: Principal, cluster: str) -> HttpRespo
     )
     messages.success(request, _("The cluster is being checked. Load the page again in a moment."))
     return answer
-
-
-def _urgency(result: RuleResult) -> tuple[int, bool]:
-    return _ORDER.get(result.outcome or Outcome.PASS, len(_ORDER)), not result.stops
 
 
 urls = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -16,7 +17,7 @@ from provisioner.preflight.rules import table
 from provisioner.preflight.store import store
 from tests.area.marketplace_portal.visitors import Visitor, visitor_of
 from tests.market import Supply, make_renter
-from tests.unit.provisioner.test_preflight import GOOD, LATE, READS, ROW, replace, rights
+from tests.unit.provisioner.test_preflight import GOOD, LATE, READS, ROW, rights
 
 
 def found_in(supply: Supply, **changes: Any) -> str:
@@ -28,10 +29,9 @@ def found_in(supply: Supply, **changes: Any) -> str:
 
 
 def test_what_fails_is_shown_first_with_its_fix_to_copy(provider: Visitor, supply: Supply) -> None:
-    page = provider.get(found_in(supply, skew=31.0, policies=LATE)).text
-    places = [
-        page.index(f'id="{rule}"') for rule in ("rights_too_many", "clock_skew", "network_policy")
-    ]
+    page = provider.get(found_in(supply, version="v1.20.2", skew=31.0, policies=LATE)).text
+    order = ("rights_too_many", "server_version", "clock_skew")
+    places = [page.index(f'id="{rule}"') for rule in order]
     assert places == sorted(places)
     fix = "Remove from the roles that are bound to the account: get on secrets in kube-system."
     assert f'<code id="fix-rights_too_many">{fix}' in page

@@ -79,7 +79,12 @@ def test_the_table_is_judged_whole_and_in_its_order() -> None:
     assert {result.version for result in results} == {table().version}
     assert {result.rule for result in results if result.outcome != PASS} == {"policy_enforced"}
     assert all(result.measured and result.threshold for result in results)
-    assert all(bool(result.fix) == (result.outcome != PASS) for result in results)
+    assert not any(result.fix for result in results)
+
+
+def test_a_gap_has_its_fix_and_what_nobody_knows_has_none() -> None:
+    found = judge(replace(GOOD, version="v1.21.0", policies=LATE, skew=301.0), ROW)
+    assert {result.rule for result in found if result.fix} == {"server_version", "clock_skew"}
 
 
 def token(*, life: timedelta = timedelta(days=30), left: timedelta = timedelta(days=9)) -> Facts:
