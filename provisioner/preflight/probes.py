@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from kernel.errors import VendorError
 from kernel.text import clean
 from provisioner.inventory.accelerators import Family, families
-from provisioner.inventory.collect import MAX_POOL, POOL_NAME
+from provisioner.inventory.collect import EVERYWHERE, MAX_POOL, POOL_NAME
 from provisioner.kube.client import mapping, sequence
 from provisioner.kube.errors import code_of
 from provisioner.kube.questions import Questions
@@ -119,7 +119,7 @@ class _Look:
                 return nothing(given, answer, at=self._known.asked_at)
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="preflight") as threads:
             self._threads = threads
-            namespaces = self._pool()
+            namespaces = self._pool(everywhere=first is True)
             pool = [] if isinstance(namespaces, Unasked) else list(namespaces[:_NAMESPACES])
             nodes = self._nodes()
             pods, skew = self._pods(pool, nodes, version)
@@ -159,9 +159,12 @@ class _Look:
 
     # --- the pool -------------------------------------------------------------------------------
 
-    def _pool(self) -> tuple[str, ...] | Unasked:
+    def _pool(self, *, everywhere: bool) -> tuple[str, ...] | Unasked:
         """From the first name on until the first that is not ours; those we know are asked too,
-        some at a time, because one may have been lost."""
+        some at a time, because one may have been lost. Whose token may create pods everywhere has
+        no pool that could be told from the rest, and would be asked for all its names."""
+        if everywhere or self._ask(lambda: self._api.may_create_pods(EVERYWHERE)) is True:
+            return self._known.namespaces or (POOL_NAME.format(1),)
         found: list[str] = []
         step = max(len(self._known.namespaces), _AT_ONCE)
         while len(found) < MAX_POOL:

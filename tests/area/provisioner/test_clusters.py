@@ -87,6 +87,13 @@ def due() -> None:
     Cluster.objects.update(retry_at=None)
 
 
+class Everywhere(list[str]):
+    """The namespaces of a token that may create pods in all."""
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
 def collect(cluster: MemoryCluster) -> None:
     due()
     node_loop.run(cluster.connect)
@@ -241,6 +248,16 @@ def test_a_pool_that_grows_is_noticed(cluster) -> None:
     cluster.calls.clear()
     collect(cluster)
     assert Namespace.objects.filter(cluster=key).count() == 5
+    assert cluster.calls.count("may_create_pods") == 3
+
+
+def test_a_token_for_pods_everywhere_finds_no_pool(cluster) -> None:
+    """Every name would be one of it, those that nobody made among them, and they would stay."""
+    key = register()
+    cluster.namespaces = Everywhere()
+    cluster.calls.clear()
+    collect(cluster)
+    assert not Namespace.objects.filter(cluster=key).exists()
     assert cluster.calls.count("may_create_pods") == 2
 
 

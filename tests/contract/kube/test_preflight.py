@@ -116,6 +116,7 @@ TOO_STRONG = [
     ("mutation", ["update"], _ADMISSION, ["mutatingwebhookconfigurations"], []),
     ("tokens of others", ["create"], "", ["serviceaccounts/token"], ["kube-system"]),
     ("tokens of all our accounts", ["create"], "", ["serviceaccounts/token"], [SYSTEM]),
+    ("pods everywhere", ["create"], "", ["pods"], []),
     ("pods in kube-system", ["create"], "", ["pods"], ["kube-system"]),
     ("pods in default", ["create"], "", ["pods"], ["default"]),
     ("certificates", ["create"], "certificates.k8s.io", ["certificatesigningrequests"], []),
