@@ -24,6 +24,8 @@ from provisioner.models import (
     Namespace,
     Node,
     NodeShare,
+    PreflightChange,
+    PreflightResult,
     ReadyInterval,
     Slot,
     UnknownPod,
@@ -57,10 +59,31 @@ class ReadOnly(_ModelAdmin):
 
 @admin.register(Cluster)
 class ClusterAdmin(ReadOnly):
-    list_display = ("name", "state", "reason", "state_since", "last_positive_at", "server_version")
-    list_filter = ("state",)
+    list_display = (
+        "name",
+        "state",
+        "reason",
+        "state_since",
+        "last_positive_at",
+        "server_version",
+        "preflight_state",
+        "preflight_passed",
+    )
+    list_filter = ("state", "preflight_state")
     search_fields = ("name", "api_url")
     exclude = ("token_sealed",)
+
+
+@admin.register(PreflightResult)
+class PreflightResultAdmin(ReadOnly):
+    list_display = ("cluster", "rule", "outcome", "measured", "since", "checked_at")
+    list_filter = ("outcome", "rule")
+
+
+@admin.register(PreflightChange)
+class PreflightChangeAdmin(ReadOnly):
+    list_display = ("at", "cluster", "rule", "before", "outcome", "measured")
+    list_filter = ("outcome", "rule")
 
 
 @admin.register(Namespace)
