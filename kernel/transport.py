@@ -21,10 +21,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import urllib3
-from urllib3.connection import HTTPSConnection
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 from kernel.addresses import RESOLVERS, Resolver, resolve, resolve_within
@@ -157,7 +157,7 @@ def within(seconds: float) -> Iterator[Deadline]:
 class _Connection(HTTPSConnection):
     """Connects to an address it has checked; TLS still verifies the name in the URL."""
 
-    def __init__(self, *args: Any, gate: Gate, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, gate: Way, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._gate = gate
 
@@ -165,29 +165,9 @@ class _Connection(HTTPSConnection):
         deadline: Deadline | None = getattr(_CURRENT, "deadline", None)
         if deadline is None:
             raise NewConnectionError(self, "a call to a stranger needs a deadline")
-        try:
-            addresses = self._gate.addresses(min(CONNECT_TIMEOUT, deadline.left()))
-        except OSError as error:
-            gone = error if isinstance(error, socket.gaierror) else socket.gaierror(str(error))
-            raise NameResolutionError(self.host, self, gone) from error
-        sock = self._first_that_answers(addresses, deadline)
+        sock = self._gate.open(self, deadline)
         deadline.attach(sock)
         return sock
-
-    def _first_that_answers(self, addresses: list[str], deadline: Deadline) -> socket.socket:
-        failure: OSError | None = None
-        for address in addresses[:4]:
-            try:
-                timeout = min(CONNECT_TIMEOUT, deadline.left())
-                sock = socket.create_connection((address, self.port), timeout)
-            except OSError as error:
-                failure = error
-            else:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                return sock
-        if isinstance(failure, TimeoutError):
-            raise ConnectTimeoutError(self, "no connection in time") from failure
-        raise NewConnectionError(self, f"no connection: {failure}") from failure
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         deadline: Deadline | None = getattr(_CURRENT, "deadline", None)
@@ -195,6 +175,16 @@ class _Connection(HTTPSConnection):
         if deadline is not None and sock is not None:
             deadline.attach(sock)  # a connection kept from an earlier call
         super().request(*args, **kwargs)
+
+
+class Way(Protocol):
+    """How connections come to a server: `Gate`, or another way to it."""
+
+    host: str  # that TLS verifies
+    port: int
+
+    def open(self, connection: HTTPConnection, deadline: Deadline) -> socket.socket:
+        """Connect; raises urllib3's errors, with ``connection`` in them."""
 
 
 class Gate:
@@ -216,6 +206,23 @@ class Gate:
         self._resolver = resolver
         self._threads = threads
 
+    def open(self, connection: HTTPConnection, deadline: Deadline) -> socket.socket:
+        """Connect to a checked address; raises ForbiddenAddress and urllib3's errors."""
+        try:
+            addresses = self.addresses(min(CONNECT_TIMEOUT, deadline.left()))
+        except OSError as error:
+            gone = error if isinstance(error, socket.gaierror) else socket.gaierror(str(error))
+            raise NameResolutionError(self.host, connection, gone) from error
+        failure: OSError | None = None
+        for address in addresses[:4]:
+            try:
+                return dial((address, self.port), deadline)
+            except OSError as error:
+                failure = error
+        if isinstance(failure, TimeoutError):
+            raise ConnectTimeoutError(connection, "no connection in time") from failure
+        raise NewConnectionError(connection, f"no connection: {failure}") from failure
+
     def addresses(self, timeout: float) -> list[str]:
         """Every address of the host, all checked; raises OSError or ForbiddenAddress."""
         found = resolve_within(
@@ -226,7 +233,14 @@ class Gate:
         return found
 
 
-def pool(gate: Gate, context: ssl.SSLContext, *, size: int = 1) -> urllib3.HTTPSConnectionPool:
+def dial(address: tuple[str, int], deadline: Deadline) -> socket.socket:
+    """A connection in time; OSError."""
+    sock = socket.create_connection(address, min(CONNECT_TIMEOUT, deadline.left()))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def pool(gate: Way, context: ssl.SSLContext, *, size: int = 1) -> urllib3.HTTPSConnectionPool:
     """Connections through ``gate``, trusting what ``context`` does; ``size`` idle ones are kept."""
     made = urllib3.HTTPSConnectionPool(
         gate.host, gate.port, maxsize=size, block=False, retries=False, ssl_context=context

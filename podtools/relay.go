@@ -54,6 +54,7 @@ type relaying struct {
 	keys    string
 	pods    *podFinder
 	streams *streams
+	agent   *agent // nil: it executes no commands
 
 	lock    sync.Mutex
 	wanted  map[string]bool     // addresses of gateways
@@ -85,6 +86,7 @@ func relay(words []string) error {
 	prefix := flags.String("namespaces", "gpuyard-r-", "how the namespaces of rentals begin")
 	account := flags.String("account", "/var/run/secrets/kubernetes.io/serviceaccount", "folder of token and ca.crt")
 	api := flags.String("api", apiOfCluster(), "https address of the API server")
+	commands := flags.Bool("commands", false, "execute the platform's commands as well (agent.go)")
 	memory := flags.Int("memory", 320, "MiB, above which streams are closed whose pods do not read")
 	if err := flags.Parse(words); err != nil {
 		return err
@@ -107,6 +109,11 @@ func relay(words []string) error {
 	if _, err := r.identity(); err != nil {
 		return err
 	}
+	if *commands {
+		if r.agent, err = newAgent(pods, *keys); err != nil {
+			return err
+		}
+	}
 	stop := make(chan os.Signal, 2)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -122,6 +129,9 @@ func relay(words []string) error {
 	}
 	<-stop
 	cancel()
+	if r.agent != nil {
+		r.agent.leave()
+	}
 	r.leave()
 	ended := make(chan struct{})
 	go func() {
@@ -425,6 +435,10 @@ func (t *trunk) open(ctx context.Context, asked gossh.NewChannel) {
 		return
 	}
 	defer t.relaying.streams.exit()
+	if to.Host == commandHost && to.Port == commandPort {
+		t.command(asked)
+		return
+	}
 	instance, made, err := t.relaying.pods.reach(ctx, to.Host, to.Port)
 	if err != nil {
 		say("refused %q port %d: %s", plain(to.Host), to.Port, plain(err.Error()))
@@ -437,6 +451,16 @@ func (t *trunk) open(ctx context.Context, asked gossh.NewChannel) {
 		return
 	}
 	t.relaying.streams.carry(instance, to.Port, made, channel, requests)
+}
+
+func (t *trunk) command(asked gossh.NewChannel) {
+	if t.relaying.agent == nil {
+		t.refuse(asked, gossh.Prohibited, "this relay executes no commands")
+		return
+	}
+	if channel, requests, err := asked.Accept(); err == nil {
+		t.relaying.agent.take(channel, requests)
+	}
 }
 
 func (t *trunk) refuse(asked gossh.NewChannel, reason gossh.RejectionReason, why string) {

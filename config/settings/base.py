@@ -197,6 +197,7 @@ GPUYARD_SEALING_KEY: bytes
 GPUYARD_GRANT_KEY: bytes
 GPUYARD_BASE_URL: str
 GPUYARD_SSH_GATEWAY: tuple[str, int] | None
+GPUYARD_AGENT_DOOR: tuple[str, int] | None
 GPUYARD_PORTS_URL: tuple[str, str, int] | None
 GPUYARD_TCP_PORTS: tuple[str, int, int] | None
 GPUYARD_TOOLS_IMAGE: str
@@ -236,6 +237,7 @@ def apply(env: Environment) -> dict[str, Any]:
         "GPUYARD_GRANT_KEY": grants.derive(env.secret_key),
         "GPUYARD_BASE_URL": env.base_url,
         "GPUYARD_SSH_GATEWAY": env.ssh_gateway,
+        "GPUYARD_AGENT_DOOR": env.agent_door,
         "GPUYARD_PORTS_URL": env.ports_url,
         "GPUYARD_TCP_PORTS": env.tcp_ports,
         "GPUYARD_TOOLS_IMAGE": env.tools_image,

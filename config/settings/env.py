@@ -41,6 +41,7 @@ class Environment:
     stripe_api_base: str
     stripe_webhook_secret: str
     ssh_gateway: tuple[str, int] | None  # host and port as renters reach it; None: no gateway
+    agent_door: tuple[str, int] | None  # None: clusters with an agent are not taken
     ports_url: tuple[str, str, int] | None  # scheme, domain, port; None: ports have no names
     tcp_ports: tuple[str, int, int] | None  # host, first and last number
     tools_image: str
@@ -88,6 +89,7 @@ def read(*, defaults: dict[str, str] | None = None) -> Environment:
         stripe_api_base=_env.str("STRIPE_API_BASE", default="https://api.stripe.com").rstrip("/"),
         stripe_webhook_secret=text("STRIPE_WEBHOOK_SECRET"),
         ssh_gateway=_address("GPUYARD_SSH_GATEWAY"),
+        agent_door=_address("GPUYARD_AGENT_DOOR", usual=None),
         ports_url=_ports_url("GPUYARD_PORTS_URL"),
         tcp_ports=_tcp_ports("GPUYARD_TCP_PORTS"),
         tools_image=_pinned(text("GPUYARD_TOOLS_IMAGE")),
@@ -116,15 +118,16 @@ def read(*, defaults: dict[str, str] | None = None) -> Environment:
     )
 
 
-def _address(name: str) -> tuple[str, int] | None:
-    """host or host:port of an SSH server; 22 without a port."""
+def _address(name: str, *, usual: int | None = 22) -> tuple[str, int] | None:
+    """host:port, or host alone for the ``usual`` port of its protocol."""
     given = str(_env.str(name, default=""))
     host, _, port = given.partition(":")
     if not given:
         return None
-    if not host or not (port or "22").isdigit() or not 0 < int(port or 22) < 65536:
-        raise ImproperlyConfigured(f"{name} must be host or host:port")
-    return host, int(port or 22)
+    port = port or str(usual or "")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ImproperlyConfigured(f"{name} must be {'host or ' if usual else ''}host:port")
+    return host, int(port)
 
 
 def _ports_url(name: str) -> tuple[str, str, int] | None:

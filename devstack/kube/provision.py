@@ -34,6 +34,7 @@ _KINDS = {
     "Namespace": (_CORE, "namespaces"),
     "ServiceAccount": (_CORE, "serviceaccounts"),
     "ConfigMap": (_CORE, "configmaps"),
+    "Secret": (_CORE, "secrets"),
     "Lease": ("/apis/coordination.k8s.io/v1", "leases"),
     "Deployment": ("/apis/apps/v1", "deployments"),
     "ResourceQuota": (_CORE, "resourcequotas"),
@@ -72,12 +73,17 @@ def provision(
     when a namespace does not become usable.
     """
     objects = bundle_objects(version, namespaces)
-    for item in objects:
-        admin.patch(path_of(item), item, APPLY, fieldManager=_FIELD_MANAGER, force="true")
+    apply(admin, objects)
     for item in objects:
         if item["kind"] == "Namespace":
             _wait_until_usable(admin, item["metadata"]["name"])
     return Credentials(admin.url, ca_pem, request_token(admin))
+
+
+def apply(admin: Api, objects: Iterable[Json]) -> None:
+    """As `kubectl apply` does, server-side. Raises ApiError."""
+    for item in objects:
+        admin.patch(path_of(item), item, APPLY, fieldManager=_FIELD_MANAGER, force="true")
 
 
 def bundle_objects(version: tuple[int, int], namespaces: int = 16) -> list[Json]:

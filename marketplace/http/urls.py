@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from django.urls import include, path
 
-from marketplace.http import health, problems
+from marketplace.http import enrol, health, problems
 from marketplace.http.api import (
     account,
     billing,
@@ -87,6 +87,7 @@ urlpatterns = [
     path("healthz", health.healthz),
     path("readyz", health.readyz),
     path("metrics", health.metrics),
+    path("", include(enrol.urls)),
     path("problems/<slug:slug>", problems.problem_page),
     path("", include(staff_pages)),
     path("", include(staff_books)),

@@ -21,7 +21,7 @@ from marketplace.accounts.access import Principal, get_visible, visible
 from marketplace.accounts.idempotency import Claim, Rendered, once
 from marketplace.models import DataCenter, Provider
 from provisioner import facade as provisioner
-from provisioner.contracts import AddressBinding, ClusterState, ClusterView
+from provisioner.contracts import AddressBinding, ClusterMode, ClusterState, ClusterView
 from provisioner.contracts.access import RelayValues
 from provisioner.contracts.preflight import PreflightView
 from provisioner.facade import access
@@ -59,7 +59,7 @@ def apply(*, acting: Principal, contact_email: str, description: str) -> Provide
         raise InvalidRequest(
             {"organization": ["has applied already: see GET /api/v1/provider"]}
         ) from error
-    _record(acting, "provider.apply", provider.public_id)
+    record(acting, "provider.apply", provider.public_id)
     return provider
 
 
@@ -88,7 +88,7 @@ def describe(
         setattr(provider, name, value)
     provider.version += 1
     provider.save(update_fields=[*changes, "version"])
-    _record(acting, "provider.change", provider.public_id, dict(changes))
+    record(acting, "provider.change", provider.public_id, dict(changes))
     return provider
 
 
@@ -109,7 +109,7 @@ def add_datacenter(*, acting: Principal, name: str, region: str, country: str) -
             )
     except IntegrityError as error:
         raise InvalidRequest({"name": ["there is a data centre with this name"]}) from error
-    _record(acting, "datacenter.create", place.public_id, {"name": name, "region": region})
+    record(acting, "datacenter.create", place.public_id, {"name": name, "region": region})
     return place
 
 
@@ -134,7 +134,7 @@ def add_cluster(
     stored and its state says so.
     """
     provider = own_provider(acting)
-    _require_approved(provider)
+    require_approved(provider)
     place = get_visible(DataCenter, acting, order.datacenter)
     binding = binding_of(provider)
     provisioner.check_address(api_url=order.api_url, binding=binding)
@@ -143,8 +143,8 @@ def add_cluster(
     def register() -> ClusterView:
         # Locked: two requests must not both pass the limit or take one name.
         locked = Provider.objects.select_for_update(no_key=True).get(pk=provider.pk)
-        _require_approved(locked)
-        _check_name(locked, order.name)
+        require_approved(locked)
+        check_name(locked, order.name)
         view = provisioner.register_cluster(
             cluster_id=cluster_id,
             name=order.name,
@@ -156,7 +156,7 @@ def add_cluster(
             binding=binding_of(locked),
         )
         details = {"name": order.name, "api_url": order.api_url, "datacenter": place.public_id}
-        _record(acting, "cluster.create", public("cluster", cluster_id), details)
+        record(acting, "cluster.create", public("cluster", cluster_id), details)
         return view
 
     return once(claim, register, render)
@@ -183,8 +183,10 @@ def own_cluster(acting: Principal, cluster_id: str) -> ClusterView:
 def replace_token(*, acting: Principal, cluster_id: str, token: str) -> ClusterView:
     """Use another token from now on."""
     cluster = own_cluster(acting, cluster_id)
+    if cluster.mode == ClusterMode.AGENT:
+        raise InvalidRequest({"token": ["its agent has the token: replace the relay's key"]})
     provisioner.replace_token(cluster_id=cluster.id, token=token)
-    _record(acting, "cluster.replace_token", cluster_id)
+    record(acting, "cluster.replace_token", cluster_id)
     return own_cluster(acting, cluster_id)
 
 
@@ -204,7 +206,7 @@ def relay_values(*, acting: Principal, cluster_id: str, replace: bool) -> RelayV
             actions=[],
         )
     values = access.relay_values(cluster_id=cluster.id, replace=replace)
-    _record(acting, "cluster.replace_relay" if replace else "cluster.show_relay", cluster_id)
+    record(acting, "cluster.replace_relay" if replace else "cluster.show_relay", cluster_id)
     return values
 
 
@@ -226,11 +228,12 @@ def drain_cluster(*, acting: Principal, cluster_id: str) -> ClusterView:
     cluster = own_cluster(acting, cluster_id)
     if cluster.state not in (ClusterState.DRAINING, ClusterState.RETIRED):
         provisioner.retire_cluster(cluster_id=cluster.id)
-        _record(acting, "cluster.drain", cluster_id)
+        record(acting, "cluster.drain", cluster_id)
     return own_cluster(acting, cluster_id)
 
 
-def _require_approved(provider: Provider) -> None:
+def require_approved(provider: Provider) -> None:
+    """Refusal invalid_transition for one that staff have not let in."""
     if provider.state != Provider.State.APPROVED:
         raise Refusal(
             "invalid_transition",
@@ -241,7 +244,8 @@ def _require_approved(provider: Provider) -> None:
         )
 
 
-def _check_name(provider: Provider, name: str) -> None:
+def check_name(provider: Provider, name: str) -> None:
+    """InvalidRequest for a cluster too many, or of a name that is taken."""
     known = provisioner.clusters(provider_ref=provider.id)
     if any(cluster.name == name for cluster in known):
         raise InvalidRequest({"name": ["there is a cluster with this name"]})
@@ -259,9 +263,10 @@ def datacenters_of(clusters_shown: list[ClusterView]) -> dict[UUID, DataCenter]:
     return DataCenter.objects.in_bulk({cluster.datacenter_ref for cluster in clusters_shown})
 
 
-def _record(
+def record(
     acting: Principal, action: str, object_id: str, details: dict[str, Any] | None = None
 ) -> None:
+    """Into the audit log, as something of the acting organization's."""
     audit.record(
         acting=acting,
         action=action,

@@ -16,8 +16,10 @@ from django.db import connection
 from kernel import clock, sealed
 from kernel.errors import InvalidRequest, NotFound
 from kernel.wake import wake_on_commit
+from provisioner.clusters import agent_keys
 from provisioner.clusters.addresses import parse_binding, parse_target
-from provisioner.contracts import AddressBinding, ClusterState
+from provisioner.contracts import AddressBinding, ClusterMode, ClusterState
+from provisioner.contracts.access import AgentValues
 from provisioner.contracts.preflight import PreflightState
 from provisioner.models import Cluster, ClusterLoop
 
@@ -42,8 +44,7 @@ def register_cluster(
     _check_ca(ca_pem)
     _check_token(token)
     bound = parse_binding(binding)
-    now = clock.now()
-    cluster = Cluster.objects.create(
+    cluster = Cluster(
         id=cluster_id,
         name=name,
         provider_ref=provider_ref,
@@ -54,11 +55,34 @@ def register_cluster(
         binding_networks=list(bound.networks),
         binding_ports=list(bound.ports),
         detail="Registered. The first look at the cluster is under way.",
-        state_since=now,
-        token_renew_at=now,
-        created_at=now,
-        preflight_passed=False,
+        token_renew_at=clock.now(),
     )
+    return _store(cluster)
+
+
+def register_agent_cluster(
+    *, cluster_id: UUID, name: str, provider_ref: UUID, datacenter_ref: UUID
+) -> Cluster:
+    """Store a cluster whose agent will dial in, as ``connecting``."""
+    cluster = Cluster(
+        id=cluster_id,
+        name=name,
+        provider_ref=provider_ref,
+        datacenter_ref=datacenter_ref,
+        mode=ClusterMode.AGENT,
+        api_url="",
+        ca_pem="",
+        token_sealed=b"",
+        detail="Registered. It waits for its agent to connect.",
+    )
+    return _store(cluster)
+
+
+def _store(cluster: Cluster) -> Cluster:
+    now = clock.now()
+    cluster.state_since = cluster.created_at = now
+    cluster.preflight_passed = False
+    cluster.save(force_insert=True)
     ClusterLoop.objects.bulk_create(
         ClusterLoop(cluster=cluster, kind=kind, due_at=now) for kind in ClusterLoop.Kind.values
     )
@@ -106,6 +130,12 @@ def set_binding(*, provider_ref: UUID, binding: AddressBinding) -> None:
     _look_again()
 
 
+def agent_values(cluster_id: UUID) -> AgentValues | None:
+    """What the agent of a cluster needs; None for one that is reached at its address."""
+    cluster = Cluster.objects.get(pk=cluster_id)
+    return agent_keys.values(cluster) if cluster.mode == ClusterMode.AGENT else None
+
+
 def retire_cluster(*, cluster_id: UUID) -> None:
     """No new rentals from now on; those that run go on. Repeating it changes nothing."""
     cluster = _locked(cluster_id)
@@ -147,7 +177,8 @@ def open_token(cluster: Cluster) -> str:
 
 def newest_token_opens() -> bool | None:
     """Whether the present sealing key opens the newest cluster's token; None without a cluster."""
-    cluster = Cluster.objects.order_by("-id").first()
+    direct = Cluster.objects.filter(mode=ClusterMode.DIRECT)  # others have none that is stored
+    cluster = direct.order_by("-id").first()
     if cluster is None:
         return None
     try:

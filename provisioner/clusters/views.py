@@ -10,6 +10,7 @@ from django.db.models import Count, Exists, OuterRef, Q, Sum
 
 from provisioner.clusters.register import observed_state
 from provisioner.contracts import (
+    ClusterMode,
     ClusterView,
     GroupView,
     InstanceState,
@@ -55,7 +56,7 @@ def _cluster_view(row: Cluster, counts: dict[str, int], nodes: int) -> ClusterVi
         name=row.name,
         provider_ref=row.provider_ref,
         datacenter_ref=row.datacenter_ref,
-        api_url=row.api_url,
+        api_url=row.api_url or None,
         state=observed_state(row, alive=bool(getattr(row, "alive", False))),
         reason=row.reason,
         detail=row.detail,
@@ -75,6 +76,7 @@ def _cluster_view(row: Cluster, counts: dict[str, int], nodes: int) -> ClusterVi
         storage=StorageDomain(row.storage_domain),
         storage_class=row.storage_class,
         storage_reason=row.storage_reason,
+        mode=ClusterMode(row.mode),
     )
 
 

@@ -60,6 +60,13 @@ class ClusterState(StrEnum):
     RETIRED = "retired"
 
 
+class ClusterMode(StrEnum):
+    """How we reach a cluster's API server."""
+
+    DIRECT = "direct"  # at its address, with a CA and a token
+    AGENT = "agent"  # through a program there that dials out to us
+
+
 class ReaperState(StrEnum):
     """How the reaper of a cluster stands: the program there that ends pods whose lease ran out."""
 
@@ -146,7 +153,7 @@ class ClusterView:
     name: str
     provider_ref: UUID
     datacenter_ref: UUID
-    api_url: str
+    api_url: str | None  # None with an agent
     state: ClusterState
     reason: str  # short code: "ready", "dns", "connect", "timeout", "unauthorized", "bad_ca", ...
     detail: str  # a sentence: what, whose fault, what next
@@ -166,6 +173,7 @@ class ClusterView:
     storage: StorageDomain = StorageDomain.NONE
     storage_class: str = ""
     storage_reason: str = ""  # a sentence: why this class and this domain, or why none
+    mode: ClusterMode = ClusterMode.DIRECT
 
 
 @dataclass(frozen=True)

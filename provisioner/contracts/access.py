@@ -23,11 +23,21 @@ class WayIn:
 
 
 @dataclass(frozen=True)
+class AgentValues:
+    """By which agent and platform know one another. pem: certificate and private key of the agent;
+    token: what the platform shows. Both are secrets."""
+
+    pem: str = field(repr=False)
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True)
 class RelayValues:
     """What a provider gives to the relay of a cluster (deploy/provider/relay.yaml).
 
     gateway: host:port, None where the platform has no way in. relay_seed: base64, a secret.
-    gateway_key: its host key, one line. image: by digest.
+    gateway_key: its host key, one line. image: by digest. agent: of a cluster that the platform
+    commands through its relay.
     """
 
     cluster: str
@@ -35,6 +45,7 @@ class RelayValues:
     relay_seed: str = field(repr=False)
     gateway_key: str
     image: str
+    agent: AgentValues | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +73,14 @@ ENTER_PATH: Final = "/.gpuyard/enter"
 def enter_verb(port: int) -> str:
     """What such a grant allows; its subject is the rental."""
     return f"ports.enter:{port}"
+
+
+# Commands through the agent of a cluster (podtools/agent.go): what a grant for the gateway's door
+# says, what the gateway opens a stream to, and the name in the agent's certificate.
+COMMAND_VERB: Final = "cluster.command"
+COMMAND_TARGET: Final = "api"
+COMMAND_PORT: Final = 443
+AGENT_HOST: Final = "agent.gpuyard.internal"
 
 
 @dataclass(frozen=True)

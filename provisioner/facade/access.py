@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace as with_field
 from uuid import UUID
 
+from provisioner.clusters import register as _register
 from provisioner.contracts.access import NamedPort, PortsSeen, RelayValues, VisitView, WayIn
 from provisioner.instances import entry as _entry
 from provisioner.instances import ports as _ports
@@ -37,7 +39,8 @@ def ways(*, rental_refs: Sequence[UUID]) -> dict[UUID, WayIn]:
 def relay_values(*, cluster_id: UUID, replace: bool) -> RelayValues:
     """In a transaction. What the relay of a cluster needs; with ``replace`` its key is another one
     from now on. Raises NotFound."""
-    return _entry.relay_values(cluster_id=cluster_id, replace=replace)
+    values = _entry.relay_values(cluster_id=cluster_id, replace=replace)
+    return with_field(values, agent=_register.agent_values(cluster_id))
 
 
 def visits(*, rental_ref: UUID, limit: int) -> list[VisitView]:

@@ -12,7 +12,10 @@ from typing import Protocol
 
 from kernel.errors import Refusal
 from kernel.sealed import CannotOpen
+from provisioner.clusters import agent_keys
 from provisioner.clusters.register import binding_of, open_token
+from provisioner.contracts import ClusterMode
+from provisioner.kube.agent import AgentWay
 from provisioner.kube.client import Client, Json, mapping, sequence
 from provisioner.kube.compose import (
     AUTHORIZATION,
@@ -369,18 +372,16 @@ class Connections:
     def client(self, cluster: Cluster) -> Client:
         """No network. Raises Rejected when the stored values cannot be used."""
         binding = binding_of(cluster)
-        mark = (cluster.api_url, cluster.token_version, hash(cluster.ca_pem), binding)
+        mark = (
+            *(cluster.api_url, cluster.token_version, hash(cluster.ca_pem), binding),
+            cluster.relay_version if cluster.mode == ClusterMode.AGENT else None,
+        )
         with self._lock:
             kept = self._kept.get(cluster.id)
             if kept is not None and kept[0] == mark:
                 return kept[1]
         try:
-            made = Client(
-                api_url=cluster.api_url,
-                ca_pem=cluster.ca_pem,
-                token=open_token(cluster),
-                binding=binding,
-            )
+            made = _client_of(cluster)
         except CannotOpen as error:
             raise Rejected("unauthorized", "the stored token cannot be opened") from error
         except Refusal as error:
@@ -392,6 +393,18 @@ class Connections:
                 self._kept.pop(next(iter(self._kept)))[1].close()
             self._kept[cluster.id] = (mark, made)
         return made
+
+
+def _client_of(cluster: Cluster) -> Client:
+    if cluster.mode == ClusterMode.AGENT:
+        trusted, token = agent_keys.certificate(cluster), agent_keys.token(cluster)
+        return Client(way=AgentWay(cluster.id), ca_pem=trusted, token=token)
+    return Client.direct(
+        api_url=cluster.api_url,
+        ca_pem=cluster.ca_pem,
+        token=open_token(cluster),
+        binding=binding_of(cluster),
+    )
 
 
 connect = Connections()

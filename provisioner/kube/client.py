@@ -1,7 +1,7 @@
 """Sending one request: a deadline, a byte cap, no redirect, no retry, errors of our own.
 
-Built from exactly three fields (address, CA, token) and the provider's address binding. A client
-is safe to use from several threads.
+Built from a way to the server (to an address within its provider's binding, or through its agent),
+a CA and a token. A client is safe to use from several threads.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kernel.addresses import Resolver, resolve
 from provisioner.clusters.addresses import parse_target
 from provisioner.contracts import AddressBinding
 from provisioner.kube.errors import Rejected, Unsure, from_status, translated
-from provisioner.kube.transport import CONNECT_TIMEOUT, Cut, Deadline, gate_of, pool, within
+from provisioner.kube.transport import CONNECT_TIMEOUT, Cut, Deadline, Way, gate_of, pool, within
 
 Json = dict[str, Any]
 
@@ -34,24 +34,29 @@ _CHUNK = 64 * 1024
 class Client:
     """Sends requests to one API server."""
 
-    def __init__(
-        self,
-        *,
-        api_url: str,
-        ca_pem: str,
-        token: str,
-        binding: AddressBinding,
-        resolver: Resolver = resolve,
-    ) -> None:
-        """No network. Raises Refusal or InvalidRequest for a URL that must not be used."""
-        gate = gate_of(parse_target(api_url, binding), binding, resolver)
-        self._pool = pool(gate, ca_pem)
+    def __init__(self, *, way: Way, ca_pem: str, token: str) -> None:
+        """No network. Raises ssl.SSLError for a CA that cannot be loaded."""
+        self._pool = pool(way, ca_pem)
         self._headers = {
             "Accept": "application/json",
             "Accept-Encoding": "identity",
             "Authorization": f"Bearer {token}",
             "User-Agent": "gpuyard",
         }
+
+    @classmethod
+    def direct(
+        cls,
+        *,
+        api_url: str,
+        ca_pem: str,
+        token: str,
+        binding: AddressBinding,
+        resolver: Resolver = resolve,
+    ) -> Client:
+        """To an address. Raises Refusal or InvalidRequest for a URL that must not be used."""
+        way = gate_of(parse_target(api_url, binding), binding, resolver)
+        return cls(way=way, ca_pem=ca_pem, token=token)
 
     def close(self) -> None:
         self._pool.close()

@@ -17,10 +17,11 @@ from kernel.addresses import ForbiddenAddress
 from kernel.errors import PermanentError, TemporaryError, UnknownOutcome, VendorError
 from kernel.text import clean
 from kernel.transport import causes
+from provisioner.kube.agent import AgentOffline
 
 
 class Unavailable(TemporaryError):
-    """Nothing happened there. Codes: dns, connect, tls, rate_limited, busy."""
+    """Nothing happened there. Codes: dns, connect, agent_offline, tls, rate_limited, busy."""
 
     def __init__(self, code: str, message: str, *, delay: float = 1.0) -> None:
         super().__init__(message, delay=delay)
@@ -28,8 +29,8 @@ class Unavailable(TemporaryError):
 
 
 class Rejected(PermanentError):
-    """Refused. Codes: unauthorized, forbidden, not_admitted, quota, not_found, exists, conflict,
-    expired, invalid, bad_ca, address_forbidden."""
+    """Refused. Codes: unauthorized, forbidden, agent_outdated, not_admitted, quota, not_found,
+    exists, conflict, expired, invalid, bad_ca, address_forbidden."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message, code=code)
@@ -44,7 +45,7 @@ class Unsure(UnknownOutcome):
 
 
 # What a cluster as a whole suffers from, as opposed to one call being refused.
-CREDENTIAL = frozenset({"unauthorized", "forbidden"})
+CREDENTIAL = frozenset({"unauthorized", "forbidden", "agent_outdated"})
 TLS = frozenset({"bad_ca"})
 _ONE_CALL = frozenset(
     {"quota", "not_admitted", "not_found", "exists", "conflict", "expired", "invalid"}
@@ -53,6 +54,8 @@ _ONE_CALL = frozenset(
 SENTENCES: dict[str, str] = {
     "dns": "The server's name does not resolve. Check the address or your DNS.",
     "connect": "The server does not accept connections. Check that it runs and is not fenced off.",
+    "agent_offline": "The cluster's agent is not connected. Check that it runs, and read its log: "
+    "kubectl logs -n gpuyard-system deployment/gpuyard-agent.",
     "tls": "The server does not speak TLS at this address. Check the port.",
     "timeout": "The server did not answer in time. Check its load and the network.",
     "broken": "The server cut the connection. Check its load and the network.",
@@ -61,6 +64,8 @@ SENTENCES: dict[str, str] = {
     "server_error": "The server reports an error of its own. Look at its log.",
     "unauthorized": "The server rejects the token: it is wrong or expired. Paste a new one.",
     "forbidden": "The token lacks a right that the provider bundle gives. Apply the bundle again.",
+    "agent_outdated": "The cluster's agent does not know a command of ours. Update it: apply its "
+    "file with the image that the cluster's page names.",
     "bad_ca": "The server's certificate is not signed by the given CA, or names another host.",
     "address_forbidden": "The name now resolves to an address that must not be used.",
     "too_large": "The server's answer is larger than any we expect.",
@@ -102,6 +107,8 @@ def _forbidden(message: str) -> str:
     """A right is missing (the whole cluster suffers), or this one object is not let in."""
     if "exceeded quota" in message:
         return "quota"
+    if "not on its list" in message:  # podtools/agent.go
+        return "agent_outdated"
     return "forbidden" if " cannot " in message else "not_admitted"
 
 
@@ -131,6 +138,7 @@ _TRANSPORT: tuple[
 ] = (
     ((ForbiddenAddress,), Rejected, "address_forbidden"),
     ((ssl.SSLCertVerificationError,), Rejected, "bad_ca"),
+    ((AgentOffline,), Unavailable, "agent_offline"),
     ((u3.NameResolutionError,), Unavailable, "dns"),
     ((u3.ConnectTimeoutError, u3.NewConnectionError), Unavailable, "connect"),
     ((ssl.SSLError, u3.SSLError), Unavailable, "tls"),

@@ -13,11 +13,11 @@ import urllib3
 
 from kernel import transport
 from kernel.addresses import Resolver, resolve
-from kernel.transport import CONNECT_TIMEOUT, Cut, Deadline, Gate, within
+from kernel.transport import CONNECT_TIMEOUT, Cut, Deadline, Gate, Way, within
 from provisioner.clusters.addresses import Target, check_ip
 from provisioner.contracts import AddressBinding
 
-__all__ = ["CONNECT_TIMEOUT", "Cut", "Deadline", "Gate", "gate_of", "pool", "within"]
+__all__ = ["CONNECT_TIMEOUT", "Cut", "Deadline", "Gate", "Way", "gate_of", "pool", "within"]
 
 # Idle connections kept per cluster: the loops' own bound on parallel calls to one cluster.
 POOL_SIZE = 8
@@ -29,7 +29,7 @@ def gate_of(target: Target, binding: AddressBinding, resolver: Resolver = resolv
     return Gate(target.host, target.port, check, resolver)
 
 
-def pool(gate: Gate, ca_pem: str) -> urllib3.HTTPSConnectionPool:
+def pool(gate: Way, ca_pem: str) -> urllib3.HTTPSConnectionPool:
     """A pool for one cluster that trusts ``ca_pem`` and nothing else."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

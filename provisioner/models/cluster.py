@@ -6,7 +6,7 @@ from django.db import models
 from django.db.models import Q
 
 from kernel.ids import new_id
-from provisioner.contracts import ClusterState, ReaperState
+from provisioner.contracts import ClusterMode, ClusterState, ReaperState
 from provisioner.contracts.preflight import PreflightState
 
 # What observing can find; draining and retired are wishes and derive from drain_requested_at.
@@ -26,7 +26,11 @@ class Cluster(models.Model):
     name = models.CharField(max_length=100)
     provider_ref = models.UUIDField(db_index=True)
     datacenter_ref = models.UUIDField(db_index=True)
-    api_url = models.CharField(max_length=300)
+    # direct: at api_url. agent: through the relay of the cluster, which executes commands there.
+    mode = models.CharField(
+        max_length=6, default=ClusterMode.DIRECT.value, db_default=ClusterMode.DIRECT.value
+    )
+    api_url = models.CharField(max_length=300)  # "" with an agent
     ca_pem = models.TextField()
     token_sealed = models.BinaryField()
     token_version = models.PositiveIntegerField(default=1)  # raised by each replacement
@@ -89,6 +93,10 @@ class Cluster(models.Model):
             models.CheckConstraint(
                 condition=Q(state__in=[str(state) for state in OBSERVED_STATES]),
                 name="cluster_state_known",
+            ),
+            models.CheckConstraint(
+                condition=Q(mode__in=[str(mode) for mode in ClusterMode]),
+                name="cluster_mode_known",
             ),
             models.CheckConstraint(
                 condition=Q(reaper_state__in=[str(state) for state in ReaperState]),

@@ -14,6 +14,7 @@ import structlog
 from kernel import clock
 from kernel.errors import PermanentError, VendorError
 from provisioner.clusters.register import seal_token
+from provisioner.contracts import ClusterMode
 from provisioner.kube.api import ClusterApi, connect
 from provisioner.models import Cluster, ClusterLoop
 from provisioner.reconcile import health
@@ -47,6 +48,9 @@ def run(connect: Connect = connect) -> int:
 
 def _begin(job: LoopClaim, calls: Calls[LoopClaim, tuple[str, str]], connect: Connect) -> None:
     cluster = job.cluster
+    if cluster.mode == ClusterMode.AGENT:  # whose own account's token the kubelet renews
+        release_loop(job, due_in=AGAIN)
+        return
     wait = (cluster.token_renew_at - clock.now()) if cluster.token_renew_at else timedelta(0)
     if wait > timedelta(0):
         release_loop(job, due_in=min(wait, AGAIN))

@@ -24,9 +24,9 @@ from marketplace.http.api.fields import (
 )
 from marketplace.http.api.schema import paged
 from marketplace.models import Offer, Provider
-from marketplace.providers import onboard
+from marketplace.providers import agents, onboard
 from provisioner import facade as provisioner
-from provisioner.contracts import ClusterState, ClusterView, ReaperState
+from provisioner.contracts import ClusterMode, ClusterState, ClusterView, ReaperState
 from provisioner.contracts.preflight import PreflightState
 
 _BOTH = {"GET": "provider:read", "POST": "provider:write"}
@@ -101,18 +101,13 @@ class ClusterIn(Body):
     token = serializers.CharField(max_length=16_384, required=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        if attrs["mode"] == "agent":
-            raise serializers.ValidationError(
-                {
-                    "mode": [
-                        "the outbound agent is not available yet; register the cluster with "
-                        '"mode": "direct" and an address that we can reach'
-                    ]
-                }
-            )
-        missing = [name for name in ("api_url", "ca_pem", "token") if name not in attrs]
-        if missing:
-            raise serializers.ValidationError({name: ["is required"] for name in missing})
+        fields = ("api_url", "ca_pem", "token")
+        if attrs["mode"] == ClusterMode.AGENT:
+            wrong = {name: ["is not used with an agent"] for name in fields if name in attrs}
+        else:
+            wrong = {name: ["is required"] for name in fields if name not in attrs}
+        if wrong:
+            raise serializers.ValidationError(wrong)
         return attrs
 
 
@@ -124,8 +119,8 @@ class ClusterOut(StorageShown):
     id = IdOut("cluster")
     name = serializers.CharField()
     datacenter = IdOut("datacenter", source="datacenter_ref")
-    mode = serializers.SerializerMethodField()
-    api_url = serializers.CharField()
+    mode = serializers.ChoiceField([mode.value for mode in ClusterMode])
+    api_url = serializers.CharField(allow_null=True, help_text="null with an agent")
     state = serializers.ChoiceField([state.value for state in ClusterState])
     reason = serializers.CharField()
     detail = serializers.CharField()
@@ -146,15 +141,17 @@ class ClusterOut(StorageShown):
     slots = serializers.IntegerField()
     slots_free = serializers.IntegerField()
 
-    def get_mode(self, cluster: ClusterView) -> str:
-        return "direct"
-
     def get_actions(self, cluster: ClusterView) -> list[str]:
         if cluster.state == ClusterState.RETIRED:
             return []
-        if cluster.state == ClusterState.DRAINING:
-            return ["replace_token"]
-        return ["replace_token", "preflight", "drain"]
+        token = ["replace_token"] if cluster.mode == ClusterMode.DIRECT else []
+        return token if cluster.state == ClusterState.DRAINING else [*token, "preflight", "drain"]
+
+
+class EnrolledOut(ClusterOut):
+    """enrolment_command: with mode agent. It holds a secret, and is good for an hour."""
+
+    enrolment_command = serializers.CharField(allow_null=True)
 
 
 class Clusters(ApiView):
@@ -169,9 +166,18 @@ class Clusters(ApiView):
         rows = onboard.clusters(self.principal(request))
         return self.page_of(request, rows, shown(ClusterOut), key=lambda view: str(view.id))
 
-    @extend_schema(request=ClusterIn, responses={201: ClusterOut})
+    @extend_schema(request=ClusterIn, responses={201: EnrolledOut})
     def post(self, request: Request) -> HttpResponse:
         principal, data = self.principal(request), self.body(ClusterIn)
+        if data["mode"] == ClusterMode.AGENT:
+            return self.act(
+                request,
+                lambda: agents.add(
+                    acting=principal, name=data["name"], datacenter=data["datacenter"]
+                ),
+                lambda made: (201, _enrolled(made.cluster, made.command)),
+                secret_fields=["enrolment_command"],
+            )
         order = onboard.ClusterOrder(
             name=data["name"],
             datacenter=data["datacenter"],
@@ -184,9 +190,13 @@ class Clusters(ApiView):
                 acting=principal,
                 order=order,
                 claim=self.claim(request),
-                render=lambda view: (201, ClusterOut(view).data),
+                render=lambda view: (201, _enrolled(view, None)),
             )
         )
+
+
+def _enrolled(view: ClusterView, command: str | None) -> dict[str, Any]:
+    return {**ClusterOut(view).data, "enrolment_command": command}
 
 
 class OneCluster(ApiView):

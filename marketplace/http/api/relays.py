@@ -10,7 +10,7 @@ from rest_framework.request import Request
 
 from marketplace.http.api.base import ApiView, Body
 from marketplace.http.api.fields import Flag, Shown
-from marketplace.providers import onboard
+from marketplace.providers import agents
 
 
 class RelayIn(Body):
@@ -19,7 +19,7 @@ class RelayIn(Body):
     replace = Flag(required=False, default=False)
 
 
-class RelayOut(Shown):
+class RelayValuesOut(Shown):
     """The values of the Secret in deploy/provider/relay.yaml, and its image."""
 
     cluster = serializers.CharField()
@@ -29,6 +29,12 @@ class RelayOut(Shown):
     )
     gateway_key = serializers.CharField(help_text="The gateway's host key, one line")
     image = serializers.CharField()
+
+
+class RelayOut(RelayValuesOut):
+    enrolment_command = serializers.CharField(
+        allow_null=True, help_text="With mode agent: applies all of it, good for an hour. A secret"
+    )
 
 
 class Relay(ApiView):
@@ -43,9 +49,9 @@ class Relay(ApiView):
         principal, data = self.principal(request), self.body(RelayIn)
         return self.act(
             request,
-            lambda: onboard.relay_values(acting=principal, cluster_id=id, replace=data["replace"]),
-            lambda values: (200, RelayOut(values).data),
-            secret_fields=("relay_seed",),
+            lambda: agents.relay_values(acting=principal, cluster_id=id, replace=data["replace"]),
+            lambda found: (200, {**RelayValuesOut(found[0]).data, "enrolment_command": found[1]}),
+            secret_fields=("relay_seed", "enrolment_command"),
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
@@ -11,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from provisioner.instances import access_keys
 from provisioner.instances import ports as entry_ports
+from provisioner.streams.agents import AgentDoor
 from provisioner.streams.directory import TableDirectory
 from provisioner.streams.gateway import Gateway
 from provisioner.streams.ports.inside import Inside
@@ -40,6 +42,14 @@ class Command(BaseCommand):
             help="address for raw TCP ports, by the numbers of GPUYARD_TCP_PORTS; without it there "
             "are none here",
         )
+        parser.add_argument(
+            "--agents-host",
+            default="127.0.0.1",
+            help="address of the door for commands to agents, in the platform's own network",
+        )
+        parser.add_argument(
+            "--agents-port", type=int, default=0, help="of that door; 0: there is none here"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         if settings.GPUYARD_SSH_GATEWAY is None:
@@ -48,48 +58,51 @@ class Command(BaseCommand):
             raise CommandError("GPUYARD_PORTS_URL must say how ports are called")
         if options["tcp_host"] and settings.GPUYARD_TCP_PORTS is None:
             raise CommandError("GPUYARD_TCP_PORTS must say which numbers there are")
-        ssh, http = ((options[f"{of}host"], options[f"{of}port"]) for of in ("", "http_"))
-        asyncio.run(_serve(settings.GPUYARD_SSH_GATEWAY, ssh, http, options["tcp_host"]))
+        asyncio.run(_serve(settings.GPUYARD_SSH_GATEWAY, options))
 
 
-async def _serve(
-    public: tuple[str, int], ssh: tuple[str, int], http: tuple[str, int], tcp_host: str
-) -> None:
-    """Listen at ``ssh`` and, where it has a port, at ``http``; on raw ports where there is a
-    ``tcp_host``."""
-    key: bytes = settings.GPUYARD_SEALING_KEY
-    published = access_keys.published_key(key=key)
+async def _serve(public: tuple[str, int], options: Mapping[str, Any]) -> None:
+    """Listen for renters and relays, and for what else there is an address for."""
     directory = TableDirectory()
+    published = access_keys.published_key(key=settings.GPUYARD_SEALING_KEY)
     gateway = Gateway(directory, [access_keys.private_text(published)], book=directory)
-    prober = Prober(
+    prober = _prober(public, directory, gateway)
+    inside = Inside(directory, gateway.relays)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    listeners: list[Ports | RawPorts | AgentDoor] = []
+    await gateway.start(options["host"], options["port"])
+    inside.start()
+    if options["http_port"]:
+        listeners.append(ports := _ports(inside))
+        await ports.start(options["http_host"], options["http_port"])
+    if options["tcp_host"]:
+        await directory.prepare_raw_ports()
+        listeners.append(raw := RawPorts(inside, directory, options["tcp_host"]))
+        raw.start()
+    if options["agents_port"]:
+        listeners.append(door := AgentDoor(gateway.relays, settings.GPUYARD_GRANT_KEY))
+        await door.start(options["agents_host"], options["agents_port"])
+    prober.start()
+    await stop.wait()
+    await prober.stop()
+    inside.stop()
+    for listener in listeners:
+        await listener.stop()
+    await gateway.stop()
+
+
+def _prober(public: tuple[str, int], directory: TableDirectory, gateway: Gateway) -> Prober:
+    key: bytes = settings.GPUYARD_SEALING_KEY
+    return Prober(
         address=public,
-        published=access_keys.public_line(published),
+        published=access_keys.public_line(access_keys.published_key(key=key)),
         key_of=lambda instance: access_keys.private_text(access_keys.probe_key(instance, key=key)),
         directory=directory,
         clusters=gateway.relays.clusters,
         port=directory.port,
     )
-    inside = Inside(directory, gateway.relays)
-    ports = _ports(inside) if http[1] else None
-    raw = RawPorts(inside, directory, tcp_host) if tcp_host else None
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await gateway.start(*ssh)
-    inside.start()
-    if ports is not None:
-        await ports.start(*http)
-    if raw is not None:
-        await directory.prepare_raw_ports()
-        raw.start()
-    prober.start()
-    await stop.wait()
-    await prober.stop()
-    inside.stop()
-    for listener in (ports, raw):
-        if listener is not None:
-            await listener.stop()
-    await gateway.stop()
 
 
 def _ports(inside: Inside) -> Ports:

@@ -41,6 +41,7 @@ def test_the_answer_is_the_secret_of_the_providers_file(supply: Supply, settings
     status, values = ask(supply)
     cluster = public("cluster", supply.cluster.pk)
     assert status == 200
+    assert values.pop("enrolment_command") is None, "it has no agent"
     assert set(values) == {"cluster", "gateway", "relay_seed", "gateway_key", "image"}
     assert (values["cluster"], values["gateway"]) == (cluster, "ssh.example.com:2222")
     assert values["image"] == settings.GPUYARD_TOOLS_IMAGE

@@ -84,7 +84,7 @@ class Kube:
         url = changed.pop("api_url", self.cluster.api_url)
         given = {"ca_pem": self.cluster.ca_pem, "token": self.cluster.token}
         binding = AddressBinding(("127.0.0.0/8",), (urlsplit(url).port or 0,))
-        return Client(api_url=url, **{"binding": binding, **given, **changed})
+        return Client.direct(api_url=url, **{"binding": binding, **given, **changed})
 
     def text(self, path: str, **query: str) -> str:
         """The body of an answer that is no JSON, read with the platform's token."""

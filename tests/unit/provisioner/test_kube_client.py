@@ -122,7 +122,7 @@ def serve(tmp_path) -> Iterator[Callable[..., tuple[Client, Server]]]:
             "binding": AddressBinding(("127.0.0.0/8",), (server.port,)),
             "resolver": lambda host, port: ["127.0.0.1"],
         }
-        return Client(**{**options, **given}), server
+        return Client.direct(**{**options, **given}), server
 
     yield start
     for server in servers:
@@ -257,7 +257,7 @@ def test_a_handshake_that_never_ends_ends(tmp_path) -> None:
     pem, _ = certificate("k8s.example.com", tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        client = Client(
+        client = Client.direct(
             api_url=f"https://k8s.example.com:{port}",
             ca_pem=pem,
             token="t",
@@ -359,7 +359,7 @@ def test_a_server_without_tls_is_named_as_such(tmp_path) -> None:
             sock.close()
 
         threading.Thread(target=speak_plainly, daemon=True).start()
-        client = Client(
+        client = Client.direct(
             api_url=f"https://k8s.example.com:{port}",
             ca_pem=pem,
             token="t",
