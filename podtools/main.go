@@ -13,7 +13,8 @@
 //	podtools keep FLAGS      the keeper: run the SSH server and the reporter, start again what died
 //	podtools sshd ADDR       the SSH server alone
 //	podtools report ADDR     the reporter alone; ADDR is the SSH server's, or ""
-//	podtools relay FLAGS     in a provider's cluster: the way from the gateway to its pods
+//	podtools relay FLAGS     in a provider's cluster: the way from the gateway to its pods, and with
+//	                         -commands the agent that executes the platform's commands there
 //
 // Keys are read from the folder that $GPUYARD_KEYS names (a mounted Secret): host-key, the
 // server's private key, and gateway.pub, the one public key that may come in. The reporter runs

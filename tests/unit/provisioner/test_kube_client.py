@@ -22,13 +22,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from kernel.errors import PermanentError, TemporaryError, UnknownOutcome, VendorError
+from kernel.ids import new_id
 from provisioner.contracts import AddressBinding
+from provisioner.contracts.access import AGENT_HOST
 from provisioner.kube import api as kube_api
 from provisioner.kube import client as kube_client
+from provisioner.kube.agent import AgentWay
 from provisioner.kube.api import KubernetesApi
 from provisioner.kube.client import Client
 from provisioner.kube.errors import code_of
 from provisioner.kube.transport import Cut
+from tests.agentdoor import DoorWorld
 
 Handler = Callable[[ssl.SSLSocket, bytes], None]
 
@@ -107,8 +111,12 @@ def answer(body: bytes, status: str = "200 OK", headers: str = "") -> Handler:
     return handle
 
 
+Start = Callable[..., tuple[Client, Server]]
+
+
 @pytest.fixture
-def serve(tmp_path) -> Iterator[Callable[..., tuple[Client, Server]]]:
+def direct(tmp_path) -> Iterator[Start]:
+    """Servers at an address."""
     servers: list[Server] = []
     pem, file = certificate("k8s.example.com", tmp_path)
 
@@ -127,6 +135,33 @@ def serve(tmp_path) -> Iterator[Callable[..., tuple[Client, Server]]]:
     yield start
     for server in servers:
         server.close()
+
+
+@pytest.fixture
+def behind_agent(tmp_path, settings) -> Iterator[Start]:
+    """Servers that are agents gone bad, or whose agents pass on what a bad server says."""
+    servers: list[Server] = []
+    pem, file = certificate(AGENT_HOST, tmp_path)
+    world = DoorWorld(settings.GPUYARD_GRANT_KEY)
+    settings.GPUYARD_AGENT_DOOR = ("127.0.0.1", world.port)
+
+    def start(handler: Handler) -> tuple[Client, Server]:
+        server = Server(file, handler)
+        servers.append(server)
+        world.agents.port = server.port
+        return Client(way=AgentWay(new_id()), ca_pem=pem, token="secret-token"), server
+
+    yield start
+    for server in servers:
+        server.close()
+    world.stop()
+
+
+@pytest.fixture(params=["direct", "behind_agent"])
+def serve(request) -> Start:
+    """Either way the same holds."""
+    found: Start = request.getfixturevalue(request.param)
+    return found
 
 
 def failure(client: Client, **given) -> VendorError:
@@ -181,9 +216,9 @@ def test_retry_after_is_a_wish_of_half_a_minute_at_most(serve) -> None:
     assert len(server.requests) == 1, "nothing is retried inside"
 
 
-def test_no_redirect_is_followed(serve) -> None:
-    other, target = serve(answer(b'{"stolen": true}'))
-    client, _ = serve(
+def test_no_redirect_is_followed(direct) -> None:
+    other, target = direct(answer(b'{"stolen": true}'))
+    client, _ = direct(
         answer(b"", "307 Moved", f"Location: https://k8s.example.com:{target.port}/x\r\n")
     )
     assert code_of(failure(client)) == "redirect"
@@ -275,20 +310,20 @@ def test_a_connection_cut_in_the_middle_has_an_unknown_outcome(serve) -> None:
     assert isinstance(failure(client), UnknownOutcome)
 
 
-def test_another_ca_is_refused(serve, tmp_path) -> None:
+def test_another_ca_is_refused(direct, tmp_path) -> None:
     (tmp_path / "other").mkdir()
     other, _ = certificate("k8s.example.com", tmp_path / "other")
-    client, server = serve(answer(b"{}"), ca_pem=other)
+    client, server = direct(answer(b"{}"), ca_pem=other)
     error = failure(client)
     assert isinstance(error, PermanentError)
     assert code_of(error) == "bad_ca"
     assert server.requests == [], "the token was not sent"
 
 
-def test_a_certificate_for_another_host_is_refused(serve, tmp_path) -> None:
+def test_a_certificate_for_another_host_is_refused(direct, tmp_path) -> None:
     pem, file = certificate("other.example.com", tmp_path)
     server = Server(file, answer(b"{}"))
-    client, _ = serve(
+    client, _ = direct(
         answer(b"{}"),
         api_url=f"https://k8s.example.com:{server.port}",
         ca_pem=pem,
@@ -299,10 +334,10 @@ def test_a_certificate_for_another_host_is_refused(serve, tmp_path) -> None:
     server.close()
 
 
-def test_the_address_is_checked_at_each_connect_and_no_byte_leaves(serve) -> None:
+def test_the_address_is_checked_at_each_connect_and_no_byte_leaves(direct) -> None:
     """A name that pointed to a good address when it was registered may point elsewhere now."""
     now = ["127.0.0.1"]
-    client, server = serve(
+    client, server = direct(
         answer(b"{}", headers="Connection: close\r\n"), resolver=lambda host, port: list(now)
     )
     assert client.request("GET", "/x") == {}
@@ -316,10 +351,10 @@ def test_the_address_is_checked_at_each_connect_and_no_byte_leaves(serve) -> Non
     assert len(server.requests) == 1
 
 
-def test_dead_ports_and_names_are_told_apart(serve) -> None:
+def test_dead_ports_and_names_are_told_apart(direct) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    gone, _ = serve(
+    gone, _ = direct(
         answer(b"{}"),
         api_url=f"https://k8s.example.com:{port}",
         binding=AddressBinding(("127.0.0.0/8",), (port,)),
@@ -329,11 +364,11 @@ def test_dead_ports_and_names_are_told_apart(serve) -> None:
     def unknown(host: str, port: int) -> list[str]:
         raise socket.gaierror(socket.EAI_NONAME, "no such name")
 
-    nameless, _ = serve(answer(b"{}"), resolver=unknown)
+    nameless, _ = direct(answer(b"{}"), resolver=unknown)
     assert code_of(failure(nameless)) == "dns"
 
 
-def test_a_resolver_that_hangs_is_given_up(serve, monkeypatch) -> None:
+def test_a_resolver_that_hangs_is_given_up(direct, monkeypatch) -> None:
     monkeypatch.setattr("kernel.transport.CONNECT_TIMEOUT", 0.3)
     over = threading.Event()
 
@@ -341,7 +376,7 @@ def test_a_resolver_that_hangs_is_given_up(serve, monkeypatch) -> None:
         over.wait(5)
         return ["127.0.0.1"]
 
-    client, _ = serve(answer(b"{}"), resolver=hanging)
+    client, _ = direct(answer(b"{}"), resolver=hanging)
     began = time.monotonic()
     assert code_of(failure(client)) == "dns"
     assert time.monotonic() - began < 2
