@@ -40,6 +40,7 @@ const (
 	// In a second, on average and at once: ten times what a full cluster needs.
 	commandRate  = 100
 	commandBurst = 300
+	turnLimit    = 2 * time.Second
 	// A command's body. The largest is a pod, which etcd takes up to 1.5 MiB.
 	mostBody = 2 << 20
 	// To begin an answer. The platform gives up after eight seconds.
@@ -236,9 +237,7 @@ func (a *agent) execute(writer http.ResponseWriter, asked *http.Request) string 
 		return refuse(writer, http.StatusForbidden, "Forbidden", fmt.Sprintf(
 			"the agent (version %d) cannot execute %s %s: it is not on its list", agentVersion, asked.Method, plain(asked.URL.Path)))
 	}
-	select {
-	case <-a.tokens:
-	default:
+	if !a.turn(asked.Context()) {
 		return tooMany(writer)
 	}
 	select {
@@ -248,6 +247,20 @@ func (a *agent) execute(writer http.ResponseWriter, asked *http.Request) string 
 		return tooMany(writer)
 	}
 	return a.pass(writer, asked)
+}
+
+// turn waits for the rate; false when that would be too long. Who asks much is slowed down before it
+// is refused.
+func (a *agent) turn(ctx context.Context) bool {
+	patience := time.NewTimer(turnLimit)
+	defer patience.Stop()
+	select {
+	case <-a.tokens:
+		return true
+	case <-patience.C:
+	case <-ctx.Done():
+	}
+	return false
 }
 
 func tooMany(writer http.ResponseWriter) string {

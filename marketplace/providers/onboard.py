@@ -219,7 +219,7 @@ def ask_preflight(*, acting: Principal, cluster_id: str) -> PreflightView:
     """Look at an own cluster again at once; the present results, until that look has ended."""
     cluster = own_cluster(acting, cluster_id)
     rules_door.ask_again(cluster_id=cluster.id)
-    _record(acting, "cluster.preflight", cluster_id)
+    record(acting, "cluster.preflight", cluster_id)
     return rules_door.preflight(cluster_id=cluster.id)
 
 

@@ -87,6 +87,7 @@ class RowFacts:
     storage_reason: str
     reaper_state: str
     relay_age: float | None  # seconds since the relay was connected; None: never
+    by_agent: bool = False  # its agent asks, by an account of its own
 
 
 @dataclass(frozen=True)

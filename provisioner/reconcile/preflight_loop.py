@@ -20,6 +20,7 @@ from kernel.sealed import CannotOpen
 from kernel.wake import wake
 from provisioner.clusters import reaper
 from provisioner.clusters.register import open_token
+from provisioner.contracts import ClusterMode
 from provisioner.kube.errors import code_of
 from provisioner.kube.questions import Questions, connect_to_ask
 from provisioner.models import Cluster, ClusterLoop, Namespace
@@ -131,6 +132,7 @@ def _row(cluster: Cluster, at: datetime) -> RowFacts:
         storage_reason=cluster.storage_reason,
         reaper_state=reaper.condition(cluster, at).value,
         relay_age=None if seen is None else (at - seen).total_seconds(),
+        by_agent=cluster.mode == ClusterMode.AGENT,
     )
 
 

@@ -92,7 +92,7 @@ def test_nonsense_is_told_in_plain_short_words_and_opens_nothing(
 ) -> None:
     made, pem = server
     binding = AddressBinding(("127.0.0.0/8", "::1/128"), (made.port,))
-    client = Client(
+    client = Client.direct(
         api_url=f"https://{NAME}:{made.port}", ca_pem=pem, token="token", binding=binding
     )
     image = f"registry.example.com/tools@sha256:{'0' * 64}"
@@ -110,7 +110,7 @@ def test_nonsense_is_told_in_plain_short_words_and_opens_nothing(
 def test_a_server_that_says_yes_to_everything_gave_too_much(server: tuple[Server, str]) -> None:
     made, pem = server
     binding = AddressBinding(("127.0.0.0/8", "::1/128"), (made.port,))
-    client = Client(
+    client = Client.direct(
         api_url=f"https://{NAME}:{made.port}", ca_pem=pem, token="token", binding=binding
     )
     known = Known("token", (), "x@sha256:0", "https://report.example.com/", datetime.now(UTC))

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('provisioner', '0020_group_relay'),
+        ('provisioner', '0021_preflight'),
     ]
 
     operations = [
