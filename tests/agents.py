@@ -14,8 +14,7 @@ from django.conf import settings as live
 from django.db import transaction
 
 from kernel.ids import new_id, public
-from provisioner import facade
-from provisioner.facade import access
+from provisioner.facade import access, agents
 from provisioner.instances import access_keys
 from provisioner.models import Cluster
 from provisioner.streams.agents import AgentDoor
@@ -28,7 +27,7 @@ def register_agent() -> UUID:
     """A cluster as its owner registers it who has no address to give."""
     key = new_id()
     with transaction.atomic():
-        facade.register_agent_cluster(
+        agents.register_agent_cluster(
             cluster_id=key, name="behind NAT", provider_ref=uuid4(), datacenter_ref=uuid4()
         )
     return key

@@ -21,10 +21,10 @@ from marketplace.accounts.access import Principal, get_visible
 from marketplace.models import DataCenter, Provider
 from marketplace.providers import onboard
 from marketplace.providers.onboard import check_name, own_provider, record, require_approved
-from provisioner import facade as provisioner
 from provisioner.contracts import ClusterView
 from provisioner.contracts.access import AgentValues, RelayValues
 from provisioner.facade import access
+from provisioner.facade import agents as door
 
 # To read four hundred lines before they are applied, and no longer: a link holds keys.
 LINK_SECONDS: Final = 3600
@@ -54,7 +54,7 @@ def add(*, acting: Principal, name: str, datacenter: str) -> Enrolled:
     locked = Provider.objects.select_for_update(no_key=True).get(pk=provider.pk)
     require_approved(locked)
     check_name(locked, name)
-    view = provisioner.register_agent_cluster(
+    view = door.register_agent_cluster(
         cluster_id=new_id(), name=name, provider_ref=provider.id, datacenter_ref=place.id
     )
     details = {"name": name, "mode": "agent", "datacenter": place.public_id}

@@ -96,19 +96,6 @@ def register_cluster(
     return views.clusters(ids=[cluster_id])[0]
 
 
-def register_agent_cluster(
-    *, cluster_id: UUID, name: str, provider_ref: UUID, datacenter_ref: UUID
-) -> ClusterView:
-    """In a transaction. Stores a cluster as ``connecting``, until its agent has dialled in."""
-    register.register_agent_cluster(
-        cluster_id=cluster_id,
-        name=name,
-        provider_ref=provider_ref,
-        datacenter_ref=datacenter_ref,
-    )
-    return views.clusters(ids=[cluster_id])[0]
-
-
 def replace_token(*, cluster_id: UUID, token: str) -> None:
     """In a transaction. Raises NotFound or InvalidRequest."""
     register.replace_token(cluster_id=cluster_id, token=token)

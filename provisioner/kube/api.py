@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import ssl
-import threading
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from datetime import datetime
 from typing import Protocol
 
-from kernel.errors import Refusal
-from kernel.sealed import CannotOpen
-from provisioner.clusters import agent_keys
-from provisioner.clusters.register import binding_of, open_token
-from provisioner.contracts import ClusterMode
-from provisioner.kube.agent import AgentWay
 from provisioner.kube.client import Client, Json, mapping, sequence
 from provisioner.kube.compose import (
     AUTHORIZATION,
@@ -28,7 +20,6 @@ from provisioner.kube.compose import (
 )
 from provisioner.kube.errors import Rejected, Unsure
 from provisioner.kube.transport import Cut
-from provisioner.models import Cluster
 
 # 200 pods are at most 2 MB of JSON; nodes list their images and are larger.
 _PODS_PER_PAGE = 200
@@ -353,58 +344,3 @@ def _end_of(
     if late and not kept:
         raise Unsure("timeout", f"no log within {seconds:g} s")
     return bytes(kept), late or size > limit
-
-
-class Connections:
-    """Clients of this process, kept while a cluster's address, CA, token and binding are the
-    same, so that their connections are used again. Safe for threads."""
-
-    # Clusters beyond this reconnect for each call; a worker rarely serves that many at once.
-    MOST = 256
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._kept: dict[object, tuple[object, Client]] = {}
-
-    def __call__(self, cluster: Cluster) -> ClusterApi:
-        return KubernetesApi(self.client(cluster))
-
-    def client(self, cluster: Cluster) -> Client:
-        """No network. Raises Rejected when the stored values cannot be used."""
-        binding = binding_of(cluster)
-        mark = (
-            *(cluster.api_url, cluster.token_version, hash(cluster.ca_pem), binding),
-            cluster.relay_version if cluster.mode == ClusterMode.AGENT else None,
-        )
-        with self._lock:
-            kept = self._kept.get(cluster.id)
-            if kept is not None and kept[0] == mark:
-                return kept[1]
-        try:
-            made = _client_of(cluster)
-        except CannotOpen as error:
-            raise Rejected("unauthorized", "the stored token cannot be opened") from error
-        except Refusal as error:
-            raise Rejected("address_forbidden", error.detail) from error
-        except ssl.SSLError as error:
-            raise Rejected("bad_ca", f"the CA cannot be loaded: {error}") from error
-        with self._lock:
-            while len(self._kept) >= self.MOST:
-                self._kept.pop(next(iter(self._kept)))[1].close()
-            self._kept[cluster.id] = (mark, made)
-        return made
-
-
-def _client_of(cluster: Cluster) -> Client:
-    if cluster.mode == ClusterMode.AGENT:
-        trusted, token = agent_keys.certificate(cluster), agent_keys.token(cluster)
-        return Client(way=AgentWay(cluster.id), ca_pem=trusted, token=token)
-    return Client.direct(
-        api_url=cluster.api_url,
-        ca_pem=cluster.ca_pem,
-        token=open_token(cluster),
-        binding=binding_of(cluster),
-    )
-
-
-connect = Connections()

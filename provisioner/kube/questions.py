@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from provisioner.kube.api import KubernetesApi, connect
+from provisioner.kube.api import KubernetesApi
 from provisioner.kube.client import Json, mapping, sequence
 from provisioner.kube.compose import AUTHORIZATION, CORE, NETWORKING, Composed, compose
+from provisioner.kube.connections import connect
 from provisioner.models import Cluster
 
 # Of the whole walk over all nodes of a cluster; five thousand are fifty pages of 1 to 2 MB.

@@ -26,7 +26,8 @@ from provisioner.instances import lease, logs, meter, release
 from provisioner.instances.move import move, note
 from provisioner.instances.reasons import LOOK_FIRST
 from provisioner.instances.state import COMING_UP, TROUBLED, metered
-from provisioner.kube.api import ClusterApi, connect
+from provisioner.kube.api import ClusterApi
+from provisioner.kube.connections import connect
 from provisioner.kube.errors import code_of, is_unhealthy
 from provisioner.models import Cluster, Instance
 from provisioner.reconcile import apply, brake, decide, health

@@ -27,7 +27,8 @@ from kernel import clock
 from kernel.errors import PermanentError, VendorError
 from provisioner.instances import lease
 from provisioner.kube import manifests
-from provisioner.kube.api import ClusterApi, connect
+from provisioner.kube.api import ClusterApi
+from provisioner.kube.connections import connect
 from provisioner.kube.errors import Rejected, code_of, is_unhealthy
 from provisioner.kube.spec import LeaseSpec
 from provisioner.models import Cluster, Instance

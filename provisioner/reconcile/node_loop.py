@@ -11,7 +11,8 @@ from kernel.wake import wake, wake_on_commit
 from provisioner.clusters import reaper
 from provisioner.inventory.collect import Collected, collect
 from provisioner.inventory.store import store
-from provisioner.kube.api import ClusterApi, connect
+from provisioner.kube.api import ClusterApi
+from provisioner.kube.connections import connect
 from provisioner.models import Cluster, ClusterLoop, Namespace
 from provisioner.reconcile import health
 from provisioner.reconcile.claim import LoopClaim, claim_loops, release_loop

@@ -26,7 +26,8 @@ from provisioner.instances.meter import Closing
 from provisioner.instances.move import move, note
 from provisioner.instances.shut import SHUT_AFTER
 from provisioner.instances.state import SERVING, TERMINAL, metered
-from provisioner.kube.api import ClusterApi, connect
+from provisioner.kube.api import ClusterApi
+from provisioner.kube.connections import connect
 from provisioner.kube.pods import PodFacts, facts
 from provisioner.models import Cluster, ClusterLoop, Instance, Namespace, Observation, ReadyInterval
 from provisioner.reconcile import apply, brake, decide, health

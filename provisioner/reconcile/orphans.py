@@ -20,8 +20,9 @@ from kernel import clock
 from kernel.errors import PermanentError, VendorError
 from kernel.ids import BadId, parse
 from provisioner.contracts import InstanceState, VolumeState
-from provisioner.kube.api import ClusterApi, connect
+from provisioner.kube.api import ClusterApi
 from provisioner.kube.claims import ClaimFacts
+from provisioner.kube.connections import connect
 from provisioner.kube.errors import Rejected
 from provisioner.kube.pods import PodFacts, facts
 from provisioner.models import Cluster, ClusterLoop, Instance, Namespace, UnknownPod, Volume

@@ -15,7 +15,8 @@ from kernel import clock
 from kernel.errors import PermanentError, VendorError
 from provisioner.clusters.register import seal_token
 from provisioner.contracts import ClusterMode
-from provisioner.kube.api import ClusterApi, connect
+from provisioner.kube.api import ClusterApi
+from provisioner.kube.connections import connect
 from provisioner.models import Cluster, ClusterLoop
 from provisioner.reconcile import health
 from provisioner.reconcile.claim import LoopClaim, claim_loops, release_loop

@@ -19,8 +19,9 @@ from kernel import clock
 from kernel.errors import PermanentError, TemporaryError, VendorError
 from kernel.retry import backoff
 from provisioner.contracts import StorageDomain, VolumeState
-from provisioner.kube.api import ClusterApi, connect
+from provisioner.kube.api import ClusterApi
 from provisioner.kube.claims import ClaimFacts
+from provisioner.kube.connections import connect
 from provisioner.kube.errors import code_of, is_unhealthy
 from provisioner.models import Cluster, Node, Volume, VolumeAttachment
 from provisioner.reconcile import health, volume_decide

@@ -27,7 +27,7 @@ from kernel.errors import VendorError
 from kernel.grants import BadGrant, Grant, verify
 from provisioner.contracts import LOGS_FOLLOW, LOGS_TAIL, MOST_LOG_LINES, STREAM_PATHS, LogText
 from provisioner.instances.loglines import Position, lines_of
-from provisioner.kube.api import connect
+from provisioner.kube.connections import connect
 from provisioner.kube.errors import SENTENCES, code_of
 from provisioner.kube.manifests import MAIN
 from provisioner.kube.transport import Cut

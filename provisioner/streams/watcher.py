@@ -25,7 +25,8 @@ from kernel.errors import VendorError
 from kernel.ids import BadId, parse
 from provisioner.contracts import ClusterState, InstanceState
 from provisioner.instances.state import TERMINAL
-from provisioner.kube.api import ClusterApi, connect
+from provisioner.kube.api import ClusterApi
+from provisioner.kube.connections import connect
 from provisioner.kube.pods import PodFacts, facts
 from provisioner.kube.watch import Seen, follow
 from provisioner.models import Cluster, ClusterLoop, Instance, Namespace

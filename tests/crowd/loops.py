@@ -85,7 +85,7 @@ def _account(cost: Cost, run: Callable[[], object], counter: Counter) -> None:
 
 def decoding() -> tuple[float, int]:
     """The floor: CPU seconds to decode one list of every cluster's pods, and its bytes."""
-    from provisioner.kube.api import connect
+    from provisioner.kube.connections import connect
     from provisioner.models import Cluster, Namespace
 
     texts = []

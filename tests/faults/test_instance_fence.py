@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from provisioner.kube.api import connect
+from provisioner.kube.connections import connect
 from provisioner.kube.errors import Unavailable
 from provisioner.models import Instance, InstanceEvent
 from provisioner.reconcile.claim import INSTANCE_CLAIM, claim_instances

@@ -24,8 +24,8 @@ from provisioner import facade
 from provisioner.contracts import ClusterState, ClusterView
 from provisioner.facade import access
 from provisioner.facade.preflight import preflight
-from provisioner.kube.api import connect
 from provisioner.kube.client import Client
+from provisioner.kube.connections import connect
 from provisioner.kube.errors import code_of
 from provisioner.models import Cluster
 from provisioner.reconcile import instance_loop

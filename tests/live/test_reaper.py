@@ -18,7 +18,7 @@ from kernel.ids import public
 from provisioner import facade
 from provisioner.contracts import InstanceView, ReaperState
 from provisioner.kube import manifests
-from provisioner.kube.api import connect
+from provisioner.kube.connections import connect
 from provisioner.kube.errors import Rejected
 from provisioner.kube.spec import LeaseSpec
 from provisioner.models import Cluster, Instance

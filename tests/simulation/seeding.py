@@ -24,7 +24,7 @@ from django.db import connection
 import kernel.clock
 import kernel.ids
 from config.celery import app
-from provisioner.kube.api import Connections
+from provisioner.kube.connections import Connections
 from provisioner.reconcile import (
     claim,
     instance_loop,
