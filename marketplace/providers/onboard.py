@@ -21,10 +21,16 @@ from marketplace.accounts.access import Principal, get_visible, visible
 from marketplace.accounts.idempotency import Claim, Rendered, once
 from marketplace.models import DataCenter, Provider
 from provisioner import facade as provisioner
-from provisioner.contracts import AddressBinding, ClusterMode, ClusterState, ClusterView
+from provisioner.contracts import (
+    AddressBinding,
+    ClusterMode,
+    ClusterState,
+    ClusterView,
+    NodeView,
+)
 from provisioner.contracts.access import RelayValues
 from provisioner.contracts.preflight import PreflightView
-from provisioner.facade import access
+from provisioner.facade import access, quarantine
 from provisioner.facade import preflight as rules_door
 
 _REGION = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
@@ -188,6 +194,19 @@ def replace_token(*, acting: Principal, cluster_id: str, token: str) -> ClusterV
     provisioner.replace_token(cluster_id=cluster.id, token=token)
     record(acting, "cluster.replace_token", cluster_id)
     return own_cluster(acting, cluster_id)
+
+
+def release_node(*, acting: Principal, cluster_id: str, node_id: str) -> NodeView:
+    """The owner has put right what was found on a node: sell it again. Joins the caller's
+    transaction. NotFound; InvalidRequest for one that is not in quarantine."""
+    cluster = own_cluster(acting, cluster_id)
+    try:
+        identifier = parse("node", node_id)
+    except BadId as error:
+        raise NotFound("node") from error
+    quarantine.release(cluster_id=cluster.id, node_id=identifier)
+    record(acting, "node.release", node_id)
+    return next(each for each in provisioner.nodes(cluster_id=cluster.id) if each.id == identifier)
 
 
 def relay_values(*, acting: Principal, cluster_id: str, replace: bool) -> RelayValues:

@@ -156,6 +156,13 @@ def note_cluster_change(cluster_id: UUID) -> None:
     wake_on_commit("provisioner.summaries")
 
 
+def look_again(*, cluster_id: UUID) -> None:
+    """In a transaction: the cluster's nodes are read after commit, whatever the schedule."""
+    loops = ClusterLoop.objects.filter(cluster_id=cluster_id, kind=ClusterLoop.Kind.INVENTORY)
+    loops.update(due_at=clock.now())
+    wake_on_commit("provisioner.inventory")
+
+
 def observed_state(cluster: Cluster, *, alive: bool) -> ClusterState:
     """What people are shown: the wish to leave wins over what was observed."""
     if cluster.drain_requested_at is not None:

@@ -94,10 +94,22 @@ def nodes(*, cluster_id: UUID) -> list[NodeView]:
                 accelerator=shares[0].group.accelerator if len(shares) == 1 else None,
                 slots=sum(share.slots_total for share in shares),
                 slots_free=sum(share.slots_free for share in shares if share.sellable),
-                reason=node.detail or node.reason,
+                reason=node.detail or node.reason or _why_quarantined(shares),
+                quarantined_at=min(
+                    (at for share in shares if (at := share.quarantined_at)), default=None
+                ),
+                evidence=next((share.quarantine for share in shares if share.quarantined_at), None),
             )
         )
     return views
+
+
+def _why_quarantined(shares: Sequence[NodeShare]) -> str:
+    said = [share.quarantine for share in shares if share.quarantined_at]
+    if not said:
+        return ""
+    what = (said[0] or {}).get("text", "")
+    return f"{what} It is not sold until you have put it right and release it."
 
 
 def slots(*, cluster_id: UUID) -> list[SlotView]:

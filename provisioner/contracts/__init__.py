@@ -185,6 +185,8 @@ class NodeView:
     slots: int
     slots_free: int
     reason: str
+    quarantined_at: datetime | None = None  # other cards were found than its labels say
+    evidence: dict[str, Any] | None = None  # of that: {"text", "evidence"}
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import Count
 
+from kernel import clock
 from provisioner.clusters.register import note_cluster_change
 from provisioner.inventory.collect import Collected
 from provisioner.inventory.parse import NodeFacts, ShareFacts
@@ -139,9 +140,11 @@ def _store_node(
             share = NodeShare.objects.create(
                 node=node, group=group, resource_name=share_facts.resource
             )
-        if _differs(share, share_facts, group, seats, sellable=not reason):
+        kept_off = share.quarantined_at is not None and _claims_the_same(share.group, group)
+        sellable = not reason and not kept_off
+        if _differs(share, share_facts, group, seats, sellable=sellable):
             _regroup(share, group)
-            _resize(share, share_facts.healthy, sellable=not reason)
+            _resize(share, share_facts.healthy, sellable=sellable)
     for share in shares.values():  # the resource is not offered any more
         gone = ShareFacts(share.resource_name, 0, 0)
         if _differs(share, gone, share.group, seats, sellable=False):
@@ -243,8 +246,17 @@ def _differs(
 def _regroup(share: NodeShare, group: DeviceGroup) -> None:
     if share.group_id != group.pk:
         GroupChange.objects.create(group_id=share.group_id)
-        NodeShare.objects.filter(pk=share.pk).update(group=group)
+        changes: dict[str, Any] = {"group": group}
+        if share.quarantined_at is not None and not _claims_the_same(share.group, group):
+            changes |= {"quarantined_at": None, "quarantine_lifted_at": clock.now()}
+        NodeShare.objects.filter(pk=share.pk).update(**changes)
         share.group = group
+
+
+def _claims_the_same(before: DeviceGroup, now: DeviceGroup) -> bool:
+    """Whether the labels still say what the cards were found not to be: another driver or another
+    machine around them changes nothing of that."""
+    return (before.accelerator, before.memory_mib) == (now.accelerator, now.memory_mib)
 
 
 def _set_sellable(share: NodeShare, *, sellable: bool) -> None:

@@ -123,6 +123,10 @@ class NodeShare(models.Model):
     slots_free = models.PositiveIntegerField(default=0)
     # The node offers fewer devices than are held: at least one renter has lost a card.
     short = models.BooleanField(default=False)
+    # Other cards were found than the labels say (instances/quarantine.py): {"text", "evidence"}.
+    quarantined_at = models.DateTimeField(null=True)
+    quarantine = models.JSONField(null=True)
+    quarantine_lifted_at = models.DateTimeField(null=True)
 
     class Meta:
         constraints = [

@@ -11,7 +11,7 @@ from django.db import transaction
 
 from kernel.wake import wake_on_commit
 from provisioner.contracts import DEFAULT_GRACE, InstanceState
-from provisioner.instances import entry, lease, meter, release, shut
+from provisioner.instances import entry, lease, meter, quarantine, release, shut
 from provisioner.instances.meter import Closing
 from provisioner.instances.move import move, note
 from provisioner.instances.reasons import NOT_SEEN
@@ -90,7 +90,7 @@ def _end(row: Instance, decision: End, *, at: datetime, blind: bool, claim: UUID
     """End it unless the mass brake holds; judged and written under one lock."""
     with transaction.atomic():
         if brake.may_end(row, reason=decision.reason, fault=decision.fault, at=at):
-            return release.end(
+            ended = release.end(
                 row,
                 reason=decision.reason,
                 fault=decision.fault,
@@ -100,6 +100,15 @@ def _end(row: Instance, decision: End, *, at: datetime, blind: bool, claim: UUID
                 text=decision.text,
                 evidence=decision.evidence,
             )
+            if ended and decision.reason == quarantine.REASON:
+                quarantine.found_wrong(
+                    row,
+                    text=decision.text,
+                    evidence=decision.evidence,
+                    ours=by_slug()[row.accelerator][0].tool == "runtime",
+                    at=at,
+                )
+            return ended
         return _instead(row, decision, at=at, blind=blind, claim=claim)
 
 

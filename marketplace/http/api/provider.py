@@ -234,6 +234,10 @@ class NodeOut(Shown):
     accelerator = serializers.CharField(allow_null=True)
     slots = serializers.IntegerField()
     slots_free = serializers.IntegerField()
+    quarantined_at = serializers.DateTimeField(
+        allow_null=True, help_text="Since when it is not sold: other cards were found than it says"
+    )
+    evidence = serializers.DictField(allow_null=True, help_text="What was found then")
 
 
 class Nodes(ApiView):
@@ -247,6 +251,22 @@ class Nodes(ApiView):
         cluster = onboard.own_cluster(self.principal(request), id)
         rows = provisioner.nodes(cluster_id=cluster.id)
         return self.page_of(request, rows, shown(NodeOut), key=lambda view: view.name)
+
+
+class ReleaseNode(ApiView):
+    """A node whose cards were not what its labels say, put right by its owner."""
+
+    scopes = {"POST": "provider:write"}
+
+    @extend_schema(request=None, responses={200: NodeOut})
+    def post(self, request: Request, id: str, node: str) -> HttpResponse:
+        """Sell it again. The check at the next start finds out."""
+        principal = self.principal(request)
+        return self.act(
+            request,
+            lambda: onboard.release_node(acting=principal, cluster_id=id, node_id=node),
+            lambda view: (200, NodeOut(view).data),
+        )
 
 
 class SlotOut(Shown):
@@ -368,6 +388,7 @@ urls = [
     path("provider/clusters", Clusters.as_view()),
     path("provider/clusters/<str:id>", OneCluster.as_view()),
     path("provider/clusters/<str:id>/nodes", Nodes.as_view()),
+    path("provider/clusters/<str:id>/nodes/<str:node>/release", ReleaseNode.as_view()),
     path("provider/clusters/<str:id>/slots", Slots.as_view()),
     path("provider/offers", OwnedOffers.as_view()),
     path("provider/offers/<str:id>", OwnedOffer.as_view()),

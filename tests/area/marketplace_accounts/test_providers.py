@@ -168,7 +168,7 @@ def test_token_replaced_and_cluster_drained(provider: Api, place: str, ca_pem: s
         ({"ca_pem": "x" * 65_537}, "invalid_request", "ca_pem"),
         ({"token": "a b"}, "invalid_request", "token"),
         ({"name": ""}, "invalid_request", "name"),
-        ({"mode": "agent"}, "invalid_request", "mode"),
+        ({"mode": "agent"}, "invalid_request", "api_url"),
         ({"mode": "proxy"}, "invalid_request", "mode"),
         ({"kubeconfig": "apiVersion: v1"}, "invalid_request", "kubeconfig"),
         ({"datacenter": "dc_unknown"}, "not_found", ""),
