@@ -20,7 +20,7 @@ from billing.models import TopUp
 from billing.payments.converge import topup_payment
 from billing.payments.facts import PaymentFact
 from kernel.clock import now
-from kernel.ids import new_id
+from kernel.ids import new_id, public
 from marketplace.accounts.access import Principal, principal_of
 from marketplace.accounts.keys import create_key
 from marketplace.catalog import publish
@@ -92,6 +92,15 @@ def public_get(path: str) -> tuple[int, Any]:
     """GET without credentials."""
     response = Client(raise_request_exception=False).get(f"/api/v1{path}")
     return response.status_code, response.json()
+
+
+def quarantined(supply: Supply) -> str:
+    """Ids of its cluster and of a node there that is not sold, as `Operation.at` takes them."""
+    share = NodeShare.objects.filter(node__cluster=supply.cluster).first()
+    assert share is not None
+    found = {"text": "Cards of another model were found.", "evidence": {}}
+    NodeShare.objects.filter(pk=share.pk).update(quarantined_at=now(), quarantine=found)
+    return f"{public('cluster', supply.cluster.pk)} {public('node', share.node_id)}"
 
 
 def make_renter(name: str = "Acme", credit: int = 1000 * USD, verified: bool = True) -> Renter:

@@ -32,7 +32,7 @@ from provisioner.volumes.receipt import Absence, finish
 from tests.area.marketplace_accounts import people
 from tests.area.marketplace_accounts.people import Api
 from tests.columns import Window, columns
-from tests.market import SSH_KEY, Renter, make_renter, make_supply, order
+from tests.market import SSH_KEY, Renter, make_renter, make_supply, order, quarantined
 
 pytestmark = pytest.mark.django_db
 
@@ -311,6 +311,7 @@ class Owned:
             "charges": self.charge,
             "webhooks": self.webhook,
             "webhooks/{}/deliveries": self.delivery,
+            "provider/clusters/{}/nodes": lambda: quarantined(self.supply),
             "provider/clusters": lambda: public("cluster", self.supply.cluster.id),
             "provider/offers": lambda: self.supply.offer.public_id,
         }

@@ -27,7 +27,7 @@ from tests.area.test_every_operation import (
     a_machine,
     operations,
 )
-from tests.market import SSH_KEY, Supply, add_credit, make_supply, order
+from tests.market import SSH_KEY, Supply, add_credit, make_supply, order, quarantined
 
 pytestmark = pytest.mark.django_db
 
@@ -213,6 +213,8 @@ def target(operation: Operation, supply: Supply, caller: Api) -> str:
         return operation.at(supply.offer.public_id)
     if operation.path in ("provider/clusters/{}/relay", "provider/clusters/{}/preflight"):
         return operation.at(public("cluster", supply.cluster.id))
+    if operation.path.endswith("/nodes/{}/release"):
+        return operation.at(quarantined(supply))
     if operation.path.startswith("provider/clusters/"):
         return operation.at(f"clu_{'0' * 26}")
     if operation.path.startswith("staff/providers"):
