@@ -57,7 +57,7 @@ def test_it_is_registered_without_an_address_and_enrolled_by_one_command(supply:
     status, made = add(supply)
     assert status == 201
     assert (made["mode"], made["api_url"], made["state"]) == ("agent", None, "connecting")
-    assert made["actions"] == ["drain"]
+    assert made["actions"] == ["preflight", "drain"]
     row = Cluster.objects.get(name="basement")
     assert (bytes(row.token_sealed), row.ca_pem) == (b"", ""), "nothing of it is stored"
     status, text = fetch(made["enrolment_command"])
