@@ -10,7 +10,6 @@ a disk is the other place). Interest, tax and what a card earns beside rentals a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -24,8 +23,6 @@ from kernel.money import CURRENCY, MICRO, format_micro
 HOURS_PER_YEAR: Final = 8760
 HOURS_PER_MONTH: Final = 730
 LIVES: Final = (3, 4, 5, 8)
-# The columns of the table beside the utilisation that was given.
-UTILISATIONS: Final = tuple(Decimal(text) for text in ("0.25", "0.5", "0.7", "0.85", "1"))
 MAX_FEE_BPS: Final = 5000  # what staff may agree at most, see review.py
 BASIS_POINTS: Final = 10_000
 # Above these a figure is a slip of the decimal point. They are far from any card there is.
@@ -240,63 +237,6 @@ def costs(given: Inputs, method: Method | None = None, years: int | None = None)
         upkeep=paid * Fraction(given.upkeep) / HOURS_PER_YEAR,
         kept=1 - Fraction(given.fee_bps, BASIS_POINTS),
     )
-
-
-@dataclass(frozen=True)
-class Row:
-    """Full-cost prices of one way to write off, one for each utilisation of the table."""
-
-    method: Method
-    life_years: int
-    prices_micro: tuple[int, ...]
-
-
-def columns(given: Inputs) -> list[Decimal]:
-    """The utilisations of the table: the usual ones, and the one that was given."""
-    return sorted({*UTILISATIONS, given.utilisation})
-
-
-def table(given: Inputs, utilisations: Sequence[Decimal]) -> list[Row]:
-    """Every method over every life."""
-    return [
-        Row(
-            method,
-            years,
-            tuple(up(found.full_cost_price(Fraction(share))) for share in utilisations),
-        )
-        for method in Method
-        for years in LIVES
-        for found in [costs(given, method, years)]
-    ]
-
-
-@dataclass(frozen=True)
-class Year:
-    """The card at the end of a year of its life, by both methods; year 0 is the purchase."""
-
-    year: int
-    straight_line_micro: int
-    market_value_micro: int
-    straight_line_micro_h: int | None  # what an hour of this year took off; None: year 0
-    market_value_micro_h: int | None
-
-
-def book(given: Inputs) -> list[Year]:
-    """From the purchase to the end of its life."""
-
-    def lost(method: Method, year: int) -> int | None:
-        return up(depreciation_in(given, method, year)) if year else None
-
-    return [
-        Year(
-            year,
-            down(book_value(given, Method.STRAIGHT_LINE, year)),
-            down(book_value(given, Method.MARKET_VALUE, year)),
-            lost(Method.STRAIGHT_LINE, year),
-            lost(Method.MARKET_VALUE, year),
-        )
-        for year in range(given.life_years + 1)
-    ]
 
 
 def up(exact: Fraction) -> int:

@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from kernel.errors import InvalidRequest
-from marketplace.providers import economics, review
+from marketplace.providers import economics, outlook, review
 from marketplace.providers.economics import Inputs, Method
 
 USD = 1_000_000
@@ -121,9 +121,9 @@ def test_a_card_that_costs_nothing_while_idle_pays_from_the_first_hour() -> None
 
 
 def test_the_table_has_every_life_by_both_methods() -> None:
-    shares = economics.columns(CARD)
+    shares = outlook.columns(CARD)
     assert shares == [Decimal(text) for text in ("0.25", "0.5", "0.7", "0.8", "0.85", "1")]
-    rows = {(row.method, row.life_years): row.prices_micro for row in economics.table(CARD, shares)}
+    rows = {(row.method, row.life_years): row.prices_micro for row in outlook.table(CARD, shares)}
     assert len(rows) == 8
     assert rows[Method.STRAIGHT_LINE, 3][3] == 2_200_000
     # Over eight years 0.375 per hour: (0.655 / 0.8 + 0.27) / 0.85 = 1.2808823…
@@ -133,9 +133,9 @@ def test_the_table_has_every_life_by_both_methods() -> None:
 
 
 def test_the_book_year_by_year() -> None:
-    first, *_between, last = economics.book(CARD)
-    assert first == economics.Year(0, 26_280 * USD, 26_280 * USD, None, None)
-    assert last == economics.Year(3, 0, 3_285 * USD, 1_000_000, 375_000)
+    first, *_between, last = outlook.book(CARD)
+    assert first == outlook.Year(0, 26_280 * USD, 26_280 * USD, None, None)
+    assert last == outlook.Year(3, 0, 3_285 * USD, 1_000_000, 375_000)
 
 
 def test_what_is_shown_is_rounded_against_the_owner() -> None:
@@ -279,3 +279,28 @@ def test_a_price_pays_back_within_the_life_only_if_it_covers_what_is_lost(
     pays = back.value is not None and back.value <= plain.life_years
     assert pays == (found.margin(price, share) >= 0)
     assert pays == (back.value is not None and not back.why)
+
+
+def test_all_that_is_shown_by_hand() -> None:
+    shown = outlook.outlook(replace(CARD, fee_bps=1500), 2_000_000)
+    parts = (
+        *(shown.depreciation_micro, shown.energy_rented_micro, shown.energy_idle_micro),
+        *(shown.colocation_micro, shown.upkeep_micro, shown.idle_hour_micro),
+    )
+    assert parts == (1_000_000, 300_000, 30_000, 100_000, 150_000, 1_280_000)
+    assert shown.rented_hour_micro == 1_550_000  # 1.28 + 0.27
+    assert (shown.straight_line_micro, shown.market_value_micro) == (1_000_000, 875_000)
+    assert (shown.full_cost_micro, shown.full_cost_price_micro) == (1_870_000, 2_200_000)
+    assert (shown.floor_price_micro, shown.margin_micro) == (317_648, -170_000)
+    assert (shown.break_even, shown.payback_years) == ("0.8952", "3.48")
+    assert shown.payback_note == "After the end of its life of 3 years."
+
+
+def test_without_a_price_there_is_nothing_to_break_even_at() -> None:
+    shown = outlook.outlook(CARD, None)
+    assert (shown.price_micro, shown.margin_micro, shown.break_even) == (None, None, None)
+    assert (shown.payback_years, shown.break_even_note) == (None, "")
+    with pytest.raises(InvalidRequest):
+        outlook.outlook(CARD, 0)
+    with pytest.raises(InvalidRequest):
+        outlook.outlook(replace(CARD, life_years=7), None)
