@@ -47,11 +47,12 @@ STAFF = (
     "/staff/disputes",
     "/staff/write-offs",
     "/staff/payouts",
+    "/staff/economics",
 )
 BY_PERSONA = {
     "renter": RENTER,
     "postpaid": ("/billing/invoices",),
-    "provider": ("/provider", "/provider/payouts"),
+    "provider": ("/provider", "/provider/payouts", "/provider/economics"),
     "staff": STAFF,
 }
 

@@ -63,3 +63,18 @@ class CostTotal:
     usage_micro: int
     credit_micro: int  # credits and adjustments, negative when in the renter's favour
     tax_micro: int
+
+
+@dataclass(frozen=True)
+class UseTotal:
+    """What one owner's cards of one type were charged, before tax and before what was given back.
+
+    overrun_micro is the part of amount_micro that nobody could pay and the platform bore.
+    """
+
+    provider_ref: UUID
+    accelerator: str
+    gpu_seconds: int
+    amount_micro: int
+    provider_micro: int
+    overrun_micro: int

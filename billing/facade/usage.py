@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from datetime import datetime
 from uuid import UUID
 
-from billing.contracts.usage import CostKey, CostRow, CostTotal
+from billing.contracts.usage import CostKey, CostRow, CostTotal, UseTotal
 from billing.ledger import costs as _costs
+from billing.metering import totals as _totals
 
 
 def cost_pages(*, org_ref: UUID, from_at: datetime, to_at: datetime) -> Iterator[list[CostRow]]:
@@ -21,3 +22,8 @@ def cost_totals(
 ) -> list[CostTotal]:
     """The same rows summed; one query."""
     return _costs.totals(org_ref=org_ref, from_at=from_at, to_at=to_at, by=by)
+
+
+def use_by_owner(*, from_at: datetime, to_at: datetime) -> list[UseTotal]:
+    """What cards brought in [from_at, to_at), per owner and card type; one query."""
+    return _totals.by_owner(from_at=from_at, to_at=to_at)

@@ -44,6 +44,7 @@ from marketplace.http.api import (
 )
 from marketplace.http.portal import urls as portal
 from marketplace.http.staff import books as staff_books
+from marketplace.http.staff import economics as staff_economics
 from marketplace.http.staff import losses as staff_losses
 from marketplace.http.staff import pages as staff_pages
 from marketplace.http.staff import payouts as staff_payouts
@@ -96,5 +97,6 @@ urlpatterns = [
     path("", include(staff_returns)),
     path("", include(staff_losses)),
     path("", include(staff_payouts)),
+    path("", include(staff_economics)),
     path("", include(portal)),
 ]

@@ -19,7 +19,7 @@ from marketplace.catalog.market import StartView, starting_point
 from marketplace.catalog.registry import by_slug
 from marketplace.http.api.economics import plain, worked_out
 from marketplace.http.portal.base import blame, page, show, status_of
-from marketplace.http.portal.money_forms import MoneyField
+from marketplace.http.portal.money_forms import MoneyField, OptionalMoneyField
 from marketplace.providers.economics import (
     BASIS_POINTS,
     LIVES,
@@ -59,13 +59,6 @@ class _Percent(_Number):
         return None if cleaned is None else cleaned / 100
 
 
-class _MoneyOrNothing(MoneyField):
-    """None where nothing is written."""
-
-    def clean(self, value: Any) -> Any:
-        return super().clean(value) if str(value or "").strip() else None
-
-
 class EconomicsForm(forms.Form):
     """One GPU with its share of the server. Names are those of the API; shares are in percent."""
 
@@ -79,7 +72,9 @@ class EconomicsForm(forms.Form):
         help_text=gettext_lazy("One GPU with its share of the server."),
     )
     utilisation = _Percent(label=gettext_lazy("Rented, % of all hours"), min_value=Decimal("0.01"))
-    price = _MoneyOrNothing(label=gettext_lazy("Your price per GPU and hour, USD"), required=False)
+    price = OptionalMoneyField(
+        label=gettext_lazy("Your price per GPU and hour, USD"), required=False
+    )
     watts_load = _Number(label=gettext_lazy("Watts under load"), min_value=0)
     watts_idle = _Number(label=gettext_lazy("Watts idle"), min_value=0)
     kwh_price = MoneyField(label=gettext_lazy("Price per kWh, USD"))
@@ -104,7 +99,7 @@ class EconomicsForm(forms.Form):
         required=False,
         max_value=_LESS_THAN_ALL,
     )
-    colocation = _MoneyOrNothing(
+    colocation = OptionalMoneyField(
         label=gettext_lazy("Colocation per GPU and month, USD"), required=False
     )
     upkeep = _Percent(label=gettext_lazy("Upkeep, % of the price per year"), required=False)

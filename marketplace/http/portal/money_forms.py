@@ -29,6 +29,16 @@ class MoneyField(forms.CharField):
             raise forms.ValidationError(_("Write an amount such as 50.00.")) from error
 
 
+class OptionalMoneyField(MoneyField):
+    """None where nothing is written."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"required": False, **options})
+
+    def clean(self, value: Any) -> Any:
+        return super().clean(value) if str(value or "").strip() else None
+
+
 class AutoTopUpForm(forms.Form):
     enabled = forms.BooleanField(label=_("Charge my card when the balance is low"), required=False)
     threshold = MoneyField(label=_("When less than this is left, USD"))

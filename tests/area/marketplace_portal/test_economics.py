@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from urllib.parse import urlencode
 
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from kernel.clock import hour_of, now
+from marketplace.accounts.access import principal_of
+from marketplace.models import User
+from marketplace.providers import margins
 from tests import market
-from tests.area.marketplace_portal.visitors import Visitor, read, visitor_of
+from tests.area.billing.conftest import credit, limit, open_org, rent, use, window
+from tests.area.marketplace_portal.visitors import PASSWORD, Visitor, read, visitor_of
+from tests.authenticator import make_staff
 from tests.market import H100, USD, make_renter, make_supply
 
 # Worked out by hand in tests/unit/marketplace_providers/test_economics.py. Shares in percent here.
@@ -98,3 +109,121 @@ def test_wrong_figures_are_named_beside_their_field(renter: Visitor) -> None:
         assert (f'id="id_{name}-error"' in page.text) != right, (name, value)
     # A price of nothing is no price that could be asked.
     assert 'id="id_price-error"' in renter.get(at(price="0")).text
+
+
+@pytest.fixture
+def staff(transactional_db: None) -> Visitor:
+    make_staff(email="staff@example.com", password=PASSWORD)
+    visitor = Visitor()
+    visitor.client.force_login(
+        User.objects.get(email="staff@example.com"),
+        backend="django.contrib.auth.backends.ModelBackend",
+    )
+    return visitor
+
+
+def rented(supply: market.Supply, *, gpus: int, price: int, share: int, hours_ago: int) -> None:
+    """One hour of that many cards for ``price`` together, of which ``share`` is the owner's."""
+    org = open_org()
+    limit(org, 10_000 * USD)
+    rental = rent(
+        org,
+        provider_ref=supply.provider.id,
+        gpus=gpus,
+        price_micro_h=price,
+        provider_micro_h=share,
+        accelerator=supply.group.accelerator,
+    )
+    use(window(rental, hour_of(now()) - timedelta(hours=hours_ago), 3600))
+
+
+def days(**costs: str) -> str:
+    """The whole of the day before yesterday, and the costs of own cards."""
+    day = f"{now() - timedelta(days=2):%Y-%m-%d}"
+    return f"/staff/economics?{urlencode({'first': day, 'last': day, **costs})}"
+
+
+def test_staff_see_what_own_and_partners_cards_leave(staff: Visitor) -> None:
+    nothing = staff.get("/staff/economics")
+    assert "Nothing was rented in these days" in nothing.text
+    ours, theirs = make_supply(4, ownership="owned"), make_supply(8)
+    # Noon of the day before yesterday, and one hour that is too old.
+    noon = 24 + now().hour + 12
+    rented(ours, gpus=4, price=12 * USD, share=0, hours_ago=noon)
+    rented(theirs, gpus=2, price=4 * USD, share=3_400_000, hours_ago=noon)
+    rented(theirs, gpus=2, price=4 * USD, share=3_400_000, hours_ago=noon + 48)
+    page = staff.get(days())
+    # 4 and 2 GPU-hours; 4.00 x 15 % = 0.60, and 0.30 of each GPU-hour. No cost of ours was given.
+    for text in ("4.00</td>", "2.00</td>", "$12.00", "$4.00", "$0.60", "$0.30 per GPU-hour"):
+        assert text in page.text, text
+    assert page.text.count("per GPU-hour</span>") == 1
+    # Four cards cost 0.05 in each of 24 hours: 4.80. 12.00 - 4.80 = 7.20, which is 1.80 per hour.
+    costed = staff.get(days(**{f"cost-{H100}": "0.05"}))
+    for text in ("$4.80", "$7.20", "$1.80 per GPU-hour"):
+        assert text in costed.text, text
+
+
+def test_use_that_nobody_paid_is_taken_off(staff: Visitor) -> None:
+    supply = make_supply(1)
+    org = open_org()
+    credit(org, 4 * USD)  # one hour of two
+    rental = rent(
+        org,
+        provider_ref=supply.provider.id,
+        gpus=1,
+        price_micro_h=4 * USD,
+        provider_micro_h=3_400_000,
+        accelerator=H100,
+    )
+    for hours in (2, 1):
+        use(window(rental, hour_of(now()) - timedelta(hours=hours), 3600))
+    (found,) = margins.margins(
+        acting=principal_of(User.objects.get(email="staff@example.com")),
+        from_at=now() - timedelta(days=1),
+        to_at=now(),
+        cost_micro_h={},
+    )
+    # 8.00 x 15 % = 1.20, less the 4.00 that nobody paid: the owner has its share all the same.
+    assert found.partner.use == margins.Use(7200, 8 * USD, -2_800_000)
+    assert (found.partner.margin_micro, found.partner.per_gpu_hour_micro) == (
+        -2_800_000,
+        -1_400_000,
+    )
+
+
+def test_margins_take_as_many_statements_for_many_cards(staff: Visitor) -> None:
+    acting = principal_of(User.objects.get(email="staff@example.com"))
+
+    def count() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            margins.margins(
+                acting=acting,
+                from_at=now() - timedelta(days=1),
+                to_at=now(),
+                cost_micro_h={},
+            )
+        return len(captured)
+
+    rented(make_supply(1), gpus=1, price=USD, share=0, hours_ago=1)
+    first = count()
+    for card in ("nvidia-rtx-4090", "ascend-910b"):
+        supply = make_supply(2, accelerator=card, ownership="owned")
+        rented(supply, gpus=2, price=USD, share=0, hours_ago=1)
+    assert count() == first
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "first=2026-01-02&last=2026-01-01",
+        "first=2020-01-01",
+        "first=soon",
+        "first=0001-01-01&last=0001-01-01",
+        f"cost-{H100}=-1",
+        f"cost-{H100}=x",
+    ],
+)
+def test_wrong_days_and_costs_are_refused(staff: Visitor, query: str) -> None:
+    make_supply(1, ownership="owned")
+    assert staff.get(f"/staff/economics?{query}").status_code == 422
+    assert staff.get("/staff/economics?last=0001-01-01").status_code == 200

@@ -13,6 +13,7 @@ from kernel.ids import new_id, public
 from marketplace.accounts import switches
 from marketplace.http.portal import urls as portal
 from marketplace.http.staff import books as staff_books
+from marketplace.http.staff import economics as staff_economics
 from marketplace.http.staff import losses as staff_losses
 from marketplace.http.staff import pages as staff_pages
 from marketplace.http.staff import payouts as staff_payouts
@@ -49,6 +50,7 @@ PRIVATE = [
     "/settings",
     "/settings/second-factor",
     "/provider",
+    "/provider/economics",
 ]
 # For those who applied as a provider; nobody else has such a page.
 SUPPLIERS = ["/provider/payouts"]
@@ -62,6 +64,7 @@ STAFF = [
     "/staff/disputes",
     "/staff/write-offs",
     "/staff/payouts",
+    "/staff/economics",
 ]
 FOREIGN: list[tuple[str, str]] = [
     ("rental", "/rentals/{id}"),
@@ -154,7 +157,7 @@ def test_every_page_is_in_a_list_above() -> None:
         *staff_returns.urlpatterns,
     ]
     known = {*PUBLIC, *PRIVATE, *SUPPLIERS, *STAFF, *(path for _kind, path in FOREIGN)}
-    staff_urls = (staff_pages, staff_books, staff_losses, staff_payouts)
+    staff_urls = (staff_pages, staff_books, staff_losses, staff_payouts, staff_economics)
     patterns = [*portal.urlpatterns, *(url for urls in staff_urls for url in urls.urlpatterns)]
     assert all(isinstance(pattern, URLPattern) for pattern in patterns)
     missing = set()
