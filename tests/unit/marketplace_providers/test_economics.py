@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from kernel.errors import InvalidRequest
@@ -193,6 +193,8 @@ def shares(least: str, most: str) -> st.SearchStrategy[Decimal]:
     return st.decimals(least, most, places=4)
 
 
+# A busy machine draws slowly, which says nothing about the arithmetic.
+ANY_PACE = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 CARDS = st.builds(
     Inputs,
     purchase_micro=st.integers(1, 100_000 * USD),
@@ -211,7 +213,7 @@ CARDS = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@ANY_PACE
 @given(card=CARDS, other=shares("0.0001", "1"))
 def test_cost_falls_as_utilisation_rises(card: Inputs, other: Decimal) -> None:
     found = economics.costs(card)
@@ -222,7 +224,7 @@ def test_cost_falls_as_utilisation_rises(card: Inputs, other: Decimal) -> None:
     assert found.full_cost_price(high) < found.full_cost_price(low)
 
 
-@settings(max_examples=200, deadline=None)
+@ANY_PACE
 @given(card=CARDS)
 def test_break_even_at_the_full_cost_price_of_a_utilisation_is_that_utilisation(
     card: Inputs,
@@ -241,7 +243,7 @@ def test_break_even_at_the_full_cost_price_of_a_utilisation_is_that_utilisation(
     assert economics.down(found.margin(economics.up(exact), share)) >= 0
 
 
-@settings(max_examples=200, deadline=None)
+@ANY_PACE
 @given(card=CARDS)
 def test_the_floor_is_never_above_the_full_cost_price(card: Inputs) -> None:
     found = economics.costs(card)
@@ -249,7 +251,7 @@ def test_the_floor_is_never_above_the_full_cost_price(card: Inputs) -> None:
     assert found.full_cost_price(Fraction(1)) <= found.full_cost_price(Fraction(card.utilisation))
 
 
-@settings(max_examples=200, deadline=None)
+@ANY_PACE
 @given(card=CARDS)
 def test_the_years_sum_to_what_was_lost(card: Inputs) -> None:
     paid, life = Fraction(card.purchase_micro), card.life_years
@@ -267,7 +269,7 @@ def test_the_years_sum_to_what_was_lost(card: Inputs) -> None:
     assert steady[0] == steady[1]
 
 
-@settings(max_examples=200, deadline=None)
+@ANY_PACE
 @given(card=CARDS, price=st.integers(1, 20 * USD))
 def test_a_price_pays_back_within_the_life_only_if_it_covers_what_is_lost(
     card: Inputs, price: int
