@@ -13,10 +13,10 @@ written   what came of it is committed, the claim is still held
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import sys
+import threading
 import time
 
 import django
@@ -46,7 +46,9 @@ class Trap:
     def reached(self, moment: str) -> None:
         if moment == self.moment:
             self.moment = ""
-            os.kill(os.getpid(), self.number)
+            # At this very thread: sent to the process it stops another one first, on a busy machine
+            # some milliseconds before this one, and the request has left by then.
+            signal.pthread_kill(threading.get_ident(), self.number)
 
 
 def main() -> None:
