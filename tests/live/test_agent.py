@@ -17,7 +17,7 @@ import pytest
 import yaml
 from django.db import connections, transaction
 
-from devstack.kube.provision import apply, request_token
+from devstack.kube.provision import apply, path_of, request_token
 from kernel.errors import VendorError
 from marketplace.providers import agents
 from provisioner import facade
@@ -100,7 +100,13 @@ def test_a_machine_is_rented_through_it_and_leaves_nothing(
 
 
 def test_what_the_command_applies_is_all_that_it_needs(
-    kube_owned: Any, sim: Any, on: Platform, cluster: ClusterView, binary: Path, tmp_path: Path
+    kube_owned: Any,
+    sim: Any,
+    on: Platform,
+    cluster: ClusterView,
+    binary: Path,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
     """The file behind the link on this server, and the agent with the Secret that is there then."""
     admin = kube_owned.admin()
@@ -112,6 +118,7 @@ def test_what_the_command_applies_is_all_that_it_needs(
         for item in part.get("items", [part])
     ]
     apply(admin, objects)
+    request.addfinalizer(lambda: _take_away(admin, objects))
     data = admin.get("/api/v1/namespaces/gpuyard-system/secrets/gpuyard-agent")["data"]
     secret = tmp_path / "secret"
     secret.mkdir()
@@ -125,8 +132,13 @@ def test_what_the_command_applies_is_all_that_it_needs(
         assert seen(cluster).state == ClusterState.READY
     own = "/apis/apps/v1/namespaces/gpuyard-system/deployments/gpuyard-agent"
     assert admin.get(own)["spec"]["template"]["spec"]["serviceAccountName"] == "gpuyard"
-    admin.delete(own)
-    admin.delete("/api/v1/namespaces/gpuyard-system/secrets/gpuyard-agent")
+
+
+def _take_away(admin: Any, objects: list[Any]) -> None:
+    """What the other tests' cluster does not have: the agent's own part."""
+    for item in objects:
+        if item["metadata"]["name"] in ("gpuyard-agent", "agent"):
+            admin.delete(path_of(item))
 
 
 def test_a_watch_comes_through_event_by_event(cluster: ClusterView, agent: RelayProcess) -> None:
