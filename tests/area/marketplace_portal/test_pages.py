@@ -149,15 +149,11 @@ def test_another_organizations_rental_is_not_found(renter: Visitor, supply: mark
 
 def test_every_page_is_in_a_list_above() -> None:
     """A page added without a line here would go untested for strangers and foreign ids."""
-    known = {*PUBLIC, *PRIVATE, *STAFF, *(path for _kind, path in FOREIGN)}
-    patterns = [
-        *portal.urlpatterns,
-        *staff_pages.urlpatterns,
-        *staff_books.urlpatterns,
-        *staff_returns.urlpatterns,
-    ]
     known = {*PUBLIC, *PRIVATE, *SUPPLIERS, *STAFF, *(path for _kind, path in FOREIGN)}
-    staff_urls = (staff_pages, staff_books, staff_losses, staff_payouts, staff_economics)
+    staff_urls = (
+        *(staff_pages, staff_books, staff_losses),
+        *(staff_payouts, staff_returns, staff_economics),
+    )
     patterns = [*portal.urlpatterns, *(url for urls in staff_urls for url in urls.urlpatterns)]
     assert all(isinstance(pattern, URLPattern) for pattern in patterns)
     missing = set()
