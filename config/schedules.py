@@ -50,6 +50,8 @@ BEAT: dict[str, dict[str, Any]] = {
     "funds": _every("marketplace.funds", 5),
     # The shortest idle time is ten minutes, and reports come every 15 s.
     "idle": _every("marketplace.idle", 15),
+    # Woken by what owners announce. What is five seconds late to stop is ours to pay.
+    "taken_back": _every("marketplace.taken_back", 5),
     # A bank decides in weeks: half a minute of spending more changes nothing.
     "freeze": _every("marketplace.freeze", 30),
     # The shortest forecast is one hour: a minute of it may pass.

@@ -57,6 +57,8 @@ PREFIXES: dict[str, str] = {
     "correlation": "err",
     "switch": "swi",
     "budget": "bud",
+    "maintenance": "mnt",
+    "abuse_report": "abr",
 }
 
 

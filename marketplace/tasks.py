@@ -9,6 +9,7 @@ from celery import shared_task
 
 from marketplace.accounts import audit, auto_topup, idempotency, receipts, tokens
 from marketplace.accounts import mail as mailing
+from marketplace.catalog import opening
 from marketplace.catalog import publish as publishing
 from marketplace.rentals import budgets, dunning, idle, ladder
 from marketplace.rentals import charge as charging
@@ -19,6 +20,7 @@ from marketplace.rentals import notice as noticing
 from marketplace.rentals import outage as compensating
 from marketplace.rentals import place as placing
 from marketplace.rentals import reconcile as reconciling
+from marketplace.rentals import taken_back as taking_back
 from marketplace.webhooks import health
 
 
@@ -47,6 +49,12 @@ def funds() -> None:
 def idle_stops() -> None:
     """Notices to rentals whose cards do nothing, and their stop."""
     idle.sweep()
+
+
+@shared_task(name="marketplace.taken_back")
+def taken_back() -> None:
+    """Notices to rentals whose cards their owner takes back, and their stop."""
+    taking_back.sweep()
 
 
 @shared_task(name="marketplace.reconcile")
@@ -108,8 +116,9 @@ def mail() -> None:
 
 @shared_task(name="marketplace.publish")
 def publish() -> None:
-    """Draft offers for groups of cards that appeared."""
+    """Draft offers for groups of cards that appeared; the next times in which offers are open."""
     publishing.sync_offers()
+    opening.advance()
 
 
 @shared_task(name="marketplace.forget")

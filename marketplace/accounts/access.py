@@ -17,10 +17,12 @@ from django.db.models import Model, Q, QuerySet
 from kernel.errors import NotFound, Refusal
 from kernel.ids import BadId, parse, public
 from marketplace.models import (
+    AbuseReport,
     ApiKey,
     AuditEntry,
     Budget,
     DataCenter,
+    Maintenance,
     Membership,
     Offer,
     Organization,
@@ -216,10 +218,12 @@ def _deliveries(principal: Principal) -> Q:
 # Staff see through the staff operations, never through these. Offers are the owner's here: what a
 # renter may see of them is the catalogue's business and needs no account.
 _VISIBLE: dict[type[Model], Callable[[Principal], Q]] = {
+    AbuseReport: _by("provider__organization"),
     ApiKey: _keys,
     AuditEntry: _audit,
     Budget: _by("organization"),
     DataCenter: _by("provider__organization"),
+    Maintenance: _by("provider__organization"),
     Membership: _by("organization"),
     Offer: _by("provider__organization"),
     Project: _by("organization"),

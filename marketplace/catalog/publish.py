@@ -5,6 +5,8 @@ A price change touches new quotes only: quotes and rentals carry the price they 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -17,8 +19,9 @@ from kernel.money import CURRENCY, format_micro
 from kernel.text import rfc3339
 from marketplace.accounts import audit
 from marketplace.accounts.access import Principal, get_visible, visible
+from marketplace.catalog import availability, opening
 from marketplace.catalog.needs import MIB_PER_GIB, whole_gib
-from marketplace.catalog.search import amount, interruptible_price
+from marketplace.catalog.search import amount, interruptible_price, is_open, with_stock
 from marketplace.models import DataCenter, Offer, PriceVersion, Provider
 from provisioner import facade as provisioner
 from provisioner.contracts import GroupView
@@ -71,7 +74,7 @@ def _draft(group: GroupView, place: DataCenter) -> Offer:
 
 def list_offers(acting: Principal) -> QuerySet[Offer]:
     """The acting owner's offers, drafts included, loaded for :func:`describe_owned`."""
-    return visible(Offer, acting).select_related("group", "datacenter", "provider")
+    return with_stock(visible(Offer, acting))
 
 
 def set_offer(
@@ -83,16 +86,18 @@ def set_offer(
     disk_price_micro_gib_month: int | None = None,
     min_gpus: int | None = None,
     state: str | None = None,
+    times: Mapping[str, Any] | None = None,
     expected_version: int | None = None,
 ) -> Offer:
-    """Prices, least order and state of an own offer; joins the caller's transaction. None leaves
-    as it is; an interruptible price of 0 withdraws that use from new quotes. The disk price is the
-    data centre's: it holds for all volumes that are made there from now on.
+    """Prices, least order, state and times of an own offer; joins the caller's transaction. None
+    leaves as it is; an interruptible price of 0 withdraws that use from new quotes. The disk price
+    is the data centre's: it holds for all volumes that are made there from now on. times:
+    ``windows`` and ``ends_at``, each where given; they touch new quotes only.
 
     Raises NotFound, InvalidRequest (price_per_gpu_hour, interruptible_price_per_gpu_hour,
-    disk_price, min_gpus, state), Refusal invalid_transition, version_conflict.
+    disk_price, min_gpus, state, windows, ends_at), Refusal invalid_transition, version_conflict.
     """
-    owned = visible(Offer, acting).select_related("group", "datacenter", "provider")
+    owned = with_stock(visible(Offer, acting))
     offer = get_visible(owned.select_for_update(of=("self",)), acting, offer_id)
     if expected_version is not None and expected_version != offer.version:
         raise Refusal(
@@ -109,11 +114,14 @@ def set_offer(
         _reprice(acting, offer, price, interruptible)
     if min_gpus is not None:
         offer.min_gpus = min_gpus
+    if times:
+        _set_times(offer, times)
     if state is not None:
         _move(offer, state)
     offer.version += 1
     prices = ("price_micro_h", "interruptible_price_micro_h")
-    offer.save(update_fields=[*prices, "min_gpus", "state", "reason", "version"])
+    kept = ("windows", "ends_at", "opens_at", "closes_at")
+    offer.save(update_fields=[*prices, *kept, "min_gpus", "state", "reason", "version"])
     audit.record(
         acting=acting,
         action="offer.set",
@@ -124,6 +132,8 @@ def set_offer(
             "interruptible_price_per_gpu_hour": interruptible_price(offer),
             "min_gpus": offer.min_gpus,
             "state": str(offer.state),
+            "windows": offer.windows,
+            "ends_at": rfc3339(offer.ends_at),
         },
     )
     return offer
@@ -136,6 +146,16 @@ def set_disk_price(*, acting: Principal, datacenter_id: str, micro_gib_month: in
     place = get_visible(places, acting, datacenter_id)
     _reprice_disks(acting, place, micro_gib_month)
     return place
+
+
+def _set_times(offer: Offer, times: Mapping[str, Any]) -> None:
+    if "windows" in times:
+        offer.windows = availability.kept(availability.read(times["windows"]))
+    if "ends_at" in times:
+        if times["ends_at"] is not None and times["ends_at"] <= now():
+            raise InvalidRequest({"ends_at": ["a time to come, or null for no end"]})
+        offer.ends_at = times["ends_at"]
+    opening.renew(offer)
 
 
 def _check(offer: Offer, price: int | None, min_gpus: int | None, state: str | None) -> None:
@@ -251,19 +271,38 @@ def describe_owned(offer: Offer) -> dict[str, Any]:
         "disk_price": format_micro(offer.datacenter.disk_price_micro_gib_month),
         "currency": CURRENCY,
         "min_gpus": offer.min_gpus,
+        "windows": offer.windows,
+        "ends_at": rfc3339(offer.ends_at),
+        "opens_at": rfc3339(offer.opens_at),
+        "closes_at": rfc3339(offer.closes_at),
         "state": offer.state,
         "reason": offer.reason or _why_unlisted(offer),
         "actions": sorted(_MOVES[offer.state]),
-        "listed": bool(group.listed_ok) and offer.state == Offer.State.ACTIVE,
+        "listed": _is_listed(offer),
         "created_at": rfc3339(offer.created_at),
         "version": offer.version,
     }
 
 
+def _is_listed(offer: Offer) -> bool:
+    return bool(offer.group.listed_ok) and offer.state == Offer.State.ACTIVE and is_open(offer)
+
+
 def _why_unlisted(offer: Offer) -> str | None:
-    if offer.state != Offer.State.ACTIVE or offer.group.listed_ok:
+    if offer.state != Offer.State.ACTIVE or _is_listed(offer):
         return None
+    if offer.group.listed_ok:
+        return _why_closed(offer)
     return "The cluster takes no new rentals now: see its state and its preflight."
+
+
+def _why_closed(offer: Offer) -> str:
+    at: datetime = getattr(offer, "asked_at", None) or now()
+    if offer.ends_at is not None and offer.ends_at <= at + availability.LEAST:
+        return "Its end date has come: name a later one, or none, to let it again."
+    if offer.opens_at is not None and offer.opens_at > at:
+        return f"It is for rent again from {rfc3339(offer.opens_at)}: see its windows, maintenance."
+    return "Its time is nearly over, or its cluster is taken down: see its windows, maintenance."
 
 
 def offer_of_group(group_id: UUID) -> Offer:

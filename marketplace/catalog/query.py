@@ -18,6 +18,8 @@ from kernel.errors import InvalidRequest, Refusal
 from kernel.money import BadAmount, format_micro, parse_micro
 
 MAX_GPUS: Final = 4096  # more cards than any data centre of ours holds: a mistake, not an order
+# An end further away than this is a mistake in the date: no_limit is the way to say "open".
+MAX_HOURS: Final = 24 * 366
 MAX_SIZE: Final = 1_000_000  # GiB or cores; beyond it a number is a mistake
 ORDERS: Final = ("price", "-price", "reliability", "performance")
 _FLAGS: Final = ("interruptible", "ssh")
@@ -45,6 +47,7 @@ class OfferQuery:
     storage: str | None = None
     max_price: int | None = None  # micro-units per GPU and hour
     min_reliability: Decimal | None = None
+    min_hours: Decimal | None = None  # that its owner leaves the cards to the renter, from now on
     interconnect: str | None = None
     order: str = "price"
 
@@ -170,6 +173,7 @@ def _parsers(words: Vocabulary) -> dict[str, Callable[[str], Any]]:
         "storage": one_of(("none", "node", "cluster")),
         "max_price": _price,
         "min_reliability": decimal(1),
+        "min_hours": decimal(MAX_HOURS),
         "interconnect": one_of({*words.interconnects, "none"}),
         "order": one_of(ORDERS),
     }

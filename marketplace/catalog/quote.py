@@ -24,6 +24,7 @@ from kernel.money import CURRENCY, format_micro, parse_micro
 from kernel.text import rfc3339
 from marketplace.accounts.access import Principal, get_visible
 from marketplace.catalog.needs import MIB_PER_GIB
+from marketplace.catalog.opening import contract_end
 from marketplace.catalog.price import (
     SECONDS_PER_HOUR,
     TRAFFIC,
@@ -180,6 +181,7 @@ def _store(
         provider_micro_h=price.provider_micro_h,
         volume_gib=volume_gib,
         disk_price_micro_gib_month=monthly,
+        contract_ends_at=contract_end(offer),
         components=components(
             price, disk_gib=disk_gib, volume_gib=volume_gib, micro_gib_month=monthly
         ),
@@ -251,6 +253,8 @@ def describe(quote: Quote) -> dict[str, Any]:
         "currency": CURRENCY,
         "tax": tax,
         "traffic": TRAFFIC,
+        "contract_ends_at": rfc3339(quote.contract_ends_at),
+        "available_until": rfc3339(quote.offer.closes_at),
         "funds_end_at": rfc3339(now() + lasts) if lasts is not None else None,
         "created_at": rfc3339(quote.created_at),
         "expires_at": rfc3339(quote.expires_at),

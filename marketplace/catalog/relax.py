@@ -23,7 +23,7 @@ from kernel.text import rfc3339
 from marketplace.catalog.needs import MIB_PER_GIB, whole_gib
 from marketplace.catalog.query import OfferQuery
 from marketplace.catalog.registry import by_slug
-from marketplace.catalog.search import alternatives, amount
+from marketplace.catalog.search import alternatives, amount, hours_left
 from marketplace.catalog.stock import fitting, has_way_in, price_column
 from marketplace.models import Offer, Rental
 
@@ -36,6 +36,7 @@ _NEAREST: Final[Mapping[str, str]] = {
     "min_ram_gib": "-group__ram_mib_per_gpu",
     "min_disk_gib": "-group__disk_mib_per_gpu",
     "min_cuda": "-group__cuda_max_x100",
+    "min_hours": "-closes_at",
 }
 
 
@@ -63,6 +64,7 @@ _FITS: Final[Mapping[str, Callable[[Offer, int], Any]]] = {
     "ssh": lambda offer, _: has_way_in(offer),
     "storage": lambda offer, _: offer.group.storage_domain,
     "min_reliability": lambda offer, _: None,
+    "min_hours": lambda offer, _: hours_left(offer),
     "interconnect": lambda offer, _: _interconnect(offer),
 }
 

@@ -9,16 +9,19 @@ import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Final
 
 from django.db.models import Q, QuerySet
 
+from kernel.clock import AppNow, now
 from kernel.errors import NotFound, Refusal
 from kernel.ids import BadId
 from kernel.ids import parse as parse_id
 from kernel.money import CURRENCY, format_micro
 from kernel.text import rfc3339
 from marketplace.accounts import switches
+from marketplace.catalog.availability import LEAST
 from marketplace.catalog.needs import MIB_PER_GIB, whole_gib
 from marketplace.catalog.query import OfferQuery
 from marketplace.catalog.query import parse as parse_query
@@ -79,8 +82,10 @@ def row_of(offer: Offer, query: OfferQuery) -> OfferRow:
 
 
 def with_stock(found: QuerySet[Offer]) -> QuerySet[Offer]:
-    """The same offers with everything a row shows, in the same query."""
-    return found.select_related("group", "datacenter", "provider")
+    """The same offers with everything a row shows, in the same query. ``asked_at``: the time at
+    which it was asked, for what depends on it."""
+    rows = found.select_related("group", "datacenter", "provider")
+    return rows.annotate(asked_at=AppNow())
 
 
 def shown_gpus(offer: Offer, query: OfferQuery) -> int:
@@ -149,6 +154,7 @@ def describe(row: OfferRow, registry: Mapping[str, Accelerator]) -> dict[str, An
         "net_down_mbps": None,
         "net_up_mbps": None,
         "interconnect": card.interconnect if card else None,
+        "available_until": rfc3339(offer.closes_at),
         "reliability": {"value": None, "sample": 0},
         "benchmark": None,
         "why_here": why_here(row),
@@ -167,12 +173,28 @@ def interruptible_price(offer: Offer) -> str | None:
 
 
 def on_sale_now(offer: Offer) -> bool:
-    """Whether the loaded offer can be rented at all; the end date is the query's matter."""
+    """Whether the loaded offer can be rented at all."""
     approved = offer.provider.state == Provider.State.APPROVED
-    listed = bool(offer.group.listed_ok)
+    listed = bool(offer.group.listed_ok) and is_open(offer)
     if not (offer.state == Offer.State.ACTIVE and approved and listed):
         return False
     return offer.group.cluster_id not in switches.stopped_clusters()
+
+
+def is_open(offer: Offer) -> bool:
+    """Whether this is a time in which its owner lets it, and will for a while."""
+    at = getattr(offer, "asked_at", None) or now()
+    opened = offer.opens_at is None or offer.opens_at <= at
+    return opened and (offer.closes_at is None or offer.closes_at > at + LEAST)
+
+
+def hours_left(offer: Offer) -> Decimal | None:
+    """The hours that its owner leaves the cards to whoever rents now, in hundredths, rounded down;
+    None: no end is known."""
+    if offer.closes_at is None:
+        return None
+    left = int((offer.closes_at - now()).total_seconds())
+    return max(Decimal(0), Decimal(left // 36) / 100)
 
 
 def amount(value: int, unit: int) -> int | float:

@@ -5,7 +5,9 @@ Nothing here counts slots: stock is the provisioner's summary row of the offer's
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from datetime import timedelta
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
@@ -15,6 +17,7 @@ from django.db.models.lookups import GreaterThanOrEqual
 
 from kernel.clock import AppNow
 from marketplace.accounts import switches
+from marketplace.catalog.availability import LEAST
 from marketplace.catalog.needs import MIB_PER_GIB
 from marketplace.catalog.query import OfferQuery, cuda_x100
 from marketplace.models import Offer, Provider
@@ -29,11 +32,12 @@ def price_column(query: OfferQuery) -> str:
 
 
 def on_sale() -> QuerySet[Offer]:
-    """Active offers of approved owners whose cluster is ready and takes new rentals, and that have
-    not ended."""
+    """Active offers of approved owners whose cluster is ready and takes new rentals, and that are
+    open for longer than it takes to start something."""
     return Offer.objects.filter(
         ~switches.stopped_now(),
-        Q(ends_at__isnull=True) | Q(ends_at__gt=AppNow()),
+        Q(opens_at__isnull=True) | Q(opens_at__lte=AppNow()),
+        Q(closes_at__isnull=True) | Q(closes_at__gt=AppNow() + LEAST),
         state=Offer.State.ACTIVE,
         provider__state=Provider.State.APPROVED,
         group__listed_ok=True,
@@ -54,7 +58,8 @@ def fitting(
     # As bigint: 4,096 cards times their MiB would overflow an integer.
     cards = Greatest(F("min_gpus"), Value(query.asked_gpus), output_field=IntegerField())
     found = on_sale().annotate(n=Cast(cards, BigIntegerField()))
-    wanted = (*_plain(query, in_stock), *_sizes(query), *_registry(query), *_needed(needs or {}))
+    wanted = [*_plain(query, in_stock), *_sizes(query), *_left_for(query), *_registry(query)]
+    wanted += _needed(needs or {})
     for condition in wanted:
         found = found.filter(condition)
     return found
@@ -85,6 +90,13 @@ def _plain(query: OfferQuery, in_stock: bool) -> list[Q]:
         if value is not None:
             conditions.append(Q(**{name: value}))
     return conditions
+
+
+def _left_for(query: OfferQuery) -> list[Q]:
+    if query.min_hours is None:
+        return []
+    last = AppNow() + timedelta(seconds=math.ceil(query.min_hours * 3600))
+    return [Q(closes_at__isnull=True) | Q(closes_at__gte=last)]
 
 
 def has_way_in(offer: Offer) -> bool:

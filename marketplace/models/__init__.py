@@ -19,11 +19,13 @@ from marketplace.models.provider import DataCenter, Provider
 from marketplace.models.rental import Quote, Rental, RentalEvent
 from marketplace.models.second_factor import RecoveryCode, SecondFactor
 from marketplace.models.secret import RegistryCredential, Secret
+from marketplace.models.supply import AbuseReport, Maintenance
 from marketplace.models.switch import Switch
 from marketplace.models.volume import RentalVolume, Volume, VolumeMeter
 from marketplace.models.webhook import WebhookDelivery, WebhookEndpoint, WebhookEvent
 
 __all__ = [
+    "AbuseReport",
     "ApiKey",
     "AuditEntry",
     "AuditSeal",
@@ -33,6 +35,7 @@ __all__ = [
     "EmailToken",
     "FundsWatch",
     "IdempotencyKey",
+    "Maintenance",
     "Membership",
     "Offer",
     "Organization",

@@ -44,6 +44,12 @@ class Offer(PublicObject):
     tier = models.CharField(max_length=20, default="standard")
     isolation = models.CharField(max_length=20, default="container")
     ends_at = models.DateTimeField(null=True, blank=True)
+    # Hours of the week in which it is for rent (catalog/availability.py); null: always.
+    windows = models.JSONField(null=True, blank=True)
+    # The stretch in which it is for rent now, or next: windows, end date and maintenance together
+    # (catalog/opening.py). Without an end: as far as is known, for good.
+    opens_at = models.DateTimeField(null=True, blank=True)
+    closes_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         constraints = [
@@ -67,6 +73,11 @@ class Offer(PublicObject):
                 fields=["interruptible_price_micro_h", "id"],
                 name="offer_by_interruptible_price",
                 condition=models.Q(state="active", interruptible_price_micro_h__isnull=False),
+            ),
+            models.Index(
+                fields=["closes_at"],
+                name="offer_closing",
+                condition=models.Q(closes_at__isnull=False),
             ),
         ]
 

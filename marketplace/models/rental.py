@@ -30,6 +30,8 @@ class Quote(PublicObject):
     volume_gib = models.PositiveIntegerField(db_default=0, default=0)
     disk_price_micro_gib_month = models.BigIntegerField(db_default=0, default=0)
     components = models.JSONField()
+    # When the owner takes the cards back, as the offer said when the quote was made.
+    contract_ends_at = models.DateTimeField(null=True, blank=True)
     expires_at = models.DateTimeField()
     used_at = models.DateTimeField(null=True, blank=True)
 
@@ -123,6 +125,10 @@ class Rental(PublicObject):
     promised_node = models.UUIDField(null=True, blank=True)
     # A notice was given: when it takes effect. ``reason`` says why.
     interrupt_at = models.DateTimeField(null=True, blank=True)
+    # When the owner takes these cards back: fixed with the placement, whatever is decided later.
+    contract_ends_at = models.DateTimeField(null=True, blank=True)
+    # When the host is taken down, as announced.
+    maintenance_at = models.DateTimeField(null=True, blank=True)
     # Failed, yet its pod was not observed absent: nothing may be started until then.
     leaving = models.BooleanField(db_default=False)
 
@@ -211,6 +217,16 @@ class Rental(PublicObject):
                 fields=["id"],
                 name="rental_watched_for_idle",
                 condition=models.Q(idle_stop_minutes__isnull=False, state="running"),
+            ),
+            models.Index(
+                fields=["contract_ends_at"],
+                name="rental_by_contract_end",
+                condition=models.Q(contract_ends_at__isnull=False, ended_at__isnull=True),
+            ),
+            models.Index(
+                fields=["maintenance_at"],
+                name="rental_by_maintenance",
+                condition=models.Q(maintenance_at__isnull=False, ended_at__isnull=True),
             ),
             models.Index(
                 fields=["promised_node"],

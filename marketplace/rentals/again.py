@@ -18,7 +18,7 @@ from marketplace.accounts import audit, switches
 from marketplace.accounts.access import Principal
 from marketplace.catalog.relax import offer_taken
 from marketplace.models import Rental
-from marketplace.rentals import notice
+from marketplace.rentals import abuse, notice, tenure
 from marketplace.rentals.order import end_mistakes
 from marketplace.rentals.place import enqueue, give_cards
 from marketplace.rentals.reasons import sentence
@@ -59,6 +59,7 @@ def start(
             "one rental must never run at the same time",
         )
     _check_end(rental)
+    abuse.check(rental)
     rental.attempts, rental.tried_nodes = 0, None
     rental.queue_seconds = queue_seconds
     try:
@@ -126,7 +127,7 @@ def extend(
         if rental.expires_at is None:
             raise InvalidRequest({"hours": ["the rental has no end that could be moved by hours"]})
         end = rental.expires_at + timedelta(seconds=int(hours * 3600))
-    mistakes = end_mistakes(end)
+    mistakes = [*end_mistakes(end), *tenure.mistakes(rental, end)]
     if mistakes:
         raise InvalidRequest({field: [message] for field, message in mistakes})
     rental.expires_at = end

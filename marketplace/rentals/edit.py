@@ -14,7 +14,7 @@ from marketplace.accounts.access import Principal
 from marketplace.accounts.ports import Given
 from marketplace.accounts.ssh_keys import MAX_GIVEN, lines_of
 from marketplace.models import Rental
-from marketplace.rentals import notice, ports
+from marketplace.rentals import notice, ports, tenure
 from marketplace.rentals.order import end_mistakes, idle_mistakes, label_mistakes
 from marketplace.rentals.ssh_keys import give
 from marketplace.rentals.state import ENDING, actions_of
@@ -56,7 +56,8 @@ def change(
     rental = lock_visible(acting, rental_id)
     check_version(rental, expected_version)
     idle = rental.idle_stop_minutes if isinstance(idle_stop_minutes, Unset) else idle_stop_minutes
-    mistakes = [*end_mistakes(expires_at), *label_mistakes(labels or {}), *idle_mistakes(idle)]
+    mistakes = [*end_mistakes(expires_at), *tenure.mistakes(rental, expires_at)]
+    mistakes += [*label_mistakes(labels or {}), *idle_mistakes(idle)]
     if name is not None and not clean(name, limit=80):
         mistakes.append(("name", "give a name of 1 to 80 characters"))
     if keys is not None and len(keys) > MAX_GIVEN:

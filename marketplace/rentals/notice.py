@@ -48,11 +48,24 @@ _TEXTS: Final = {
     "funds": "The balance lasts until {at}: it will be stopped then. Top up to keep it.",
     "budget": "Its budget lasts until {at}: it will be stopped then. Raise it to keep it.",
     "idle": "Its cards do nothing: it will be stopped at {at} unless one of them works before.",
+    "maintenance": (
+        "Its owner takes the host down: it runs on until {at} and is stopped then. What is on "
+        "volumes is kept."
+    ),
+    "contract_end": (
+        "Its owner takes the cards back, as was said when it was rented: it runs on until {at} and "
+        "is stopped then. What is on volumes is kept."
+    ),
     "overdue": "An invoice is two weeks overdue: it will be stopped {at}. Pay it to keep it.",
 }
 # The notice is called otherwise than its reason in the contract. For staff's there is no type of
 # its own: ``rental.interrupting`` tells it.
-_NAMES: Final = {"outbid": "interruption", "budget": "funds", "overdue": "funds"}
+_NAMES: Final = {
+    "outbid": "interruption",
+    "budget": "funds",
+    "overdue": "funds",
+    "contract_end": "end_date",
+}
 _UNNAMED: Final = frozenset({"admin"})
 
 

@@ -20,19 +20,17 @@ from marketplace.accounts.registry_credentials import check_registry, login
 from marketplace.accounts.secrets import MAX_USED, take
 from marketplace.accounts.ssh_keys import MAX_GIVEN, lines_of
 from marketplace.accounts.variables import command_mistakes, env_mistakes, names_mistakes
-from marketplace.catalog.query import OfferQuery
+from marketplace.catalog.query import MAX_HOURS, OfferQuery
 from marketplace.catalog.quote import open_quote
 from marketplace.catalog.templates import check_fit, env_of, get_template, ports_of
 from marketplace.images.reference import BadReference
 from marketplace.images.reference import parse as parse_image
 from marketplace.models import Project, Quote, RegistryCredential, Template
-from marketplace.rentals import way_in
+from marketplace.rentals import tenure, way_in
 from marketplace.rentals.ports import unoffered
 from marketplace.volumes.mounts import Mounts, VolumeOrder, look_up
 from marketplace.volumes.mounts import mistakes as mount_mistakes
 
-# An end further away than this is a mistake in the date; no_limit is the way to say "open".
-MAX_HOURS: Final = 24 * 366
 # Minutes without work. In less than ten a data loader fills its cache or somebody reads a result;
 # after a week whoever wants an end sets an end date.
 LEAST_IDLE, MOST_IDLE = 10, 7 * 24 * 60
@@ -118,6 +116,7 @@ def prepare(acting: Principal, order: RentOrder) -> Prepared:
     """
     check(order)
     keys = _ssh_keys(acting, order)
+    end = _end(order)
     quote = open_quote(acting, order.quote_id) if order.quote_id is not None else None
     template = get_template(acting, order.template) if order.template is not None else None
     needs: Mapping[str, Any] = template.needs if template else {}
@@ -128,6 +127,7 @@ def prepare(acting: Principal, order: RentOrder) -> Prepared:
                 {"interruptible": ["it is part of the quote, which says otherwise"]}
             )
         mounts.admit(quote.offer)
+        tenure.admit(quote, end)
         check_fit(needs, quote.offer)
     image = template.image if template else order.image or ""
     ports = read_ports(order.ports) or (ports_of(template) if template else ())
@@ -161,7 +161,7 @@ def prepare(acting: Principal, order: RentOrder) -> Prepared:
         given_keys=order.ssh_keys,
         ssh_keys=keys,
         ssh=order.ssh,
-        expires_at=_end(order),
+        expires_at=end,
         max_seconds=None if order.max_hours is None else int(order.max_hours * 3600),
         disk_gib=order.disk_gib,
         volumes=mounts,

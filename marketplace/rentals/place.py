@@ -25,9 +25,10 @@ from kernel.sealed import CannotOpen
 from kernel.wake import wake_on_commit
 from marketplace.accounts import switches
 from marketplace.catalog.needs import MIB_PER_GIB
+from marketplace.catalog.opening import contract_end
 from marketplace.catalog.quote import candidates, disk_for, price_of
 from marketplace.models import Offer, Organization, Rental
-from marketplace.rentals import ports, way_in
+from marketplace.rentals import ports, tenure, way_in
 from marketplace.rentals.limits import check_limits
 from marketplace.rentals.reasons import actor_of, sentence
 from marketplace.rentals.room import make_room
@@ -125,6 +126,8 @@ def give_cards(rental: Rental, *, reason: str, actor: str) -> None:
     wanted = again(rental.id)
     offers = offers_for(rental, wanted.place)
     barred = promised(besides=rental)
+    if not wanted.place.cluster_ids:
+        barred += tenure.kept_off(until=tenure.end_of(rental))
     plan = provisioner.plan(request_of(rental, offers, wanted.place, barred=barred))
     if not plan.candidates:
         raise NoCandidate
@@ -141,6 +144,8 @@ def give_cards(rental: Rental, *, reason: str, actor: str) -> None:
     if rental.wanted is not None:
         _settle_on(rental, offers[view.group_id], rental.wanted)
     rental.offer = offers[view.group_id]
+    rental.contract_ends_at = contract_end(rental.offer)
+    rental.maintenance_at = None  # of the last host
     rental.instance_ref = view.id
     rental.desired_state = Rental.Desired.RUNNING
     rental.stop_ack_at = rental.settled_at = rental.queued_at = rental.queue_until = None

@@ -115,6 +115,8 @@ def _rental(rental: Rental, spent_micro: int, funds_end_at: datetime | None) -> 
         "instance": public("instance", rental.instance_ref) if rental.instance_ref else None,
         "ready_at": rfc3339(rental.ready_at),
         "expires_at": rfc3339(rental.expires_at),
+        "contract_ends_at": rfc3339(rental.contract_ends_at),
+        "maintenance_at": rfc3339(rental.maintenance_at),
         "stop_ack_at": rfc3339(rental.stop_ack_at),
         "ended_at": rfc3339(rental.ended_at),
         "created_at": rfc3339(rental.created_at),

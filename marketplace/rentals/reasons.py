@@ -133,7 +133,13 @@ _ROWS = (
     Reason("abuse", RENTER, NO, "Ended for abuse. Write to support if this is wrong."),
     Reason("terminated_by_user", NONE, NO, "Ended as you asked. The meter stopped at once."),
     Reason("admin", PLATFORM, NO, "Ended by the platform's staff."),
-    Reason("contract_end", NONE, NO, "The owner's offer ended."),
+    Reason(
+        "contract_end",
+        NONE,
+        LATER,
+        "Its owner took the cards back, as was said when it was rented. What is on volumes is "
+        "kept; start it again when they are for rent.",
+    ),
     Reason("funds_grace_over", FUNDS, NO, "The time to rescue the data is over."),
     Reason("moved", NONE, NO, "Moved to another place."),
     Reason("move_failed", HOST, LATER, "The move did not succeed; it stays where it was."),

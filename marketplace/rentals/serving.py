@@ -20,7 +20,7 @@ from marketplace.catalog.registry import vocabulary
 from marketplace.catalog.search import with_stock
 from marketplace.catalog.stock import entered, on_sale
 from marketplace.models import Offer, Rental
-from marketplace.rentals import way_in
+from marketplace.rentals import tenure, way_in
 from marketplace.rentals.state import QUEUED
 from marketplace.volumes.place import Place
 from provisioner.contracts import NoCandidate, PlacementRequest
@@ -38,6 +38,7 @@ def offers_for(rental: Rental, place: Place) -> dict[UUID, Offer]:
     if rental.wanted is not None and rental.quote is None:
         query = replace(query_of(rental.wanted), max_price=rental.wanted["max_price_micro_h"])
         query = replace(query, ssh=ssh or query.ssh)
+        query = tenure.asked(query, expires_at=tenure.end_of(rental))
         fit = candidates(query, rental.wanted["needs"], in_stock=False)
         found = place.among(fit)[:MAX_OFFERS]
     else:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -28,6 +28,7 @@ from marketplace.accounts.idempotency import Claim, Rendered, once, stored
 from marketplace.accounts.ports import TCP
 from marketplace.accounts.ssh_keys import hold
 from marketplace.catalog.needs import MIB_PER_GIB
+from marketplace.catalog.opening import contract_end
 from marketplace.catalog.price import Price
 from marketplace.catalog.query import OfferQuery, as_requirement
 from marketplace.catalog.quote import candidates, disk_for, price_of, use, with_disk
@@ -36,7 +37,7 @@ from marketplace.catalog.search import on_sale_now
 from marketplace.catalog.templates import check_fit
 from marketplace.catalog.tiers import grace_of
 from marketplace.models import Offer, Quote, Rental
-from marketplace.rentals import ports
+from marketplace.rentals import ports, tenure
 from marketplace.rentals.limits import check_limits
 from marketplace.rentals.order import Prepared, RentOrder, prepare
 from marketplace.rentals.reasons import sentence
@@ -78,6 +79,7 @@ class _Choice:
             )
         else:
             query = with_disk(prepared.query or OfferQuery(), prepared.disk_gib)
+            query = tenure.asked(query, expires_at=prepared.expires_at)
             if prepared.needs_way_in:
                 query = replace(query, ssh=True)
             needs = prepared.needs
@@ -100,6 +102,10 @@ class _Choice:
         nearest = candidates(query, in_stock=False).first()
         if nearest is not None:
             check_fit(needs, nearest)
+
+    def contract_end(self, offer: Offer) -> datetime | None:
+        """When the owner takes the cards back; as quoted, if it was."""
+        return contract_end(offer) if self.quote is None else self.quote.contract_ends_at
 
     def price(self, offer: Offer) -> Price:
         if self.quote is None:
@@ -154,7 +160,8 @@ def _rent(acting: Principal, order: RentOrder, claim: Claim | None, render: Rend
         choice = _Choice(prepared, in_stock=not wait)
         if not choice.offers:
             continue
-        plan = provisioner.plan(_request(acting, prepared, choice, barred=promised()))
+        barred = promised() + _kept_off(prepared)
+        plan = provisioner.plan(_request(acting, prepared, choice, barred=barred))
         if not plan.candidates:
             continue
         create = partial(_create, acting, prepared, choice, plan, key=key, wait=wait)
@@ -165,6 +172,12 @@ def _rent(acting: Principal, order: RentOrder, claim: Claim | None, render: Rend
     if prepared.queue_seconds is not None and choice.offers:
         return once(claim, partial(_enqueue, acting, prepared, choice, key=key), render)
     raise _with_queue(acting, prepared, choice)
+
+
+def _kept_off(prepared: Prepared) -> tuple[UUID, ...]:
+    """Hosts that are taken down before its end, unless its data is only there."""
+    bound = prepared.volumes.place.cluster_ids
+    return () if bound else tenure.kept_off(until=prepared.expires_at)
 
 
 def _request(
@@ -340,6 +353,7 @@ def _store(
         ssh=prepared.ssh,
         ports=[port.kept() for port in prepared.ports],
         expires_at=prepared.expires_at,
+        contract_ends_at=choice.contract_end(offer),
         failover=prepared.failover,
         idle_stop_minutes=prepared.idle_stop_minutes,
         locked=False,

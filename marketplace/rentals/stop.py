@@ -128,11 +128,13 @@ def halt_for(rental: Rental, reason: str, *, text: str = "") -> None:
     _record("platform", f"rental.stop.{reason}", rental)
 
 
-def halt_all(rentals: Sequence[Rental], reason: str) -> None:
+def halt_all(
+    rentals: Sequence[Rental], reason: str, *, text: str = "", actor: str | None = None
+) -> None:
     """:func:`halt_for` for many locked rentals, which are given in the order of their ids."""
-    actor = actor_of(reason, _fault(reason))
+    who = actor or actor_of(reason, _fault(reason))
     for rental in rentals:
-        _halt(rental, reason=reason, actor=actor, at=now(), text="")
+        _halt(rental, reason=reason, actor=who, at=now(), text=text)
         _record("platform", f"rental.stop.{reason}", rental)
     billing.meters_stopped(rental_refs=[rental.id for rental in rentals])
 

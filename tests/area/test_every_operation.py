@@ -22,6 +22,7 @@ from django.test import Client
 from billing import facade as billing
 from kernel.clock import hour_of, now
 from kernel.ids import new_id, parse, public
+from kernel.text import rfc3339
 from marketplace.accounts.access import SCOPES
 from marketplace.http import ratelimit
 from marketplace.http.api.description import document
@@ -48,8 +49,11 @@ BODIES: dict[str, Any] = {
     "PATCH templates/{}": {"name": "mine now"},
     "PATCH volumes/{}": {"name": "mine now"},
     "PATCH webhooks/{}": {"event_types": ["*"]},
+    "POST provider/clusters/{}/stop-now": {"reason": "maintenance"},
+    "POST provider/rentals/{}/stop-now": {"reason": "maintenance"},
     "POST rentals/{}/actions": {"action": "terminate"},
     "POST rentals/{}/links": {"port": 8000},
+    "POST staff/abuse-reports/{}/decide": {"upheld": True, "note": "looked at it"},
     "POST staff/adjustments/{}/decline": {"reason": "not agreed"},
     "POST staff/credit-notes/{}/decline": {"reason": "not agreed"},
     "POST staff/promotions/{}/decline": {"reason": "not agreed"},
@@ -269,6 +273,13 @@ class Owned:
         body = {"url": "https://93.184.215.14/hook", "event_types": ["rental.*"]}
         return str(self._post(self.renter, "/webhooks", body)["id"])
 
+    def maintenance(self) -> str:
+        body = {
+            "cluster": public("cluster", self.supply.cluster.id),
+            "starts_at": rfc3339(now() + timedelta(days=3)),
+        }
+        return str(self._post(self.owner, "/provider/maintenance", body)["id"])
+
     def delivery(self) -> str:
         webhook = self.webhook()
         return f"{webhook} {self._post(self.renter, f'/webhooks/{webhook}/test', {})['id']}"
@@ -314,6 +325,8 @@ class Owned:
             "provider/clusters/{}/nodes": lambda: quarantined(self.supply),
             "provider/clusters": lambda: public("cluster", self.supply.cluster.id),
             "provider/offers": lambda: self.supply.offer.public_id,
+            "provider/rentals": lambda: self.rental,
+            "provider/maintenance": self.maintenance,
         }
         assert prefix in made, f"give this test an object of somebody else for {prefix}"
         return str(made[prefix]())

@@ -27,7 +27,7 @@ from tests.area.test_every_operation import (
     a_machine,
     operations,
 )
-from tests.market import SSH_KEY, Supply, add_credit, make_supply, order, quarantined
+from tests.market import SSH_KEY, Supply, add_credit, make_renter, make_supply, order, quarantined
 
 pytestmark = pytest.mark.django_db
 
@@ -126,6 +126,11 @@ def bodies(supply: Supply) -> dict[str, Any]:
             "code": "123456",
             "country": "DE",
         },
+        "POST provider/abuse-reports": {"rental": f"ren_{'0' * 26}", "text": "x"},
+        "POST provider/maintenance": {
+            "cluster": public("cluster", supply.cluster.id),
+            "starts_at": (now() + timedelta(days=3)).isoformat(),
+        },
         "POST provider/datacenters": {"name": "x", "region": "eu", "country": "DE"},
         "POST provider/clusters": {
             "name": "x",
@@ -207,11 +212,28 @@ def caller_for(operation: Operation, supply: Supply) -> Api:
     return people.api_of(person)
 
 
+OWN_CLUSTER = tuple(f"provider/clusters/{{}}/{what}" for what in ("relay", "preflight", "stop-now"))
+
+
+def rented(supply: Supply) -> str:
+    """A rental of somebody on the owner's cards."""
+    status, rental = make_renter().call("POST", "/rentals", order(supply.offer))
+    assert status == 202, rental
+    return str(rental["id"])
+
+
 def target(operation: Operation, supply: Supply, caller: Api) -> str:
     """The address with an object of the caller's own in it, where there is one."""
     if operation.path.startswith("provider/offers"):
         return operation.at(supply.offer.public_id)
-    if operation.path in ("provider/clusters/{}/relay", "provider/clusters/{}/preflight"):
+    if operation.path == "provider/rentals/{}/stop-now":
+        return operation.at(rented(supply))
+    if operation.path == "staff/abuse-reports/{}/decide":
+        said = {"rental": rented(supply), "text": "much traffic"}
+        status, report = supply.owner.call("POST", "/provider/abuse-reports", said)
+        assert status == 201, report
+        return operation.at(report["id"])
+    if operation.path in OWN_CLUSTER:
         return operation.at(public("cluster", supply.cluster.id))
     if operation.path.endswith("/nodes/{}/release"):
         return operation.at(quarantined(supply))
@@ -383,6 +405,7 @@ REFUSED = {
     "POST staff/refunds",
     "POST staff/refunds/{}/approve",
     "POST provider",
+    "POST provider/abuse-reports",
     "POST provider/clusters",
     "POST staff/organizations/{}/close-period",
 }

@@ -144,6 +144,9 @@ class Offer(Shown):
     net_down_mbps = serializers.FloatField(allow_null=True)
     net_up_mbps = serializers.FloatField(allow_null=True)
     interconnect = serializers.CharField(allow_null=True)
+    available_until = serializers.CharField(
+        allow_null=True, help_text="When its owner takes the cards back; null: no end is known"
+    )
     reliability = Reliability()
     benchmark = serializers.FloatField(allow_null=True)
     why_here = serializers.CharField()
@@ -162,6 +165,7 @@ _FILTER_TEXT = {
     "max_price": "Per GPU-hour, a decimal string",
     "interruptible": "true: rented so, with the price, max_price and order of that use",
     "ssh": "true: renters can get in; false: nobody can",
+    "min_hours": "For how long its owner leaves the cards, from now on",
     "order": "price, -price, reliability or performance; ties by id",
 }
 
@@ -255,6 +259,12 @@ class Quote(Shown):
     currency = serializers.CharField()
     tax = serializers.DictField()
     traffic = serializers.DictField()
+    contract_ends_at = serializers.CharField(
+        allow_null=True, help_text="When the owner takes the cards back; holds for the rental"
+    )
+    available_until = serializers.CharField(
+        allow_null=True, help_text="The same, or an earlier maintenance that is announced"
+    )
     funds_end_at = serializers.CharField(allow_null=True)
     created_at = serializers.CharField()
     expires_at = serializers.CharField()

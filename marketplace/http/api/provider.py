@@ -1,4 +1,5 @@
-"""Providers: apply, clusters, offers. Data centres are in datacenters.py, money in payouts.py."""
+"""Providers: apply, clusters. Data centres are in datacenters.py, offers in owned_offers.py, money
+is in payouts.py."""
 
 from __future__ import annotations
 
@@ -10,12 +11,10 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 
-from marketplace.catalog import publish
 from marketplace.http.api import datacenters
 from marketplace.http.api.base import ApiView, Body
 from marketplace.http.api.fields import (
     IdOut,
-    MoneyIn,
     NameIn,
     PublicShown,
     Shown,
@@ -23,7 +22,7 @@ from marketplace.http.api.fields import (
     shown,
 )
 from marketplace.http.api.schema import paged
-from marketplace.models import Offer, Provider
+from marketplace.models import Provider
 from marketplace.providers import agents, onboard
 from provisioner import facade as provisioner
 from provisioner.contracts import ClusterMode, ClusterState, ClusterView, ReaperState
@@ -290,98 +289,6 @@ class Slots(ApiView):
         return self.page_of(request, rows, shown(SlotOut), key=lambda view: str(view.id))
 
 
-class OfferChange(Body):
-    price_per_gpu_hour = MoneyIn(required=False)
-    interruptible_price_per_gpu_hour = MoneyIn(
-        required=False,
-        allow_null=True,
-        help_text="For rentals that may be interrupted; null: none are offered",
-    )
-    disk_price = MoneyIn(
-        required=False,
-        zero=True,
-        help_text="Per GiB and month, for all new volumes in the offer's data centre",
-    )
-    min_gpus = serializers.IntegerField(min_value=1, max_value=1024, required=False)
-    state = serializers.ChoiceField(Offer.State.values, required=False)
-
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        if not attrs:
-            raise serializers.ValidationError("give at least one field to change")
-        withdrawn = attrs.get("interruptible_price_per_gpu_hour", 0) is None
-        return {**attrs, "interruptible_price_per_gpu_hour": 0} if withdrawn else attrs
-
-
-class OwnedOfferOut(serializers.Serializer[Any]):
-    """What ``catalog.publish.describe_owned`` renders."""
-
-    id = serializers.CharField()
-    accelerator = serializers.CharField()
-    vendor = serializers.CharField()
-    memory_gib = serializers.IntegerField()
-    driver = serializers.CharField(allow_null=True)
-    cuda_max = serializers.CharField(allow_null=True)
-    sharing_mode = serializers.CharField()
-    verified = serializers.BooleanField()
-    cluster = serializers.CharField()
-    datacenter = serializers.CharField()
-    region = serializers.CharField()
-    country = serializers.CharField()
-    ownership = serializers.CharField()
-    gpus_total = serializers.IntegerField()
-    gpus_available = serializers.IntegerField()
-    largest_block = serializers.IntegerField()
-    vcpus_per_gpu = serializers.FloatField()
-    ram_gib_per_gpu = serializers.FloatField()
-    disk_gib_per_gpu = serializers.FloatField()
-    price_per_gpu_hour = serializers.CharField(allow_null=True)
-    interruptible_price_per_gpu_hour = serializers.CharField(allow_null=True)
-    disk_price = serializers.CharField()
-    currency = serializers.CharField()
-    min_gpus = serializers.IntegerField()
-    state = serializers.ChoiceField(Offer.State.values)
-    reason = serializers.CharField(allow_null=True)
-    actions = serializers.ListField(child=serializers.CharField())
-    listed = serializers.BooleanField()
-    created_at = serializers.DateTimeField()
-    version = serializers.IntegerField()
-
-
-class OwnedOffers(ApiView):
-    """Offers derived from the provider's clusters, drafts included."""
-
-    scopes = {"GET": "provider:read"}
-    lists = True
-
-    @extend_schema(responses={200: paged(OwnedOfferOut)})
-    def get(self, request: Request) -> HttpResponse:
-        rows = publish.list_offers(self.principal(request))
-        return self.page(request, rows, publish.describe_owned)
-
-
-class OwnedOffer(ApiView):
-    """Price, least order and state of one offer. A new price touches new quotes only."""
-
-    scopes = {"PATCH": "provider:write"}
-
-    @extend_schema(request=OfferChange, responses={200: OwnedOfferOut})
-    def patch(self, request: Request, id: str) -> HttpResponse:
-        principal, data = self.principal(request), self.body(OfferChange)
-        return self.change(
-            lambda: publish.set_offer(
-                acting=principal,
-                offer_id=id,
-                price_micro_h=data.get("price_per_gpu_hour"),
-                interruptible_price_micro_h=data.get("interruptible_price_per_gpu_hour"),
-                disk_price_micro_gib_month=data.get("disk_price"),
-                min_gpus=data.get("min_gpus"),
-                state=data.get("state"),
-                expected_version=self.expected_version(request),
-            ),
-            lambda offer: (200, publish.describe_owned(offer)),
-        )
-
-
 urls = [
     path("provider", OwnProvider.as_view()),
     *datacenters.urls,
@@ -390,6 +297,4 @@ urls = [
     path("provider/clusters/<str:id>/nodes", Nodes.as_view()),
     path("provider/clusters/<str:id>/nodes/<str:node>/release", ReleaseNode.as_view()),
     path("provider/clusters/<str:id>/slots", Slots.as_view()),
-    path("provider/offers", OwnedOffers.as_view()),
-    path("provider/offers/<str:id>", OwnedOffer.as_view()),
 ]

@@ -177,6 +177,8 @@ class RentalOut(Shown):
     instance = serializers.CharField(allow_null=True)
     ready_at = serializers.CharField(allow_null=True)
     expires_at = serializers.CharField(allow_null=True)
+    contract_ends_at = serializers.CharField(allow_null=True)
+    maintenance_at = serializers.CharField(allow_null=True)
     stop_ack_at = serializers.CharField(allow_null=True)
     ended_at = serializers.CharField(allow_null=True)
     created_at = serializers.CharField()

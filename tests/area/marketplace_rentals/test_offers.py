@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from urllib.parse import quote
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from kernel.clock import now
+from kernel.text import rfc3339
 from marketplace.catalog.query import FILTERS
 from marketplace.catalog.search import parse, search
 from marketplace.models import Offer
@@ -20,7 +23,7 @@ pytestmark = pytest.mark.django_db
 def supplies(settings) -> dict[str, Supply]:
     """Four offers that differ in everything a filter can tell apart."""
     settings.GPUYARD_SSH_GATEWAY = ("ssh.example.com", 22)
-    return {
+    found = {
         "big": make_supply(8, 8, price=2 * USD, vcpus_milli_per_gpu=16000, relay=True),
         "small": make_supply(2, price=1 * USD, accelerator="nvidia-rtx-4090", country="US",
                              region="us-east", disk_mib_per_gpu=51200),
@@ -28,6 +31,10 @@ def supplies(settings) -> dict[str, Supply]:
                               country="SG", region="ap-southeast", ram_mib_per_gpu=32768),
         "bundle": make_supply(4, price=3 * USD, interruptible=USD, min_gpus=4, cuda_max="12.2"),
     }  # fmt: skip
+    small = found["small"]
+    day = {"ends_at": rfc3339(now() + timedelta(hours=24))}
+    assert small.owner.call("PATCH", f"/provider/offers/{small.offer.public_id}", day)[0] == 200
+    return found
 
 
 CASES = [
@@ -72,6 +79,9 @@ CASES = [
     ("max_price=1", {"small", "ascend"}),
     ("max_price=0.999999", set()),
     ("min_reliability=0.5", set()),
+    ("min_hours=24", {"big", "ascend", "bundle"}),
+    ("min_hours=23", {"big", "small", "ascend", "bundle"}),
+    ("min_hours=8784", {"big", "ascend", "bundle"}),
     ("interconnect=nvlink", {"big", "bundle"}),
     ("interconnect=none", {"small"}),
 ]
