@@ -48,11 +48,18 @@ STAFF = (
     "/staff/write-offs",
     "/staff/payouts",
     "/staff/economics",
+    "/staff/abuse",
 )
 BY_PERSONA = {
     "renter": RENTER,
     "postpaid": ("/billing/invoices",),
-    "provider": ("/provider", "/provider/payouts", "/provider/economics"),
+    "provider": (
+        "/provider",
+        "/provider/payouts",
+        "/provider/economics",
+        "/provider/capacity",
+        "/provider/join",
+    ),
     "staff": STAFF,
 }
 
@@ -61,7 +68,7 @@ _RENTED = (("/rentals", "/rentals/ren_"), ("/billing/invoices", "/billing/invoic
 DETAILS = {
     "renter": _RENTED,
     "postpaid": _RENTED,
-    "provider": (("/provider", "/provider/clusters/clu_"),),
+    "provider": (("/provider", "/provider/clusters/clu_"), ("/provider", "/provider/offers/ofr_")),
 }
 
 

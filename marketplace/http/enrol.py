@@ -1,7 +1,8 @@
-"""What an agent's enrolment command applies: no page and no part of the API, but a file of YAML.
+"""What an owner applies: no page and no part of the API, but files of YAML, read by kubectl.
 
-Its address holds a signed token instead of credentials, because it is read by a program that has
-none. Whoever has it within its hour has the keys of that cluster's agent.
+The bundle is everybody's to read. The address of an enrolment holds a signed token instead of
+credentials, because it is read by a program that has none. Whoever has it within its hour has the
+keys of that cluster's agent.
 """
 
 from __future__ import annotations
@@ -28,4 +29,16 @@ def enrol(request: HttpRequest, token: str) -> HttpResponse:
     return response
 
 
-urls = [path("enrol/<str:token>", enrol)]
+@require_GET
+def bundle(request: HttpRequest, name: str) -> HttpResponse:
+    """One file of the provider bundle."""
+    found = agents.bundle_files().get(name)
+    if found is None:
+        text = f"There is no such file. There are: {', '.join(sorted(agents.bundle_files()))}.\n"
+        return HttpResponse(text, status=404, content_type="text/plain; charset=utf-8")
+    response = HttpResponse(found.read_bytes(), content_type="text/plain; charset=utf-8")
+    response["Cache-Control"] = "no-cache"
+    return response
+
+
+urls = [path("enrol/<str:token>", enrol), path("bundle/<str:name>", bundle)]

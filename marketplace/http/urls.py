@@ -45,6 +45,7 @@ from marketplace.http.api import (
     portal as stripe_portal,
 )
 from marketplace.http.portal import urls as portal
+from marketplace.http.staff import abuse as staff_abuse
 from marketplace.http.staff import books as staff_books
 from marketplace.http.staff import economics as staff_economics
 from marketplace.http.staff import losses as staff_losses
@@ -102,5 +103,6 @@ urlpatterns = [
     path("", include(staff_losses)),
     path("", include(staff_payouts)),
     path("", include(staff_economics)),
+    path("", include(staff_abuse)),
     path("", include(portal)),
 ]

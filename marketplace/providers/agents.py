@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from django.conf import settings
@@ -30,7 +31,7 @@ from provisioner.facade import agents as door
 LINK_SECONDS: Final = 3600
 _SALT: Final = "agent enrolment"
 _PARTS: Final = ("bundle.yaml", "reaper.yaml", "agent.yaml")
-_FOLDER: Final = settings.BASE_DIR / "deploy" / "provider"
+_FOLDER: Final[Path] = settings.BASE_DIR / "deploy" / "provider"
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,11 @@ def add(*, acting: Principal, name: str, datacenter: str) -> Enrolled:
     details = {"name": name, "mode": "agent", "datacenter": place.public_id}
     record(acting, "cluster.create", public("cluster", view.id), details)
     return Enrolled(view, command_of(view))
+
+
+def bundle_files() -> dict[str, Path]:
+    """The files of the provider bundle, by name: what an owner reads and applies."""
+    return {path.name: path for path in _FOLDER.glob("*.yaml")}
 
 
 def command_of(cluster: ClusterView) -> str:

@@ -16,7 +16,7 @@ from kernel.errors import InvalidRequest, Refusal
 from kernel.ids import public
 from kernel.text import clean, rfc3339
 from marketplace.accounts import audit
-from marketplace.accounts.access import STAFF, Principal, find
+from marketplace.accounts.access import STAFF, Principal, find, visible
 from marketplace.models import AbuseReport, Rental
 from marketplace.providers import onboard
 from marketplace.rentals.stop import illegal
@@ -44,6 +44,11 @@ def reports(acting: Principal, *, state: str | None = None) -> QuerySet[AbuseRep
     acting.require(STAFF)
     rows = AbuseReport.objects.select_related("rental__organization", "provider__organization")
     return rows if state is None else rows.filter(state=state)
+
+
+def own(acting: Principal) -> QuerySet[AbuseReport]:
+    """The acting owner's."""
+    return visible(AbuseReport, acting)
 
 
 def decide(*, acting: Principal, report_id: str, upheld: bool, note: str) -> AbuseReport:

@@ -156,6 +156,11 @@ def stop_cluster(*, acting: Principal, cluster_id: str, reason: str, text: str) 
     return row
 
 
+def require_there(acting: Principal, rental_id: str) -> None:
+    """NotFound unless it is on own cards now."""
+    _where(acting, rental_id)
+
+
 def report(*, acting: Principal, rental_id: str, text: str) -> AbuseReport:
     """Report what a rental on own cards does, without stopping it. NotFound, InvalidRequest."""
     _check_reason(ABUSE, text)

@@ -19,14 +19,15 @@ PAGES = (
     "/settings", "/settings/second-factor", "/provider", "/terms", "/styleguide",
 )  # fmt: skip
 PROVIDER = (
-    "/provider", "/provider/payouts", "/provider/economics",
+    "/provider", "/provider/payouts", "/provider/economics", "/provider/capacity",
+    "/provider/join",
     "/provider/economics?purchase_price=26280&utilisation=70&price=2&watts_load=1000"
     "&watts_idle=100&kwh_price=0.2&life_years=8&method=market_value",
 )  # fmt: skip
 STAFF = (
     "/settings/second-factor", "/staff/", "/staff/providers", "/staff/organizations",
     "/staff/books", "/staff/months", "/staff/returns", "/staff/disputes", "/staff/write-offs",
-    "/staff/payouts", "/staff/economics",
+    "/staff/payouts", "/staff/economics", "/staff/abuse",
 )  # fmt: skip
 
 

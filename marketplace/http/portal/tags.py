@@ -11,7 +11,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from django import template
-from django.forms import BoundField, CheckboxInput
+from django.forms import BoundField, CheckboxInput, CheckboxSelectMultiple
 from django.templatetags.static import static
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -219,13 +219,15 @@ def field(bound: BoundField, *, mark_optional: bool = True) -> dict[str, Any]:
     if bound.errors:
         attrs["aria-invalid"] = "true"
     check = isinstance(widget, CheckboxInput)
+    group = isinstance(widget, CheckboxSelectMultiple)
     if not check:
         attrs["class"] = " ".join(filter(None, ["input", widget.attrs.get("class", "")]))
     return {
         "bound": bound,
         "control": bound.as_widget(attrs=attrs),
         "check": check,
-        "optional": mark_optional and not check and not bound.field.required,
+        "group": group,
+        "optional": mark_optional and not check and not group and not bound.field.required,
     }
 
 

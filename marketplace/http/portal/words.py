@@ -150,6 +150,19 @@ PROVIDER: Final[dict[str, Word]] = {
     "suspended": Word(_("Suspended"), "bad"),
 }
 
+MAINTENANCE: Final[dict[str, Word]] = {
+    "announced": Word(_("Announced"), "info"),
+    "under_way": Word(_("Under way"), "wait"),
+    "over": Word(_("Over"), "idle", settled=True),
+    "withdrawn": Word(_("Called off"), "idle", settled=True),
+}
+
+ABUSE: Final[dict[str, Word]] = {
+    "open": Word(_("Staff look at it"), "wait"),
+    "upheld": Word(_("Upheld"), "bad", settled=True),
+    "dismissed": Word(_("Dismissed"), "idle", settled=True),
+}
+
 PAYOUT: Final[dict[str, Word]] = {
     "planned": Word(_("Planned"), "wait"),
     "clearing": Word(_("On its way to Stripe"), "wait", busy=True),
@@ -205,6 +218,8 @@ KINDS: Final[dict[str, dict[str, Word]]] = {
     "preflight": PREFLIGHT,
     "rule": RULE,
     "offer": OFFER,
+    "maintenance": MAINTENANCE,
+    "abuse": ABUSE,
     "provider": PROVIDER,
     "payout": PAYOUT,
     "payout_account": PAYOUT_ACCOUNT,

@@ -12,6 +12,7 @@ from django.urls import URLPattern, get_resolver
 from kernel.ids import new_id, public
 from marketplace.accounts import switches
 from marketplace.http.portal import urls as portal
+from marketplace.http.staff import abuse as staff_abuse
 from marketplace.http.staff import books as staff_books
 from marketplace.http.staff import economics as staff_economics
 from marketplace.http.staff import losses as staff_losses
@@ -53,7 +54,7 @@ PRIVATE = [
     "/provider/economics",
 ]
 # For those who applied as a provider; nobody else has such a page.
-SUPPLIERS = ["/provider/payouts"]
+SUPPLIERS = ["/provider/payouts", "/provider/capacity", "/provider/join"]
 STAFF = [
     "/staff/",
     "/staff/providers",
@@ -65,6 +66,7 @@ STAFF = [
     "/staff/write-offs",
     "/staff/payouts",
     "/staff/economics",
+    "/staff/abuse",
 ]
 FOREIGN: list[tuple[str, str]] = [
     ("rental", "/rentals/{id}"),
@@ -88,6 +90,9 @@ FOREIGN: list[tuple[str, str]] = [
     ("template", "/templates/{id}"),
     ("webhook", "/webhooks/{id}"),
     ("cluster", "/provider/clusters/{id}/preflight"),
+    ("cluster", "/provider/clusters/{id}/stop"),
+    ("rental", "/provider/rentals/{id}/stop"),
+    ("offer", "/provider/offers/{id}/times"),
     ("payout", "/provider/statements/{id}"),
     ("payout", "/provider/statements/{id}/export.csv"),
 ]
@@ -152,7 +157,7 @@ def test_every_page_is_in_a_list_above() -> None:
     known = {*PUBLIC, *PRIVATE, *SUPPLIERS, *STAFF, *(path for _kind, path in FOREIGN)}
     staff_urls = (
         *(staff_pages, staff_books, staff_losses),
-        *(staff_payouts, staff_returns, staff_economics),
+        *(staff_payouts, staff_returns, staff_economics, staff_abuse),
     )
     patterns = [*portal.urlpatterns, *(url for urls in staff_urls for url in urls.urlpatterns)]
     assert all(isinstance(pattern, URLPattern) for pattern in patterns)
