@@ -20,6 +20,8 @@ INSTANCE_LABEL = "gpuyard.io/instance"
 RENTAL_LABEL = "gpuyard.io/rental"
 TENANT_LABEL = "gpuyard.io/tenant"
 GENERATION_LABEL = "gpuyard.io/generation"
+# Less of the network than the internet, by policies of the provider's bundle.
+EGRESS_LABEL = "gpuyard.io/egress"
 POOL_KEY, POOL_VALUE = "gpuyard.io/pool", "rental"  # node label and taint; the provider sets both
 MAIN, TOOLS, CHECK = "main", "gpuyard-tools", "gpuyard-check"
 # Of the tools' own keys in the Secret of an instance. No variable can be called so: the tenant's

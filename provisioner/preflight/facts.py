@@ -77,6 +77,7 @@ class PolicyFacts:
     closed: int = 0
     open: tuple[str, ...] = ()
     unasked: tuple[Unasked, ...] = ()
+    wide: tuple[str, ...] = ()  # where no policy gives less of the network to whom it should
 
 
 @dataclass(frozen=True)

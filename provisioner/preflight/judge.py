@@ -271,6 +271,15 @@ def _network_policy(_: Rule, facts: Facts, __: RowFacts) -> Verdict:
     return PASS, f"closed in {found.closed} namespaces"
 
 
+def _egress_rules(_: Rule, facts: Facts, __: RowFacts) -> Verdict:
+    found = facts.policies
+    if isinstance(found, Unasked):
+        return _unasked(found)
+    if found.wide:
+        return WARN, _some(found.wide)
+    return (UNKNOWN if found.unasked else PASS), "in every namespace that answered"
+
+
 def _policy_enforced(_: Rule, __: Facts, ___: RowFacts) -> Verdict:
     return UNKNOWN, "not tried"
 
@@ -292,6 +301,7 @@ _JUDGES: Mapping[str, Callable[[Rule, Facts, RowFacts], Verdict]] = {
     "reaper": _reaper,
     "relay": _relay,
     "network_policy": _network_policy,
+    "egress_rules": _egress_rules,
     "policy_enforced": _policy_enforced,
 }
 

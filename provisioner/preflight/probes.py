@@ -21,10 +21,10 @@ from kernel.errors import VendorError
 from kernel.text import clean
 from provisioner.inventory.accelerators import Family, families
 from provisioner.inventory.collect import EVERYWHERE, MAX_POOL, POOL_NAME
-from provisioner.kube.client import mapping, sequence
+from provisioner.kube.client import mapping
 from provisioner.kube.errors import code_of
 from provisioner.kube.questions import Questions
-from provisioner.preflight import trials
+from provisioner.preflight import network, trials
 from provisioner.preflight.facts import (
     ADMITTED,
     REFUSED,
@@ -182,15 +182,19 @@ class _Look:
     def _policies(self, pool: Sequence[str]) -> PolicyFacts | Unasked:
         if not pool:
             return Unasked("no_namespaces")
-        answers = self._each(self._is_closed, pool)
+        answers = self._each(self._api.list_network_policies, pool)
+        asked = [
+            (name, answer)
+            for name, answer in zip(pool, answers, strict=True)
+            if not isinstance(answer, Unasked)
+        ]
+        unclosed = tuple(name for name, found in asked if not network.is_closed(found))
         return PolicyFacts(
-            closed=answers.count(True),
-            open=tuple(name for name, answer in zip(pool, answers, strict=True) if answer is False),
+            closed=len(asked) - len(unclosed),
+            open=unclosed,
             unasked=tuple(answer for answer in answers if isinstance(answer, Unasked)),
+            wide=tuple(name for name, found in asked if not network.is_graded(found)),
         )
-
-    def _is_closed(self, namespace: str) -> bool:
-        return any(map(_closes_all, self._api.list_network_policies(namespace)))
 
     # --- rights ---------------------------------------------------------------------------------
 
@@ -319,19 +323,6 @@ def _places_of(entry: Needed, pool: Sequence[str]) -> Sequence[str]:
     if entry.where == POOL:
         return pool
     return ("",) if entry.where == CLUSTER else (entry.where,)
-
-
-def _closes_all(policy: Json) -> bool:
-    """Whether a policy selects every pod and opens nothing, in or out."""
-    spec = mapping(policy.get("spec"))
-    selector = spec.get("podSelector")
-    return (
-        isinstance(selector, dict)
-        and not any(selector.values())
-        and {"Ingress", "Egress"} <= {str(kind) for kind in sequence(spec.get("policyTypes"))}
-        and not spec.get("ingress")
-        and not spec.get("egress")
-    )
 
 
 def _family(pool: Iterable[Json]) -> Family:

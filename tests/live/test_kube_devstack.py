@@ -237,7 +237,7 @@ def test_every_rental_namespace_has_its_policies(tenant):
         space = f"gpuyard-r-{number:02d}"
         policies = tenant.get(f"/apis/networking.k8s.io/v1/namespaces/{space}/networkpolicies")
         found = {item["metadata"]["name"]: item["spec"] for item in policies["items"]}
-        assert set(found) == {"default-deny", "egress", "relay"}
+        assert set(found) == {"default-deny", "egress", "egress-web", "relay"}
         assert set(found["default-deny"]["policyTypes"]) == {"Ingress", "Egress"}
         assert "ingress" not in found["default-deny"]
         blocked = found["egress"]["egress"][1]["to"][0]["ipBlock"]["except"]

@@ -195,7 +195,7 @@ def test_a_claim_can_be_labelled_but_not_without_access_modes(kube: Kube, name: 
 def test_the_policies_of_the_bundle_can_be_read(kube: Kube) -> None:
     path = f"/apis/networking.k8s.io/v1/namespaces/{SPACE}/networkpolicies"
     found = {item["metadata"]["name"]: item["spec"] for item in kube.tenant.get(path)["items"]}
-    assert set(found) == {"default-deny", "egress", "relay"}
+    assert set(found) == {"default-deny", "egress", "egress-web", "relay"}
     assert found["default-deny"]["policyTypes"] == ["Ingress", "Egress"]
     ((source,),) = [each["from"] for each in found["relay"]["ingress"]]
     assert source["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "gpuyard-relay"}
