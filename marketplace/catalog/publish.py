@@ -25,6 +25,7 @@ from marketplace.catalog.search import amount, interruptible_price, is_open, wit
 from marketplace.models import DataCenter, Offer, PriceVersion, Provider
 from provisioner import facade as provisioner
 from provisioner.contracts import GroupView
+from provisioner.facade import supply
 
 # Above this a price per GPU-hour is a slip of the decimal point.
 MAX_PRICE_MICRO_H: Final = 1_000_000_000
@@ -87,15 +88,18 @@ def set_offer(
     min_gpus: int | None = None,
     state: str | None = None,
     times: Mapping[str, Any] | None = None,
+    network: Mapping[str, Any] | None = None,
     expected_version: int | None = None,
 ) -> Offer:
     """Prices, least order, state and times of an own offer; joins the caller's transaction. None
     leaves as it is; an interruptible price of 0 withdraws that use from new quotes. The disk price
     is the data centre's: it holds for all volumes that are made there from now on. times:
-    ``windows`` and ``ends_at``, each where given; they touch new quotes only.
+    ``windows`` and ``ends_at``, each where given; they touch new quotes only. network: ``egress``
+    and ``bandwidth_mbps``, likewise; for machines that start from now on.
 
     Raises NotFound, InvalidRequest (price_per_gpu_hour, interruptible_price_per_gpu_hour,
-    disk_price, min_gpus, state, windows, ends_at), Refusal invalid_transition, version_conflict.
+    disk_price, min_gpus, state, windows, ends_at, egress, bandwidth_mbps), Refusal
+    invalid_transition, version_conflict.
     """
     owned = with_stock(visible(Offer, acting))
     offer = get_visible(owned.select_for_update(of=("self",)), acting, offer_id)
@@ -116,6 +120,8 @@ def set_offer(
         offer.min_gpus = min_gpus
     if times:
         _set_times(offer, times)
+    if network:
+        _set_network(offer, network)
     if state is not None:
         _move(offer, state)
     offer.version += 1
@@ -134,6 +140,8 @@ def set_offer(
             "state": str(offer.state),
             "windows": offer.windows,
             "ends_at": rfc3339(offer.ends_at),
+            "egress": offer.group.egress,
+            "bandwidth_mbps": offer.group.bandwidth_mbps,
         },
     )
     return offer
@@ -156,6 +164,14 @@ def _set_times(offer: Offer, times: Mapping[str, Any]) -> None:
             raise InvalidRequest({"ends_at": ["a time to come, or null for no end"]})
         offer.ends_at = times["ends_at"]
     opening.renew(offer)
+
+
+def _set_network(offer: Offer, given: Mapping[str, Any]) -> None:
+    group = offer.group
+    egress = given.get("egress", group.egress)
+    mbps = given.get("bandwidth_mbps", group.bandwidth_mbps)
+    supply.set_network(group_id=group.id, egress=egress, bandwidth_mbps=mbps)
+    group.egress, group.bandwidth_mbps = egress, mbps
 
 
 def _check(offer: Offer, price: int | None, min_gpus: int | None, state: str | None) -> None:
@@ -273,6 +289,8 @@ def describe_owned(offer: Offer) -> dict[str, Any]:
         "min_gpus": offer.min_gpus,
         "windows": offer.windows,
         "ends_at": rfc3339(offer.ends_at),
+        "egress": group.egress,
+        "bandwidth_mbps": group.bandwidth_mbps,
         "opens_at": rfc3339(offer.opens_at),
         "closes_at": rfc3339(offer.closes_at),
         "state": offer.state,

@@ -21,6 +21,8 @@ MAX_GPUS: Final = 4096  # more cards than any data centre of ours holds: a mista
 # An end further away than this is a mistake in the date: no_limit is the way to say "open".
 MAX_HOURS: Final = 24 * 366
 MAX_SIZE: Final = 1_000_000  # GiB or cores; beyond it a number is a mistake
+# What a machine reaches, the most first: who gives more gives the less as well.
+EGRESS: Final = ("internet", "web", "none")
 ORDERS: Final = ("price", "-price", "reliability", "performance")
 _FLAGS: Final = ("interruptible", "ssh")
 
@@ -47,6 +49,7 @@ class OfferQuery:
     storage: str | None = None
     max_price: int | None = None  # micro-units per GPU and hour
     min_reliability: Decimal | None = None
+    egress: str | None = None  # at least so much of the network
     min_hours: Decimal | None = None  # that its owner leaves the cards to the renter, from now on
     interconnect: str | None = None
     order: str = "price"
@@ -173,6 +176,7 @@ def _parsers(words: Vocabulary) -> dict[str, Callable[[str], Any]]:
         "storage": one_of(("none", "node", "cluster")),
         "max_price": _price,
         "min_reliability": decimal(1),
+        "egress": one_of(EGRESS),
         "min_hours": decimal(MAX_HOURS),
         "interconnect": one_of({*words.interconnects, "none"}),
         "order": one_of(ORDERS),

@@ -64,6 +64,7 @@ _FITS: Final[Mapping[str, Callable[[Offer, int], Any]]] = {
     "ssh": lambda offer, _: has_way_in(offer),
     "storage": lambda offer, _: offer.group.storage_domain,
     "min_reliability": lambda offer, _: None,
+    "egress": lambda offer, _: offer.group.egress,
     "min_hours": lambda offer, _: hours_left(offer),
     "interconnect": lambda offer, _: _interconnect(offer),
 }

@@ -154,6 +154,8 @@ def describe(row: OfferRow, registry: Mapping[str, Accelerator]) -> dict[str, An
         "net_down_mbps": None,
         "net_up_mbps": None,
         "interconnect": card.interconnect if card else None,
+        "egress": group.egress,
+        "bandwidth_mbps": group.bandwidth_mbps,
         "available_until": rfc3339(offer.closes_at),
         "reliability": {"value": None, "sample": 0},
         "benchmark": None,

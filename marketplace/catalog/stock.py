@@ -19,7 +19,7 @@ from kernel.clock import AppNow
 from marketplace.accounts import switches
 from marketplace.catalog.availability import LEAST
 from marketplace.catalog.needs import MIB_PER_GIB
-from marketplace.catalog.query import OfferQuery, cuda_x100
+from marketplace.catalog.query import EGRESS, OfferQuery, cuda_x100
 from marketplace.models import Offer, Provider
 from provisioner import facade as provisioner
 from provisioner.facade import access
@@ -58,7 +58,7 @@ def fitting(
     # As bigint: 4,096 cards times their MiB would overflow an integer.
     cards = Greatest(F("min_gpus"), Value(query.asked_gpus), output_field=IntegerField())
     found = on_sale().annotate(n=Cast(cards, BigIntegerField()))
-    wanted = [*_plain(query, in_stock), *_sizes(query), *_left_for(query), *_registry(query)]
+    wanted = [*_plain(query, in_stock), *_sizes(query), *_given(query), *_registry(query)]
     wanted += _needed(needs or {})
     for condition in wanted:
         found = found.filter(condition)
@@ -92,11 +92,16 @@ def _plain(query: OfferQuery, in_stock: bool) -> list[Q]:
     return conditions
 
 
-def _left_for(query: OfferQuery) -> list[Q]:
-    if query.min_hours is None:
-        return []
-    last = AppNow() + timedelta(seconds=math.ceil(query.min_hours * 3600))
-    return [Q(closes_at__isnull=True) | Q(closes_at__gte=last)]
+def _given(query: OfferQuery) -> list[Q]:
+    """What its owner gives: time, and of the network."""
+    conditions = []
+    if query.min_hours is not None:
+        last = AppNow() + timedelta(seconds=math.ceil(query.min_hours * 3600))
+        conditions.append(Q(closes_at__isnull=True) | Q(closes_at__gte=last))
+    if query.egress is not None:
+        enough = EGRESS[: EGRESS.index(query.egress) + 1]
+        conditions.append(Q(group__egress__in=enough))
+    return conditions
 
 
 def has_way_in(offer: Offer) -> bool:

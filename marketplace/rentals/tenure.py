@@ -1,4 +1,4 @@
-"""For how long cards are a renter's: what an order asks for, and what their owner leaves.
+"""For how long cards are a renter's, and with what of the network: what an order asks for.
 
 An order that names its end is placed only where nothing that is announced comes before it; one
 without an end, where no end is known. Who picked an offer by itself saw until when it is for rent:
@@ -20,19 +20,25 @@ from django.db.models import Q
 from kernel.clock import AppNow, now
 from kernel.errors import InvalidRequest
 from kernel.text import rfc3339
-from marketplace.catalog.query import MAX_HOURS, OfferQuery
+from marketplace.catalog.query import EGRESS, MAX_HOURS, OfferQuery
 from marketplace.models import Maintenance, Quote, Rental
 
 _HUNDREDTH: Final = 36  # seconds; hours are asked for in hundredths
 
 
 def asked(query: OfferQuery, *, expires_at: datetime | None) -> OfferQuery:
-    """The question with the time that the order needs the cards for; None: without an end."""
+    """The question with the time that the order needs the cards for (None: without an end), and
+    with all of the network unless it asks for less."""
     hours = Decimal(MAX_HOURS)
     if expires_at is not None:
         seconds = max(0, int((expires_at - now()).total_seconds()))
         hours = min(hours, Decimal(-(-seconds // _HUNDREDTH)) / 100)
-    return replace(query, min_hours=max(hours, query.min_hours or Decimal(0)))
+    return replace(
+        query,
+        min_hours=max(hours, query.min_hours or Decimal(0)),
+        # Nobody expects a machine without the internet who did not ask for one.
+        egress=query.egress or EGRESS[0],
+    )
 
 
 def end_of(rental: Rental) -> datetime | None:

@@ -1,14 +1,48 @@
-"""The door to who is on the cards of an owner."""
+"""The door to who is on the cards of an owner, and what its machines are given of the network."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from uuid import UUID
 
-from provisioner.contracts.supply import Occupant
+from kernel.errors import InvalidRequest
+from provisioner.contracts.preflight import Outcome
+from provisioner.contracts.supply import LEAST_MBPS, MOST_MBPS, Egress, Occupant
 from provisioner.instances import occupants as _occupants
+from provisioner.models import DeviceGroup
+from provisioner.preflight import views
+
+_RULE = "egress_rules"
 
 
 def occupants(*, cluster_ids: Collection[UUID], node_id: UUID | None = None) -> list[Occupant]:
     """Machines in these clusters, or on one node of them, that were not observed gone."""
     return _occupants.occupants(cluster_ids=cluster_ids, node_id=node_id)
+
+
+def set_network(*, group_id: UUID, egress: str, bandwidth_mbps: int | None) -> None:
+    """In a transaction. For machines of the group that start from now on.
+
+    Raises InvalidRequest (egress, bandwidth_mbps): among others for less than the internet where
+    the cluster was not found to have the policies that keep such a promise.
+    """
+    errors: dict[str, list[str]] = {}
+    if bandwidth_mbps is not None and not LEAST_MBPS <= bandwidth_mbps <= MOST_MBPS:
+        errors["bandwidth_mbps"] = [f"from {LEAST_MBPS} to {MOST_MBPS}, or null for no cap"]
+    group = DeviceGroup.objects.select_for_update(no_key=True).get(pk=group_id)
+    if egress not in list(Egress):
+        errors["egress"] = [f"one of {', '.join(Egress)}"]
+    elif egress not in (Egress.INTERNET, group.egress) and not _keeps(group.cluster_id):
+        errors["egress"] = [
+            "the cluster's policies give every machine the internet: apply the provider bundle "
+            "again and let its preflight look"
+        ]
+    if errors:
+        raise InvalidRequest(errors)
+    group.egress, group.bandwidth_mbps = egress, bandwidth_mbps
+    group.save(update_fields=["egress", "bandwidth_mbps"])
+
+
+def _keeps(cluster_id: UUID) -> bool:
+    results = views.preflight(cluster_id).rules
+    return any(each.rule == _RULE and each.outcome == Outcome.PASS for each in results)

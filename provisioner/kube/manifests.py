@@ -93,12 +93,19 @@ def pod(spec: PodSpec) -> Json:
         body["imagePullSecrets"] = [{"name": pull_secret_name(spec.pod_name)}]
     if version_of(spec.server_version) >= _HOST_USERS_FROM:
         body["hostUsers"] = False
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": spec.pod_name, "labels": _labels(spec)},
-        "spec": body,
-    }
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": _pod_metadata(spec), "spec": body}
+
+
+def _pod_metadata(spec: PodSpec) -> Json:
+    metadata: Json = {"name": spec.pod_name, "labels": _labels(spec)}
+    if spec.egress != "internet":
+        metadata["labels"][EGRESS_LABEL] = spec.egress
+    if spec.bandwidth_mbps is not None:
+        # Read by the bandwidth plugin of the cluster's network; without it nothing is capped.
+        cap = f"{spec.bandwidth_mbps}M"
+        names = ("kubernetes.io/ingress-bandwidth", "kubernetes.io/egress-bandwidth")
+        metadata["annotations"] = dict.fromkeys(names, cap)
+    return metadata
 
 
 def lease(spec: LeaseSpec, *, at: datetime, until: datetime, version: str = "") -> Json:

@@ -86,4 +86,6 @@ class PodSpec:
     grace_seconds: int
     server_version: str | None
     volumes: tuple[ClaimMount, ...] = ()
+    egress: str = "internet"
+    bandwidth_mbps: int | None = None  # each way
     notice: bool = False

@@ -11,6 +11,7 @@ from django.db import models
 from django.db.models import F, Q
 
 from kernel.ids import new_id
+from provisioner.contracts.supply import Egress
 from provisioner.models.cluster import Cluster
 
 
@@ -63,6 +64,12 @@ class DeviceGroup(models.Model):
     ram_mib_per_gpu = models.PositiveIntegerField()
     disk_mib_per_gpu = models.PositiveIntegerField()
 
+    # What its owner gives machines of it, once they start anew (facade/supply.py).
+    egress = models.CharField(
+        max_length=8, db_default=Egress.INTERNET.value, default=Egress.INTERNET.value
+    )
+    bandwidth_mbps = models.PositiveIntegerField(null=True)  # each way; null: no cap
+
     listed_ok = models.BooleanField(default=False)  # the cluster is ready and not draining
     # The next two are its cluster's, so that the catalogue filters by them without one more join.
     storage_domain = models.CharField(max_length=8, db_default="none", default="none")
@@ -75,6 +82,9 @@ class DeviceGroup(models.Model):
 
     class Meta:
         constraints = [
+            models.CheckConstraint(
+                condition=Q(egress__in=[str(kind) for kind in Egress]), name="group_egress_known"
+            ),
             models.UniqueConstraint(
                 fields=[
                     "cluster",

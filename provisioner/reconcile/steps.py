@@ -250,6 +250,8 @@ def spec_of(row: Instance) -> PodSpec:
             ClaimMount(pvc_name_of(UUID(m["volume"])), m["path"], m["read_only"])
             for m in order.get("volumes", ())
         ),
+        egress=row.share.group.egress,
+        bandwidth_mbps=row.share.group.bandwidth_mbps,
         notice=bool(order.get("notice")),
     )
 

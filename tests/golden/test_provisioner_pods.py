@@ -69,6 +69,7 @@ CASES: dict[str, PodSpec] = {
     ),
     "interruptible": spec(notice=True, termination_grace=30),
     "runtime-class": spec(runtime_class="kata"),
+    "web-capped": spec(egress="web", bandwidth_mbps=500),
     "volumes": spec(
         volumes=(
             ClaimMount("gv-01h455vb4pex5vsknk084sn02t", "/data"),
@@ -119,7 +120,18 @@ def violations(pod: dict[str, Any], ordered: PodSpec) -> list[str]:
             for key in ("instance", "rental", "tenant", "generation")
         ),
     )
-    rule("no annotations", "annotations" not in meta)
+    capped = f"{ordered.bandwidth_mbps}M"
+    caps = {
+        "kubernetes.io/ingress-bandwidth": capped,
+        "kubernetes.io/egress-bandwidth": capped,
+    }
+    rule(
+        "no annotations but its owner's cap",
+        meta.get("annotations", {}) == ({} if ordered.bandwidth_mbps is None else caps),
+    )
+    less = {} if ordered.egress == "internet" else {"gpuyard.io/egress": ordered.egress}
+    shown = {key: value for key, value in meta["labels"].items() if key == "gpuyard.io/egress"}
+    rule("as much of the network as its offer gives", shown == less)
     rule("no service-account token", body["automountServiceAccountToken"] is False)
     rule("no service links", body["enableServiceLinks"] is False)
     rule("no host namespaces", not {"hostPID", "hostIPC", "hostNetwork"} & set(body))

@@ -144,6 +144,10 @@ class Offer(Shown):
     net_down_mbps = serializers.FloatField(allow_null=True)
     net_up_mbps = serializers.FloatField(allow_null=True)
     interconnect = serializers.CharField(allow_null=True)
+    egress = serializers.CharField(help_text="What machines reach: internet, web or none")
+    bandwidth_mbps = serializers.IntegerField(
+        allow_null=True, help_text="The owner's cap each way; null: none"
+    )
     available_until = serializers.CharField(
         allow_null=True, help_text="When its owner takes the cards back; null: no end is known"
     )
@@ -165,6 +169,7 @@ _FILTER_TEXT = {
     "max_price": "Per GPU-hour, a decimal string",
     "interruptible": "true: rented so, with the price, max_price and order of that use",
     "ssh": "true: renters can get in; false: nobody can",
+    "egress": "At least so much: internet, web or none; a requirement without it wants internet",
     "min_hours": "For how long its owner leaves the cards, from now on",
     "order": "price, -price, reliability or performance; ties by id",
 }

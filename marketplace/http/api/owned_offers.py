@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from django.http import HttpResponse
 from django.urls import path
@@ -15,6 +15,10 @@ from marketplace.http.api.base import ApiView, Body
 from marketplace.http.api.fields import MoneyIn
 from marketplace.http.api.schema import paged
 from marketplace.models import Offer
+from provisioner.contracts.supply import LEAST_MBPS, MOST_MBPS, Egress
+
+_TIMES: Final = ("windows", "ends_at")
+_NETWORK: Final = ("egress", "bandwidth_mbps")
 
 
 class OfferChange(Body):
@@ -39,6 +43,20 @@ class OfferChange(Body):
     )
     ends_at = serializers.DateTimeField(
         required=False, allow_null=True, help_text="For new quotes only; null: no end"
+    )
+
+    egress = serializers.ChoiceField(
+        list(Egress),
+        required=False,
+        help_text="What machines reach that start from now on; less than internet needs the "
+        "bundle's policies",
+    )
+    bandwidth_mbps = serializers.IntegerField(
+        min_value=LEAST_MBPS,
+        max_value=MOST_MBPS,
+        required=False,
+        allow_null=True,
+        help_text="Each way, kept by the cluster's own network; null: no cap",
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -77,6 +95,8 @@ class OwnedOfferOut(serializers.Serializer[Any]):
     min_gpus = serializers.IntegerField()
     windows = serializers.DictField(allow_null=True)
     ends_at = serializers.DateTimeField(allow_null=True)
+    egress = serializers.ChoiceField(list(Egress))
+    bandwidth_mbps = serializers.IntegerField(allow_null=True)
     opens_at = serializers.DateTimeField(
         allow_null=True, help_text="When it is for rent next; null: it is now, or never again"
     )
@@ -120,7 +140,8 @@ class OwnedOffer(ApiView):
                 disk_price_micro_gib_month=data.get("disk_price"),
                 min_gpus=data.get("min_gpus"),
                 state=data.get("state"),
-                times={name: data[name] for name in ("windows", "ends_at") if name in data},
+                times={name: data[name] for name in _TIMES if name in data},
+                network={name: data[name] for name in _NETWORK if name in data},
                 expected_version=self.expected_version(request),
             ),
             lambda offer: (200, publish.describe_owned(offer)),

@@ -188,7 +188,7 @@ def _stop(request: HttpRequest, principal: Principal, title: str, act: Any) -> H
 
 @page(scope="provider:write")
 def times(request: HttpRequest, principal: Principal, offer: str) -> HttpResponse:
-    """When an offer is for rent."""
+    """When an offer is for rent, and what it gives of the network."""
     row = get_visible(Offer, principal, offer)
     if row.state in (Offer.State.DRAFT, Offer.State.ENDED):
         raise Refusal(
@@ -210,6 +210,7 @@ def times(request: HttpRequest, principal: Principal, offer: str) -> HttpRespons
                     offer_id=offer,
                     state=given["state"],
                     times={"windows": form.windows(), "ends_at": given["ends_at"]},
+                    network={name: given[name] for name in ("egress", "bandwidth_mbps")},
                 ),
                 lambda _offer: "/provider",
             )
@@ -234,7 +235,12 @@ def times(request: HttpRequest, principal: Principal, offer: str) -> HttpRespons
 
 
 def _times_of(row: Offer) -> dict[str, Any]:
-    found: dict[str, Any] = {"state": row.state, "ends_at": row.ends_at}
+    found: dict[str, Any] = {
+        "state": row.state,
+        "ends_at": row.ends_at,
+        "egress": row.group.egress,
+        "bandwidth_mbps": row.group.bandwidth_mbps,
+    }
     weekly = availability.read(row.windows)
     if weekly is not None:
         first = weekly.windows[0]

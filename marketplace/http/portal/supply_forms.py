@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from marketplace.catalog.availability import DAYS
 from marketplace.models import Offer
+from provisioner.contracts.supply import LEAST_MBPS, MOST_MBPS, Egress
 
 _PLAIN: Final = {"spellcheck": "false", "autocapitalize": "off", "autocomplete": "off"}
 _DAY_NAMES: Final = dict(
@@ -34,7 +35,8 @@ class UtcField(forms.DateTimeField):
 
 
 class TimesForm(forms.Form):
-    """When an offer is for rent. One window here; over the API there may be many."""
+    """When an offer is for rent, and what it gives of the network. One window here; over the API
+    there may be many."""
 
     state = forms.ChoiceField(
         label=_("New rentals"),
@@ -69,6 +71,23 @@ class TimesForm(forms.Form):
         label=_("End date, UTC"),
         required=False,
         help_text=_("Empty: no end. Rentals that run keep the end they were placed with."),
+    )
+
+    egress = forms.ChoiceField(
+        label=_("What machines reach"),
+        choices=[
+            (Egress.INTERNET, _("The internet, without private networks and outgoing mail")),
+            (Egress.WEB, _("HTTP and HTTPS only")),
+            (Egress.NONE, _("Nothing")),
+        ],
+        help_text=_("For machines that start from now on."),
+    )
+    bandwidth_mbps = forms.IntegerField(
+        label=_("At most, Mbit/s each way"),
+        required=False,
+        min_value=LEAST_MBPS,
+        max_value=MOST_MBPS,
+        help_text=_("Kept by your cluster's own network. Empty: no cap."),
     )
 
     def clean(self) -> dict[str, Any]:

@@ -84,7 +84,11 @@ def test_the_times_of_an_offer(provider: Visitor, supply: market.Supply) -> None
     half = provider.send(page, path, state="active", days=["sat"])
     assert (half.status_code, "Needed with days" in half.text) == (422, True)
     nights = {"days": ["sat", "sun"], "start": "20:00", "to": "08:00", "timezone": "Europe/Berlin"}
-    assert provider.send(page, path, state="active", **nights).status_code == 303
+    capped = provider.send(page, path, state="active", bandwidth_mbps="500", **nights)
+    assert capped.status_code == 303
+    assert supply.offer.group.bandwidth_mbps == 500
+    less = provider.send(page, path, state="active", egress="web", **nights)
+    assert (less.status_code, "apply the provider bundle again" in less.text) == (422, True)
     assert supply.offer.windows == {
         "timezone": "Europe/Berlin",
         "weekly": [{"days": ["sat", "sun"], "from": "20:00", "to": "08:00"}],
