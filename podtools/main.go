@@ -7,8 +7,9 @@
 // nothing it says is trusted for money.
 //
 //	podtools install DIR     copy this binary to DIR/podtools (the init container)
-//	podtools check FILE CMD USAGE [DIR]  write down the cards that the vendor's command shows and how
-//	                         much of them is in use (the check), and install into DIR
+//	podtools check FILE CMD USAGE [PARTS READ] [DIR]  write down the cards that the vendor's command
+//	                         shows and how much of them is in use (the check), or the parts of cards
+//	                         that PARTS lists and READ reads, and install into DIR
 //	podtools start FLAGS     leave the keeper in the container (its postStart hook)
 //	podtools keep FLAGS      the keeper: run the SSH server and the reporter, start again what died
 //	podtools sshd ADDR       the SSH server alone
@@ -40,13 +41,15 @@ func dispatch(words []string) error {
 	switch name, rest := words[0], words[1:]; {
 	case name == "install" && len(rest) == 1:
 		return install(rest[0])
-	case name == "check" && len(rest) == 3:
-		return check(rest[0], rest[1], rest[2])
-	case name == "check" && len(rest) == 4:
-		if err := check(rest[0], rest[1], rest[2]); err != nil {
+	case name == "check" && len(rest) >= 3 && len(rest) <= 6:
+		parts, into := split{}, rest[3:]
+		if len(into) >= 2 {
+			parts, into = split{into[0], into[1]}, into[2:]
+		}
+		if err := check(rest[0], rest[1], rest[2], parts); err != nil || len(into) == 0 {
 			return err
 		}
-		return install(rest[3])
+		return install(into[0])
 	case name == "start":
 		return start(rest)
 	case name == "keep":
@@ -62,5 +65,5 @@ func dispatch(words []string) error {
 }
 
 func usage() error {
-	return fmt.Errorf("usage: podtools install DIR | check FILE CMD USAGE [DIR] | start FLAGS | keep FLAGS | sshd ADDR | report ADDR | relay FLAGS")
+	return fmt.Errorf("usage: podtools install DIR | check FILE CMD USAGE [PARTS READ] [DIR] | start FLAGS | keep FLAGS | sshd ADDR | report ADDR | relay FLAGS")
 }

@@ -131,9 +131,16 @@ class AddressBinding:
     ports: tuple[int, ...] = ()
 
 
+class SharingMode(StrEnum):
+    """What one sold device is. Slices of a card's time are neither, and are not sold."""
+
+    WHOLE = "whole"
+    PARTITION = "partition"  # cut off in hardware, with memory and engines of its own
+
+
 @dataclass(frozen=True)
 class Accelerator:
-    """One row of the registry (inventory/accelerators.toml)."""
+    """One row of the registry (inventory/accelerators.toml): a card, or a part of one."""
 
     slug: str  # "nvidia-h100-80gb-sxm"
     vendor: str  # "nvidia"
@@ -143,6 +150,7 @@ class Accelerator:
     sharing_modes: tuple[str, ...]
     toolkit: str  # "cuda"
     interconnect: str | None
+    partition: str | None = None  # "1g.10gb", of a part
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 from kernel.quantity import quantity
 from kernel.text import clean
-from provisioner.inventory.accelerators import Unsold, families
+from provisioner.contracts import SharingMode
+from provisioner.inventory.accelerators import Family, Model, Unsold, families, sharing_mode
 
 Json = dict[str, Any]
 
@@ -43,6 +45,7 @@ class ShareFacts:
     vcpus_milli: int = 0  # per device, like the next two
     ram_mib: int = 0
     disk_mib: int = 0
+    sharing_mode: str = SharingMode.WHOLE.value
     unsold: tuple[str, str] | None = None
 
 
@@ -118,50 +121,80 @@ def _keeps_off(taint: Json) -> bool:
 def _shares(
     node: NodeFacts, labels: Mapping[str, str], allocatable: Json, capacity: Json
 ) -> tuple[ShareFacts, ...]:
-    counts = {name: _devices(capacity.get(name)) for name in families()}
-    total = sum(counts.values())
-    found = []
-    for name, count in counts.items():
-        if not count:
-            continue
-        share = ShareFacts(name, count, min(count, _devices(allocatable.get(name))))
-        found.append(_identified(share, node, labels, capacity, total))
-    return tuple(found)
+    found: list[tuple[ShareFacts, Model | None]] = []
+    for name, family in families().items():
+        if count := _devices(capacity.get(name)):
+            share = ShareFacts(name, count, min(count, _devices(allocatable.get(name))))
+            found.append(_identified(share, family, labels, capacity))
+    cards = sum((share.capacity * _of_a_card(model) for share, model in found), Fraction())
+    sold = [_shaped(share, model, node, cards) for share, model in found]
+    return (*sold, *_shares_alone(allocatable, capacity))
 
 
 def _identified(
-    share: ShareFacts, node: NodeFacts, labels: Mapping[str, str], capacity: Json, total: int
-) -> ShareFacts:
-    family = families()[share.resource]
+    share: ShareFacts, family: Family, labels: Mapping[str, str], capacity: Json
+) -> tuple[ShareFacts, Model | None]:
+    """With the model that it counts; without one it is not sold."""
     try:
-        for alias in family.aliases:
-            if _devices(capacity.get(alias)):
+        family.may_be_sold()
+        for other in family.names:
+            if other != share.resource and _devices(capacity.get(other)):
                 raise Unsold(
                     "advertised_twice",
-                    f"The same cards are offered as {share.resource} and {alias}: keep one.",
+                    f"The same cards are offered as {share.resource} and {other}: keep one.",
                 )
         model = family.identify(labels)
-        shape = _per_device(node, total)
     except Unsold as error:
-        return replace(share, unsold=(error.reason, str(error)))
-    return replace(
+        return replace(share, unsold=(error.reason, str(error))), None
+    known = replace(
         share,
         accelerator=model.slug,
         vendor=family.vendor,
         memory_mib=model.memory_mib,
         driver=family.driver(labels),
         toolkit_max=family.toolkit_max(labels),
-        vcpus_milli=shape[0],
-        ram_mib=shape[1],
-        disk_mib=shape[2],
+        sharing_mode=sharing_mode(model),
     )
+    return known, model
 
 
-def _per_device(node: NodeFacts, devices: int) -> tuple[int, int, int]:
-    """What of the machine comes with each card, rounded down."""
+def _shares_alone(allocatable: Json, capacity: Json) -> tuple[ShareFacts, ...]:
+    """What a node offers of cards under names that count shares of them, and nothing else of
+    those cards: so that its owner reads why it is not sold."""
+    found: dict[str, ShareFacts] = {}
+    for family in families().values():
+        if any(_devices(capacity.get(name)) for name in (family.resource, *family.also)):
+            continue
+        for name in family.aliases:
+            if count := _devices(capacity.get(name)):
+                sentence = f"{name} counts shares of cards, which have no memory of their own."
+                healthy = min(count, _devices(allocatable.get(name)))
+                found[name] = ShareFacts(name, count, healthy, unsold=("shared", sentence))
+    return tuple(found.values())
+
+
+def _of_a_card(model: Model | None) -> Fraction:
+    """How much of a card one device is at least; what is not known counts as a whole one."""
+    return Fraction(1, model.per_card if model else 1)
+
+
+def _shaped(share: ShareFacts, model: Model | None, node: NodeFacts, cards: Fraction) -> ShareFacts:
+    if model is None:
+        return share
+    try:
+        cpu, memory, disk = _per_device(node, cards / _of_a_card(model))
+    except Unsold as error:
+        # Of no model then: a double of it elsewhere is sold.
+        nothing = ShareFacts(share.resource, share.capacity, share.healthy)
+        return replace(nothing, unsold=(error.reason, str(error)))
+    return replace(share, vcpus_milli=cpu, ram_mib=memory, disk_mib=disk)
+
+
+def _per_device(node: NodeFacts, devices: Fraction) -> tuple[int, int, int]:
+    """What of the machine comes with each of so many devices, rounded down."""
     cpu = _floor((node.cpu_milli - RESERVED_CPU_MILLI) / devices, CPU_STEP_MILLI)
     memory = _floor((node.memory_mib - RESERVED_MEMORY_MIB) / devices, MEMORY_STEP_MIB)
-    disk = _floor(node.disk_mib * DISK_SHARE / devices, DISK_STEP_MIB)
+    disk = _floor(node.disk_mib * DISK_SHARE / float(devices), DISK_STEP_MIB)
     if cpu <= 0 or memory <= 0 or disk <= 0:
         raise Unsold(
             "too_small", "The node has too little processor, memory or disk for its cards."
@@ -194,7 +227,7 @@ def _refused_if_doubled(share: ShareFacts, doubled: dict[str, set[str]]) -> Shar
     )
 
 
-def _floor(value: float, step: int) -> int:
+def _floor(value: float | Fraction, step: int) -> int:
     return int(value // step) * step
 
 

@@ -189,7 +189,7 @@ def _group_of(cluster: Cluster, facts: ShareFacts, at: datetime) -> DeviceGroup:
         memory_mib=facts.memory_mib,
         driver=facts.driver,
         cuda_max=facts.toolkit_max,
-        sharing_mode="whole",
+        sharing_mode=facts.sharing_mode,
         verified=True,  # a labeller named the model; the check at each start proves it again
         vcpus_milli_per_gpu=facts.vcpus_milli,
         ram_mib_per_gpu=facts.ram_mib,

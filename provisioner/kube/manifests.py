@@ -311,7 +311,8 @@ def _checking_tools(spec: PodSpec) -> Json:
 
 
 def _check(spec: PodSpec) -> list[str]:
-    return ["check", "/dev/termination-log", spec.check.strip("\n"), spec.tools.usage]
+    words = ["check", "/dev/termination-log", spec.check.strip("\n"), spec.tools.usage]
+    return [*words, spec.parts.check, spec.parts.read] if spec.parts else words
 
 
 def _on_node(node: str) -> Json:

@@ -61,7 +61,7 @@ class PodFacts:
 class Device:
     uid: str
     model: str
-    memory_mib: int
+    memory_mib: int | None  # None: not told, as of a part, whose profile says it
     used_mib: int | None = None  # before anything of this pod ran; None: not told
 
 
@@ -108,7 +108,7 @@ def proof(message: str) -> list[Device] | None:
             Device(
                 str(row["uid"])[:100],
                 str(row["model"])[:100],
-                int(row["memory_mib"]),
+                None if row["memory_mib"] is None else int(row["memory_mib"]),
                 _int(row.get("used_mib")),
             )
             for row in rows[:64]

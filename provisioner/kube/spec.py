@@ -50,6 +50,15 @@ class ToolsSpec:
 
 
 @dataclass(frozen=True)
+class PartsSpec:
+    """How the check sees that a card is split: a command that lists parts, and a regular expression
+    for its lines."""
+
+    check: str
+    read: str
+
+
+@dataclass(frozen=True)
 class ToolKeys:
     """What the tools of one instance prove themselves with; private but for gateway_public."""
 
@@ -89,3 +98,4 @@ class PodSpec:
     egress: str = "internet"
     bandwidth_mbps: int | None = None  # each way
     notice: bool = False
+    parts: PartsSpec | None = None  # of cards that can be split, ordered whole or in parts

@@ -342,7 +342,7 @@ def _mismatch(known: Known, pod: PodFacts) -> End | None:
         problem, found = "The same card was found twice.", as_evidence(devices)
     elif not all(known.model.is_named(device.model) for device in devices):
         problem, found = "Cards of another model were found.", as_evidence(devices)
-    elif not all(known.model.has_memory(device.memory_mib) for device in devices):
+    elif not all(_has_memory(known.model, device) for device in devices):
         problem, found = "Cards with another memory size were found.", as_evidence(devices)
     elif any(_in_use(device) for device in devices):
         return End("card_in_use", evidence={"pod_uid": pod.uid, **as_evidence(devices)})
@@ -352,7 +352,16 @@ def _mismatch(known: Known, pod: PodFacts) -> End | None:
 
 
 def _in_use(device: Device) -> bool:
-    return device.used_mib is not None and device.used_mib > IN_USE * device.memory_mib
+    if device.used_mib is None or device.memory_mib is None:
+        return False
+    return device.used_mib > IN_USE * device.memory_mib
+
+
+def _has_memory(model: Model, device: Device) -> bool:
+    """A part may leave it to its profile, which the driver named; a whole card tells it."""
+    if device.memory_mib is None:
+        return bool(model.partition)
+    return model.has_memory(device.memory_mib)
 
 
 def _since(seen: dict[str, Any], reason: str, at: datetime) -> datetime:

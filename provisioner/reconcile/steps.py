@@ -20,13 +20,13 @@ from provisioner.contracts import DEFAULT_GRACE
 from provisioner.instances import access_keys, lease, logs, ports, report_token
 from provisioner.instances.logs import Fetched
 from provisioner.instances.naming import SECRETS
-from provisioner.inventory.accelerators import by_slug
+from provisioner.inventory.accelerators import Family, Model, by_slug
 from provisioner.kube import manifests
 from provisioner.kube.api import ClusterApi
 from provisioner.kube.client import CALL_SECONDS
 from provisioner.kube.errors import Rejected, Unavailable
 from provisioner.kube.pods import PodFacts, facts
-from provisioner.kube.spec import ClaimMount, LeaseSpec, PodSpec, ToolKeys, ToolsSpec
+from provisioner.kube.spec import ClaimMount, LeaseSpec, PartsSpec, PodSpec, ToolKeys, ToolsSpec
 from provisioner.models import Instance
 from provisioner.reconcile.claim import INSTANCE_CLAIM
 from provisioner.reconcile.last_words import fetch
@@ -215,7 +215,7 @@ def lease_spec(row: Instance) -> LeaseSpec:
 
 def spec_of(row: Instance) -> PodSpec:
     """Everything the pod is made of, from the row as it was reserved."""
-    family, _ = by_slug()[row.accelerator]
+    family, model = by_slug()[row.accelerator]
     order = row.order
     return PodSpec(
         pod_name=row.pod_name,
@@ -224,10 +224,12 @@ def spec_of(row: Instance) -> PodSpec:
         tenant=public("organization", row.tenant_ref),
         generation=row.generation,
         node=row.share.node.name,
-        resource=family.resource,
+        # As its node counts them: not every plugin gives parts, or types, a name of their own.
+        resource=row.share.resource_name,
         runtime_class=family.runtime_class,
         check=family.check,
         runtime_tool=family.tool == "runtime",
+        parts=parts_of(family, model),
         tools=ToolsSpec(
             image=settings.GPUYARD_TOOLS_IMAGE,
             report_url=settings.GPUYARD_REPORT_URL,
@@ -254,6 +256,12 @@ def spec_of(row: Instance) -> PodSpec:
         bandwidth_mbps=row.share.group.bandwidth_mbps,
         notice=bool(order.get("notice")),
     )
+
+
+def parts_of(family: Family, model: Model) -> PartsSpec | None:
+    if family.split is None or not model.splits:
+        return None
+    return PartsSpec(family.split.check, family.split.read)
 
 
 def open_secrets(row: Instance) -> Secrets:

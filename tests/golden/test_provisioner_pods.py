@@ -17,17 +17,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from provisioner.inventory.accelerators import by_slug
+from provisioner.inventory.accelerators import by_slug, families
 from provisioner.kube import claims, manifests
 from provisioner.kube.compose import CORE, compose
 from provisioner.kube.spec import ClaimMount, PodSpec, ToolKeys, ToolsSpec
+from provisioner.reconcile.steps import parts_of
 
 FILES = Path(__file__).with_name("provisioner")
 DIGEST = "sha256:" + "ab" * 32
 
 
 def spec(slug: str = "nvidia-h100-80gb-sxm", **more: Any) -> PodSpec:
-    family, _ = by_slug()[slug]
+    family, model = by_slug()[slug]
     plain = PodSpec(
         pod_name="gy-01h455vb4pex5vsknk084sn02q",
         instance="ins_01h455vb4pex5vsknk084sn02q",
@@ -39,6 +40,7 @@ def spec(slug: str = "nvidia-h100-80gb-sxm", **more: Any) -> PodSpec:
         runtime_class=family.runtime_class,
         check=family.check,
         runtime_tool=family.tool == "runtime",
+        parts=parts_of(family, model),
         tools=ToolsSpec(
             image=f"registry.example.com/gpuyard/podtools@{DIGEST}",
             report_url="https://gpuyard.example.com/api/v1/instance-reports",
@@ -77,6 +79,23 @@ CASES: dict[str, PodSpec] = {
         )
     ),
 }
+# One for each table of the registry, and parts of cards under both names that plugins give them.
+CASES |= {
+    f"family-{name.replace('/', '-').lower()}": spec(family.models[0].slug, resource=name)
+    for name, family in families().items()
+    if not family.profile
+}
+PART = "nvidia-h100-80gb-sxm-mig-1g.10gb"
+CASES |= {"part-mixed": spec(PART), "part-single": spec(PART, resource="nvidia.com/gpu")}
+
+
+def test_no_family_is_without_its_pod() -> None:
+    vendors = {family.vendor for family in families().values()}
+    pinned = [case.resource for name, case in CASES.items() if name.startswith("family-")]
+    assert len(pinned) == len(set(pinned)) == sum(not f.profile for f in families().values())
+    assert vendors == {families()[name].vendor for name in pinned}
+    stale = {file.stem for file in FILES.glob("pod-*.json")} - {f"pod-{name}" for name in CASES}
+    assert not stale
 
 
 @pytest.mark.parametrize("name", sorted(CASES))

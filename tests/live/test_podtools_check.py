@@ -33,6 +33,18 @@ case "$*" in
 *) exit 1 ;;
 esac
 """
+NVIDIA_SPLIT = """\
+case "$1" in
+-L) cat <<END
+GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-5c1f0a1e-1111-2222-3333-444455556666)
+  MIG 1g.10gb     Device  0: (UUID: MIG-b4b2228d-6933-5839-bc0e-41ab9edb61c6)
+GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-6d2f0a1e-1111-2222-3333-444455556666)
+  MIG 1g.10gb     Device  0: (UUID: MIG-c71dc464-b9f9-5611-9d29-d601a47cffd6)
+END
+;;
+*) printf 'GPU-5c1f0a1e-1111-2222-3333-444455556666, NVIDIA H100 80GB HBM3, %s\\n' "MEMORY" ;;
+esac
+"""
 XPU_SMI = """\
 cat <<END
 Device Name, UUID, Memory Physical Size
@@ -49,7 +61,7 @@ def run(binary: Path, folder: Path, slug: str, tool: str, body: str) -> tuple[in
     log = folder / "termination-log"
     words = manifests.pod(spec(slug))["spec"]["initContainers"][-1]["command"]
     assert words[1:3] == ["check", "/dev/termination-log"]
-    also = [str(folder / "bin")] * len(words[5:])
+    also = [str(folder / "bin") if word == manifests.BIN_PATH else word for word in words[5:]]
     (folder / "bin").mkdir(exist_ok=True)
     done = subprocess.run(
         [str(binary), "check", str(log), *words[3:5], *also],
@@ -78,6 +90,42 @@ def test_the_report_proves_the_cards(binary, slug, tool, body, count, tmp_path) 
     model = by_slug()[slug][1]
     assert all(model.is_named(device.model) for device in devices), devices
     assert all(model.has_memory(device.memory_mib) for device in devices)
+
+
+@pytest.mark.parametrize("memory", ["81559", "[Insufficient Permissions]"])
+def test_a_split_card_is_its_parts_whatever_else_it_says(binary, memory, tmp_path) -> None:
+    """Some drivers show a container with one part the whole card's memory."""
+    part = f"{H100}-mig-1g.10gb"
+    for slug in (H100, part):
+        body = NVIDIA_SPLIT.replace("MEMORY", memory)
+        code, message = run(binary, tmp_path, slug, "nvidia-smi", body)
+        assert code == 0, message
+        devices = proof(message)
+        assert devices is not None
+        assert [each.uid[:12] for each in devices] == ["MIG-b4b2228d", "MIG-c71dc464"]
+        assert all(by_slug()[part][1].is_named(each.model) for each in devices), devices
+        assert not any(by_slug()[H100][1].is_named(each.model) for each in devices)
+        assert [each.memory_mib for each in devices] == [None, None]
+
+
+def test_whole_cards_of_a_kind_that_can_be_split_are_whole(binary, tmp_path) -> None:
+    body = f"""case "$1" in
+-L) echo 'GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-5c1f0a1e-1111-2222-3333-444455556666)' ;;
+*) cat <<END
+{NVIDIA_SMI}END
+;;
+esac
+"""
+    code, message = run(binary, tmp_path, H100, "nvidia-smi", body)
+    assert code == 0, message
+    assert [each.memory_mib for each in proof(message) or []] == [81559, 81559]
+
+
+def test_a_tool_that_cannot_list_parts_fails_the_check(binary, tmp_path) -> None:
+    body = f'[ "$1" = -L ] && exit 6\ncat <<END\n{NVIDIA_SMI}END\n'
+    code, message = run(binary, tmp_path, H100, "nvidia-smi", body)
+    assert code == 1
+    assert proof(message) is None
 
 
 def test_what_of_a_card_is_in_use_is_told(binary, tmp_path) -> None:
