@@ -44,8 +44,10 @@ SSH_KEY = (
     "3X3T/+30 test@example.com"
 )
 H100 = "nvidia-h100-80gb-sxm"
+PART = f"{H100}-mig-1g.10gb"
 _SHAPES: dict[str, dict[str, Any]] = {
     H100: {"vendor": "nvidia", "memory_mib": 81920, "cuda_max": "12.9", "driver": "575.57"},
+    PART: {"vendor": "nvidia", "memory_mib": 9856, "cuda_max": "12.9", "driver": "575.57"},
     "nvidia-rtx-4090": {"vendor": "nvidia", "memory_mib": 24576, "cuda_max": "12.4"},
     "ascend-910b": {"vendor": "huawei", "memory_mib": 65536},
 }

@@ -20,12 +20,15 @@ from kernel.text import rfc3339
 from marketplace.accounts import audit
 from marketplace.accounts.access import Principal, get_visible, visible
 from marketplace.catalog import availability, opening
+from marketplace.catalog.drift import why_draft
 from marketplace.catalog.needs import MIB_PER_GIB, whole_gib
+from marketplace.catalog.registry import by_slug
 from marketplace.catalog.search import amount, interruptible_price, is_open, with_stock
 from marketplace.models import DataCenter, Offer, PriceVersion, Provider
 from provisioner import facade as provisioner
 from provisioner.contracts import GroupView
 from provisioner.facade import supply
+from provisioner.facade.homogeneity import fingerprint
 
 # Above this a price per GPU-hour is a slip of the decimal point.
 MAX_PRICE_MICRO_H: Final = 1_000_000_000
@@ -43,17 +46,14 @@ _MOVES: Final[dict[str, frozenset[str]]] = {
 def sync_offers() -> int:
     """A draft for every group that has no offer yet; how many were made. Safe to repeat."""
     groups = provisioner.groups()
-    known = set(
-        Offer.objects.filter(group_id__in=[group.id for group in groups]).values_list(
-            "group_id", flat=True
-        )
-    )
+    offers = Offer.objects.filter(group_id__in=[group.id for group in groups])
+    known = {offer.group_id: offer.public_id for offer in offers.only("id", "group_id")}
     fresh = [group for group in groups if group.id not in known]
     places = DataCenter.objects.select_related("provider").in_bulk(
         {group.datacenter_ref for group in fresh}
     )
     drafts = [
-        _draft(group, places[group.datacenter_ref])
+        _draft(group, places[group.datacenter_ref], why_draft(group, groups, known))
         for group in fresh
         if group.datacenter_ref in places
     ]
@@ -61,7 +61,7 @@ def sync_offers() -> int:
     return len(drafts)
 
 
-def _draft(group: GroupView, place: DataCenter) -> Offer:
+def _draft(group: GroupView, place: DataCenter, reason: str) -> Offer:
     return Offer(
         provider=place.provider,
         datacenter=place,
@@ -69,7 +69,7 @@ def _draft(group: GroupView, place: DataCenter) -> Offer:
         ownership=place.provider.ownership,
         region=place.region,
         country=place.country,
-        reason="has no price yet",
+        reason=reason,
     )
 
 
@@ -261,7 +261,7 @@ def _move(offer: Offer, state: str) -> None:
 
 def describe_owned(offer: Offer) -> dict[str, Any]:
     """A loaded offer as its owner sees it."""
-    group = offer.group
+    group, card = offer.group, by_slug().get(offer.group.accelerator)
     return {
         "id": offer.public_id,
         "accelerator": group.accelerator,
@@ -270,6 +270,9 @@ def describe_owned(offer: Offer) -> dict[str, Any]:
         "driver": group.driver or None,
         "cuda_max": group.cuda_max or None,
         "sharing_mode": group.sharing_mode,
+        "partition": card.partition if card else None,
+        "interconnect": card.interconnect if card else None,
+        "fingerprint": fingerprint(group),
         "verified": group.verified,
         "cluster": public("cluster", group.cluster_id),
         "datacenter": offer.datacenter.public_id,
@@ -307,7 +310,11 @@ def _is_listed(offer: Offer) -> bool:
 
 
 def _why_unlisted(offer: Offer) -> str | None:
-    if offer.state != Offer.State.ACTIVE or _is_listed(offer):
+    if offer.state != Offer.State.ACTIVE:
+        return None
+    if not offer.group.slots_total:
+        return "No node has such cards now: labels say something else, or the nodes are gone."
+    if _is_listed(offer):
         return None
     if offer.group.listed_ok:
         return _why_closed(offer)

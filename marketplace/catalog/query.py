@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from kernel.errors import InvalidRequest, Refusal
 from kernel.money import BadAmount, format_micro, parse_micro
+from provisioner.contracts import SharingMode
 
 MAX_GPUS: Final = 4096  # more cards than any data centre of ours holds: a mistake, not an order
 # An end further away than this is a mistake in the date: no_limit is the way to say "open".
@@ -52,6 +53,7 @@ class OfferQuery:
     egress: str | None = None  # at least so much of the network
     min_hours: Decimal | None = None  # that its owner leaves the cards to the renter, from now on
     interconnect: str | None = None
+    sharing_mode: str | None = None  # None: whole cards, and what ``accelerator`` names
     order: str = "price"
 
     @property
@@ -179,6 +181,7 @@ def _parsers(words: Vocabulary) -> dict[str, Callable[[str], Any]]:
         "egress": one_of(EGRESS),
         "min_hours": decimal(MAX_HOURS),
         "interconnect": one_of({*words.interconnects, "none"}),
+        "sharing_mode": one_of([mode.value for mode in SharingMode]),
         "order": one_of(ORDERS),
     }
 

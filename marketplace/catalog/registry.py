@@ -57,6 +57,7 @@ def _accelerator(row: Accelerator, stock: dict[str, Any]) -> dict[str, Any]:
         "name": row.name,
         "memory_gib": whole_gib(row.memory_mib),
         "sharing_modes": list(row.sharing_modes),
+        "partition": row.partition,
         "toolkit": row.toolkit,
         "interconnect": row.interconnect,
         "in_stock": stock["free"],

@@ -67,6 +67,7 @@ _FITS: Final[Mapping[str, Callable[[Offer, int], Any]]] = {
     "egress": lambda offer, _: offer.group.egress,
     "min_hours": lambda offer, _: hours_left(offer),
     "interconnect": lambda offer, _: _interconnect(offer),
+    "sharing_mode": lambda offer, _: offer.group.sharing_mode,
 }
 
 

@@ -29,6 +29,7 @@ from marketplace.catalog.registry import by_slug, vocabulary
 from marketplace.catalog.stock import fitting, has_way_in, price_column
 from marketplace.models import Offer, Provider
 from provisioner.contracts import Accelerator
+from provisioner.facade.homogeneity import fingerprint
 
 MAX_LIMIT: Final = 200
 _ALTERNATIVES: Final = 5  # enough to choose from, few enough to read in an error
@@ -127,6 +128,8 @@ def describe(row: OfferRow, registry: Mapping[str, Accelerator]) -> dict[str, An
         "memory_gib": whole_gib(group.memory_mib),
         "verified": group.verified,
         "sharing_mode": group.sharing_mode,
+        "partition": card.partition if card else None,
+        "fingerprint": fingerprint(group),
         "gpus": gpus,
         "min_gpus": offer.min_gpus,
         "gpus_available": group.slots_free if sold else 0,

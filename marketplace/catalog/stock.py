@@ -22,6 +22,7 @@ from marketplace.catalog.needs import MIB_PER_GIB
 from marketplace.catalog.query import EGRESS, OfferQuery, cuda_x100
 from marketplace.models import Offer, Provider
 from provisioner import facade as provisioner
+from provisioner.contracts import SharingMode
 from provisioner.facade import access
 
 
@@ -58,8 +59,14 @@ def fitting(
     # As bigint: 4,096 cards times their MiB would overflow an integer.
     cards = Greatest(F("min_gpus"), Value(query.asked_gpus), output_field=IntegerField())
     found = on_sale().annotate(n=Cast(cards, BigIntegerField()))
-    wanted = [*_plain(query, in_stock), *_sizes(query), *_given(query), *_registry(query)]
-    wanted += _needed(needs or {})
+    wanted = (
+        *_plain(query, in_stock),
+        *_shared(query),
+        *_sizes(query),
+        *_given(query),
+        *_registry(query),
+        *_needed(needs or {}),
+    )
     for condition in wanted:
         found = found.filter(condition)
     return found
@@ -102,6 +109,14 @@ def _given(query: OfferQuery) -> list[Q]:
         enough = EGRESS[: EGRESS.index(query.egress) + 1]
         conditions.append(Q(group__egress__in=enough))
     return conditions
+
+
+def _shared(query: OfferQuery) -> list[Q]:
+    """Who asks for 8 GPUs of a vendor means cards: a part of one answers only where it, or parts,
+    were named."""
+    if query.sharing_mode is None and query.accelerator:
+        return []
+    return [Q(group__sharing_mode=query.sharing_mode or SharingMode.WHOLE.value)]
 
 
 def has_way_in(offer: Offer) -> bool:

@@ -92,6 +92,7 @@ def nodes(*, cluster_id: UUID) -> list[NodeView]:
                 name=node.name,
                 ready=node.ready,
                 accelerator=shares[0].group.accelerator if len(shares) == 1 else None,
+                accelerators=tuple(sorted({share.group.accelerator for share in shares})),
                 slots=sum(share.slots_total for share in shares),
                 slots_free=sum(share.slots_free for share in shares if share.sellable),
                 reason=node.detail or node.reason or _why_quarantined(shares),

@@ -195,6 +195,7 @@ class NodeView:
     reason: str
     quarantined_at: datetime | None = None  # other cards were found than its labels say
     evidence: dict[str, Any] | None = None  # of that: {"text", "evidence"}
+    accelerators: tuple[str, ...] = ()  # of a mixed node several
 
 
 @dataclass(frozen=True)

@@ -101,8 +101,8 @@ class Family:
         if not self.check.strip():
             raise Unsold(
                 "no_check",
-                f"No command is known that would prove {self.vendor_name} devices inside a container,"
-                " and what cannot be proven is not sold.",
+                f"No command is known that would prove {self.vendor_name} devices inside a"
+                " container, and what cannot be proven is not sold.",
             )
 
     def identify(self, labels: Mapping[str, str]) -> Model:

@@ -160,10 +160,11 @@ def _why_unsold(facts: NodeFacts) -> tuple[str, str]:
         return NOT_SCHEDULABLE
     if not facts.shares:
         return NO_DEVICES
-    reasons = [share.unsold for share in facts.shares]
-    if all(reason is not None for reason in reasons):
-        return reasons[0] or NO_DEVICES
-    return "", ""
+    refused = [share.unsold for share in facts.shares if share.unsold is not None]
+    if len(refused) == len(facts.shares):
+        return refused[0]
+    # Some of it is sold; why the rest is not is no reason against the node.
+    return "", " ".join(sentence for _, sentence in refused)[:500]
 
 
 def _store_missing(node: Node, at: datetime) -> None:

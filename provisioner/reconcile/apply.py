@@ -16,6 +16,7 @@ from provisioner.instances.meter import Closing
 from provisioner.instances.move import move, note
 from provisioner.instances.reasons import NOT_SEEN
 from provisioner.instances.state import COMING_UP, TROUBLED, metered
+from provisioner.inventory import homogeneity
 from provisioner.inventory.accelerators import by_slug
 from provisioner.kube.pods import PodFacts
 from provisioner.models import Instance
@@ -155,7 +156,7 @@ def _go(row: Instance, decision: Go, *, at: datetime, blind: bool, claim: UUID |
         text=decision.text,
         evidence=decision.evidence,
         closing=closing,
-        proof=decision.evidence if will else None,
+        proof=decision.evidence | homogeneity.as_proof(row.share.group) if will else None,
         **changes,
     )
 

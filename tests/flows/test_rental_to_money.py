@@ -121,3 +121,28 @@ def test_seconds_in_which_nobody_saw_the_machine_are_free(platform, renter, supp
         line.to_at <= NOON + timedelta(minutes=10) or line.from_at >= NOON + timedelta(minutes=20)
         for line in lines
     )
+
+
+def test_a_certificate_says_which_cards_were_proven_and_what_rests_on_labels(
+    platform, renter, supply
+):
+    rental = rent(renter, supply)
+    before = renter.call("GET", f"/rentals/{rental}/certificate")[1]
+    assert (before["homogeneous"], before["machines"], before["fingerprint"]) == (None, [], None)
+    assert before["differences"] == ["Not every machine has been proven yet."]
+    platform.turn()
+    platform.cluster.run(NOON, cards=2)
+    platform.until(NOON + timedelta(minutes=3))
+    offer = renter.call("GET", f"/offers/{supply.offer.public_id}")[1]
+    # What labels say later changes nothing of what was proven.
+    type(supply.group).objects.filter(pk=supply.group.pk).update(driver="999.1")
+    status, found = renter.call("GET", f"/rentals/{rental}/certificate")
+    assert status == 200
+    assert (found["homogeneous"], found["differences"]) == (True, [])
+    assert found["fingerprint"] == offer["fingerprint"]
+    (machine,) = found["machines"]
+    assert (machine["driver"], machine["cuda_max"]) == (offer["driver"], offer["cuda_max"])
+    assert len({card["uid"] for card in machine["cards"]}) == found["gpus"] == 2
+    assert {card["model"] for card in machine["cards"]} == {"NVIDIA-H100-80GB-HBM3"}
+    assert (found["basis"]["model"], found["basis"]["driver"]) == ("measured", "label")
+    assert renter.call("GET", f"/rentals/{rental}/certificate?x=1")[0] == 400

@@ -38,6 +38,7 @@ class Accelerator(Shown):
     name = serializers.CharField()
     memory_gib = serializers.IntegerField(help_text="Of one card, as it is sold")
     sharing_modes = serializers.ListField(child=serializers.CharField())
+    partition = serializers.CharField(allow_null=True, help_text="The profile, of a part of a card")
     toolkit = serializers.CharField()
     interconnect = serializers.CharField(allow_null=True)
     in_stock = serializers.IntegerField(help_text="Cards on sale and free now")
@@ -116,7 +117,9 @@ class Offer(Shown):
     vendor = serializers.CharField()
     memory_gib = serializers.IntegerField()
     verified = serializers.BooleanField()
-    sharing_mode = serializers.CharField()
+    sharing_mode = serializers.CharField(help_text="whole, or partition: a part cut in hardware")
+    partition = serializers.CharField(allow_null=True, help_text="The profile of such a part")
+    fingerprint = serializers.CharField(help_text="Equal for offers of one kind, wherever they are")
     gpus = serializers.IntegerField(help_text="The cards that all_in and the shape are for")
     min_gpus = serializers.IntegerField()
     gpus_available = serializers.IntegerField()
@@ -171,6 +174,7 @@ _FILTER_TEXT = {
     "ssh": "true: renters can get in; false: nobody can",
     "egress": "At least so much: internet, web or none; a requirement without it wants internet",
     "min_hours": "For how long its owner leaves the cards, from now on",
+    "sharing_mode": "whole or partition; without it whole cards, and parts that accelerator names",
     "order": "price, -price, reliability or performance; ties by id",
 }
 

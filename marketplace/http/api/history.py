@@ -12,7 +12,7 @@ from kernel.money import CURRENCY
 from marketplace.http.api.base import ApiView
 from marketplace.http.api.fields import Shown, moment, one_of
 from marketplace.http.api.schema import paged as pages
-from marketplace.rentals import read
+from marketplace.rentals import certificate, read
 from marketplace.rentals.present import describe_charge, describe_event, describe_evidence
 from marketplace.rentals.state import STATES
 
@@ -46,6 +46,49 @@ class RentalEvents(ApiView):
     def get(self, request: Request, rental_id: str) -> HttpResponse:
         rental = read.get(self.principal(request), rental_id)
         return self.page(request, read.events(rental), describe_event, order=("seq",))
+
+
+class ProvenCardOut(Shown):
+    uid = serializers.CharField(help_text="As the vendor's tool names it")
+    model = serializers.CharField()
+    memory_mib = serializers.IntegerField(allow_null=True, help_text="Null of a part: see model")
+
+
+class ProvenMachineOut(Shown):
+    instance = serializers.CharField()
+    fingerprint = serializers.CharField()
+    driver = serializers.CharField(allow_null=True)
+    cuda_max = serializers.CharField(allow_null=True)
+    proven_at = serializers.CharField()
+    cards = ProvenCardOut(many=True)
+
+
+class CertificateOut(Shown):
+    """Whether all cards of a rental are of one kind. ``basis`` says what each statement rests on:
+    measured in the machine, a label of its node, our registry, or what was reserved."""
+
+    rental = serializers.CharField()
+    homogeneous = serializers.BooleanField(allow_null=True, help_text="Null: not proven yet")
+    differences = serializers.ListField(child=serializers.CharField())
+    fingerprint = serializers.CharField(allow_null=True, help_text="As offers of this kind have it")
+    accelerator = serializers.CharField()
+    partition = serializers.CharField(allow_null=True)
+    interconnect = serializers.CharField(allow_null=True)
+    gpus = serializers.IntegerField()
+    basis = serializers.DictField(child=serializers.CharField())
+    machines = ProvenMachineOut(many=True)
+
+
+class RentalCertificate(ApiView):
+    """Which cards the rental runs on, as they were proven when it last began to run, and whether
+    they are all of one kind."""
+
+    scopes = {"GET": "rentals:read"}
+
+    @extend_schema(responses={200: CertificateOut})
+    def get(self, request: Request, rental_id: str) -> HttpResponse:
+        self.filters(request, {})
+        return self.show(certificate.certify(read.get(self.principal(request), rental_id)))
 
 
 class Events(ApiView):
@@ -184,6 +227,7 @@ class ChargeEvidence(ApiView):
 
 urls = [
     path("rentals/<str:rental_id>/events", RentalEvents.as_view()),
+    path("rentals/<str:rental_id>/certificate", RentalCertificate.as_view()),
     path("rentals/<str:rental_id>/charges", Charges.as_view()),
     path("events", Events.as_view()),
     path("volumes/<str:volume_id>/charges", VolumeCharges.as_view()),

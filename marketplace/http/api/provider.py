@@ -230,7 +230,8 @@ class NodeOut(Shown):
     name = serializers.CharField()
     ready = serializers.BooleanField()
     reason = serializers.CharField()
-    accelerator = serializers.CharField(allow_null=True)
+    accelerator = serializers.CharField(allow_null=True, help_text="Null where it has several")
+    accelerators = serializers.ListField(child=serializers.CharField())
     slots = serializers.IntegerField()
     slots_free = serializers.IntegerField()
     quarantined_at = serializers.DateTimeField(

@@ -77,7 +77,10 @@ def _rows(found: search.OfferPage, names: dict[str, str]) -> list[dict[str, Any]
 def _filter_bar(given: Params, cards: list[dict[str, Any]]) -> dict[str, Any]:
     """The form as the address says, and filters that it has no field for, kept as they are."""
     free = [(card["slug"], card["name"]) for card in cards if card["in_stock"]]
-    rest = [(card["slug"], card["name"]) for card in cards if not card["in_stock"]]
+    # Parts of cards are many kinds: only what somebody has, or was asked for, is worth a line.
+    asked = given.get("accelerator", [])
+    shown = [card for card in cards if not card["partition"] or card["slug"] in asked]
+    rest = [(card["slug"], card["name"]) for card in shown if not card["in_stock"]]
     groups: list[tuple[str, Any]] = []
     if free:
         groups.append((_("Free now"), free))

@@ -122,7 +122,7 @@ def _nodes(cluster: ClusterView, names: dict[str, str]) -> list[dict[str, Any]]:
             "name": node.name,
             "ready": node.ready,
             "reason": node.reason,
-            "accelerator": names.get(node.accelerator or "", node.accelerator),
+            "accelerator": " · ".join(names.get(slug, slug) for slug in node.accelerators),
             "slots_free": node.slots_free,
             "slot_states": states.get(node.name, []),
         }

@@ -14,14 +14,14 @@ from kernel.text import rfc3339
 from marketplace.catalog.query import FILTERS
 from marketplace.catalog.search import parse, search
 from marketplace.models import Offer
-from tests.market import H100, USD, Supply, make_supply, public_get
+from tests.market import H100, PART, USD, Supply, make_supply, public_get
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
 def supplies(settings) -> dict[str, Supply]:
-    """Four offers that differ in everything a filter can tell apart."""
+    """Offers that differ in everything a filter can tell apart: four of cards, one of parts."""
     settings.GPUYARD_SSH_GATEWAY = ("ssh.example.com", 22)
     found = {
         "big": make_supply(8, 8, price=2 * USD, vcpus_milli_per_gpu=16000, relay=True),
@@ -30,6 +30,8 @@ def supplies(settings) -> dict[str, Supply]:
         "ascend": make_supply(4, price=1 * USD, accelerator="ascend-910b", ownership="owned",
                               country="SG", region="ap-southeast", ram_mib_per_gpu=32768),
         "bundle": make_supply(4, price=3 * USD, interruptible=USD, min_gpus=4, cuda_max="12.2"),
+        "part": make_supply(7, price=USD // 2, accelerator=PART, sharing_mode="partition",
+                            country="JP", region="ap-northeast", vcpus_milli_per_gpu=3000),
     }  # fmt: skip
     small = found["small"]
     day = {"ends_at": rfc3339(now() + timedelta(hours=24))}
@@ -86,6 +88,15 @@ CASES = [
     ("min_hours=8784", {"big", "ascend", "bundle"}),
     ("interconnect=nvlink", {"big", "bundle"}),
     ("interconnect=none", {"small"}),
+    # A part of a card is shown to who asked for parts or for this one, and to nobody else.
+    ("sharing_mode=whole", {"big", "small", "ascend", "bundle"}),
+    ("sharing_mode=partition", {"part"}),
+    (f"accelerator={PART}", {"part"}),
+    (f"accelerator={PART}&accelerator={H100}", {"part", "big", "bundle"}),
+    (f"accelerator={PART}&sharing_mode=whole", set()),
+    ("vendor=nvidia", {"big", "small", "bundle"}),
+    ("vendor=nvidia&sharing_mode=partition", {"part"}),
+    ("max_price=0.5", set()),
 ]
 
 
@@ -148,6 +159,8 @@ def test_filters(supplies):
         ("max_price=Infinity", "invalid_filter", "max_price", None),
         ("min_reliability=2", "invalid_filter", "min_reliability", None),
         ("interconnect=string", "invalid_filter", "interconnect", None),
+        ("sharing_mode=mig", "invalid_filter", "sharing_mode", None),
+        ("sharing_mode=shared", "invalid_filter", "sharing_mode", None),
         ("order=cheap", "invalid_filter", "order", None),
         ("limt=5", "unknown_filter", "limt", "limit"),
         ("limit=5&limit=6", "invalid_filter", "limit", None),
@@ -204,6 +217,11 @@ def test_a_row_has_every_column_and_says_null_where_nothing_was_measured(supplie
     assert (row["price_per_gpu_hour"], row["all_in_per_hour"]) == ("2.0000", "4.0000")
     assert (row["vcpus"], row["ram_gib"], row["disk_gib"]) == (32, 128, 400)
     assert (row["cuda_max"], row["driver"], row["interconnect"]) == ("12.9", "575.57", "nvlink")
+    assert (row["sharing_mode"], row["partition"]) == ("whole", None)
+    part = public_get("/offers?sharing_mode=partition")[1]["items"][0]
+    assert (part["sharing_mode"], part["partition"]) == ("partition", "1g.10gb")
+    assert part["interconnect"] is None  # parts do not reach each other over their cards' links
+    assert row["fingerprint"] != part["fingerprint"]
     for name in ("net_down_mbps", "net_up_mbps", "benchmark", "disk_kind"):
         assert row[name] is None
     assert row["reliability"] == {"value": None, "sample": 0}
@@ -244,10 +262,13 @@ def test_accelerators_and_places(supplies):
     assert (cards[H100]["in_stock"], cards[H100]["from_price"]) == (20, "2.0000")
     assert (cards["amd-mi300x"]["in_stock"], cards["amd-mi300x"]["from_price"]) == (0, None)
     assert cards["ascend-910b"]["toolkit"] == "cann"
+    assert (cards[H100]["sharing_modes"], cards[H100]["partition"]) == (["whole"], None)
+    assert (cards[PART]["sharing_modes"], cards[PART]["partition"]) == (["partition"], "1g.10gb")
+    assert cards[PART]["in_stock"] == 7
     regions = {row["id"] for row in public_get("/regions")[1]["items"]}
-    assert regions == {"eu-central", "us-east", "ap-southeast"}
+    assert regions == {"eu-central", "us-east", "ap-southeast", "ap-northeast"}
     places = public_get("/datacenters")[1]["items"]
-    assert len(places) == 4
+    assert len(places) == 5
     assert all(place["storage"] == "none" for place in places)
 
 
