@@ -38,11 +38,13 @@ class Card:
     labels: Mapping[str, str]
     cuda: str | None = None
     arch: str = "amd64"
+    tells_memory: bool = True  # a part of a card leaves it to its profile
 
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """One node: its name, its cards and what surrounds them. `labelled`: a labeller runs on it."""
+    """One node: its name, its cards and what surrounds them. `labelled`: a labeller runs on it.
+    `also`: further kinds of cards in a mixed one, with their numbers."""
 
     name: str
     number: int
@@ -53,12 +55,30 @@ class Machine:
     disk_gib: int
     set_aside: bool = True
     labelled: bool = True
+    also: tuple[tuple[Card, int], ...] = ()
 
-    def device_uids(self, cluster: str) -> list[str]:
+    @property
+    def kinds(self) -> tuple[tuple[Card, int], ...]:
+        return ((self.card, self.cards), *self.also)
+
+    def device_uids(self, cluster: str, card: Card | None = None) -> list[str]:
+        """Of the first kind of cards, or of another."""
+        kind = card or self.card
+        count = next(number for each, number in self.kinds if each == kind)
+        place = f"{cluster}/{self.name}" + ("" if kind == self.card else f"/{kind.name}")
         return [
-            f"{self.card.uid_prefix}{uuid.uuid5(_DEVICE_IDS, f'{cluster}/{self.name}/{position}')}"
-            for position in range(self.cards)
+            f"{kind.uid_prefix}{uuid.uuid5(_DEVICE_IDS, f'{place}/{position}')}"
+            for position in range(count)
         ]
+
+    def card_of(self, spec: Mapping[str, Any]) -> Card:
+        """The kind of cards that a pod asks for; the first where it asks for none."""
+        asked = {
+            name
+            for container in spec["containers"]
+            for name in container.get("resources", {}).get("limits", {})
+        }
+        return next((card for card, _ in self.kinds if card.resource in asked), self.card)
 
     def labels(self) -> dict[str, str]:
         labels = {
@@ -67,8 +87,9 @@ class Machine:
             "kubernetes.io/arch": self.card.arch,
         }
         if self.labelled:
-            for key, value in self.card.labels.items():
-                labels[key] = value.replace("{count}", str(self.cards))
+            for card, count in self.kinds:
+                for key, value in card.labels.items():
+                    labels[key] = value.replace("{count}", str(count))
         if self.set_aside:
             labels[POOL_KEY] = POOL_VALUE
         return labels
@@ -84,17 +105,17 @@ class Machine:
             "ephemeral-storage": f"{self.disk_gib}Gi",
             "hugepages-2Mi": "0",
             "pods": "110",
-            self.card.resource: str(self.cards),
+            **{card.resource: str(count) for card, count in self.kinds},
         }
 
-    def allocatable(self, healthy_cards: int) -> dict[str, str]:
+    def allocatable(self, healthy: Mapping[str, int]) -> dict[str, str]:
         """Capacity without what the system keeps and without cards that are broken."""
         return {
             **self.capacity(),
             "cpu": str(self.cpu - 1),
             "memory": f"{self.memory_gib - 4}Gi",
             "ephemeral-storage": f"{self.disk_gib * 9 // 10}Gi",
-            self.card.resource: str(healthy_cards),
+            **{name: str(count) for name, count in healthy.items()},
         }
 
 
@@ -132,8 +153,11 @@ def machines(cluster: str, groups: Sequence[Mapping[str, Any]]) -> list[Machine]
     for group in groups:
         fields = dict(group)
         card, count = fields.pop("card", None), fields.pop("nodes", 1)
-        if card not in cards:
-            raise FleetError(f"{cluster}: unknown card {card!r}; there are {', '.join(cards)}")
+        also = fields.pop("also", [])
+        for named in (card, *(more.get("card") for more in also)):
+            if named not in cards:
+                raise FleetError(f"{cluster}: unknown card {named!r}; there are {', '.join(cards)}")
+        fields["also"] = tuple((cards[more["card"]], int(more["cards"])) for more in also)
         for _ in range(count):
             counters[card] = counters.get(card, 0) + 1
             name = f"{cluster}-{card}-{counters[card]:02d}"

@@ -16,6 +16,7 @@ from devstack.kube import podstatus
 from devstack.kube.api import STRATEGIC_MERGE, ApiError, Json
 from devstack.kube.devices import NoDevicesError
 from devstack.kube.faults import Order
+from devstack.kube.fleet import Card
 from devstack.kube.podlogs import PodLogs
 from devstack.kube.timeline import Life, Steps
 
@@ -57,6 +58,11 @@ class Pod:
         self.logs = PodLogs()
 
     @property
+    def card(self) -> Card:
+        """The kind of the node's cards that it asks for."""
+        return self.node.machine.card_of(self.spec)
+
+    @property
     def metadata(self) -> Json:
         metadata: Json = self.body["metadata"]
         return metadata
@@ -75,8 +81,9 @@ class Pod:
         self.main = status.get("containerStatuses", [])
         self._stale = True
         if self.phase == "Running":
-            count = podstatus.cards_requested(self.spec, self.node.machine.card.resource)
-            self.node.give(self, count, podstatus.proven_uids(status))
+            resource = self.card.resource
+            count = podstatus.cards_requested(self.spec, resource)
+            self.node.give(self, resource, count, podstatus.proven_uids(status))
             self.node.take_ip(self)
             for container in self.main:  # what it wrote before went with the simulator
                 self.logs.begin(container["name"], self.node.devices_of(self))
@@ -98,8 +105,8 @@ class Pod:
     def begin(self) -> Steps:
         """From binding to running, then on."""
         try:
-            resource = self.node.machine.card.resource
-            self.node.give(self, podstatus.cards_requested(self.spec, resource), ())
+            resource = self.card.resource
+            self.node.give(self, resource, podstatus.cards_requested(self.spec, resource), ())
         except NoDevicesError as error:
             yield from self._refuse(f"Allocate failed due to {error}, which is unexpected")
             return
@@ -279,7 +286,7 @@ class Pod:
         """Termination message of an init container, with the lies that were ordered."""
         if container["name"] != podstatus.CHECK_CONTAINER:
             return ""
-        card = self.node.machine.card
+        card = self.card
         visible = self.node.devices_of(self)[: podstatus.limit_of(container, card.resource)]
         text = self._order("bad_proof")
         if text:

@@ -41,7 +41,8 @@ def limit_of(container: Mapping[str, Any], resource: str) -> int:
 
 def proof(card: Card, uids: Sequence[str], *, model: str, memory_mib: int) -> str:
     """What the checking container reports about the cards it sees, as compact JSON."""
-    devices = [{"uid": uid, "model": model, "memory_mib": memory_mib} for uid in uids]
+    told = memory_mib if card.tells_memory else None
+    devices = [{"uid": uid, "model": model, "memory_mib": told} for uid in uids]
     report = {"devices": devices, "driver": card.driver, "cuda": card.cuda}
     return json.dumps(report, separators=(",", ":"))[:_MESSAGE_LIMIT]
 

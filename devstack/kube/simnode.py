@@ -60,7 +60,10 @@ class SimNode:
         self._version = kubelet_version
         self._kubelet_port = kubelet_port
         self._lock = threading.Lock()
-        self._book = DeviceBook(machine.device_uids(cluster))
+        self._books = {
+            card.resource: DeviceBook(machine.device_uids(cluster, card))
+            for card, _ in machine.kinds
+        }
         # A network of its own for each cluster, from its name; a /24 of it for each node.
         second = hashlib.sha256(cluster.encode()).digest()[0] % 64
         self.address = f"10.{second}.0.{machine.number + 10}"
@@ -139,7 +142,7 @@ class SimNode:
             }
         )
         with self._lock:
-            healthy = self._book.healthy_count()
+            healthy = {name: book.healthy_count() for name, book in self._books.items()}
         machine = self.machine
         identity = hashlib.md5(machine.name.encode(), usedforsecurity=False).hexdigest()
         return {
@@ -176,10 +179,11 @@ class SimNode:
         """Bring the cards' health in line with the standing orders and report a change."""
         order = self.orders.for_node("lost_gpu", self.machine.name)
         with self._lock:
-            before = self._book.healthy_count()
-            broken = self._book.devices[: order.params["cards"]] if order else []
-            self._book.set_unhealthy([device.uid for device in broken])
-            changed = self._book.healthy_count() != before
+            book = self._books[self.machine.card.resource]
+            before = book.healthy_count()
+            broken = book.devices[: order.params["cards"]] if order else []
+            book.set_unhealthy([device.uid for device in broken])
+            changed = book.healthy_count() != before
         if changed and not self.silent():
             self.report()
 
@@ -194,14 +198,14 @@ class SimNode:
         with self._lock:
             return list(self._pods.values())
 
-    def give(self, pod: Pod, count: int, preferred: Sequence[str]) -> None:
+    def give(self, pod: Pod, resource: str, count: int, preferred: Sequence[str]) -> None:
         """Allocate cards to a pod. Raises NoDevicesError."""
         with self._lock:
-            self._book.allocate(pod.uid, count, preferred)
+            self._books[resource].allocate(pod.uid, count, preferred)
 
     def devices_of(self, pod: Pod) -> list[str]:
         with self._lock:
-            return self._book.held_by(pod.uid)
+            return [uid for book in self._books.values() for uid in book.held_by(pod.uid)]
 
     def take_ip(self, pod: Pod) -> str:
         """A free address of the node's network; the first is the gateway's."""
@@ -213,12 +217,14 @@ class SimNode:
 
     def release_devices(self, pod: Pod) -> None:
         with self._lock:
-            self._book.release(pod.uid)
+            for book in self._books.values():
+                book.release(pod.uid)
 
     def forget(self, pod: Pod) -> None:
         """The pod's object is gone: all it held is free."""
         with self._lock:
-            self._book.release(pod.uid)
+            for book in self._books.values():
+                book.release(pod.uid)
             self._ips.pop(pod.uid, None)
             self._pods.pop(pod.uid, None)
 
@@ -229,7 +235,9 @@ class SimNode:
                 "name": self.machine.name,
                 "card": self.machine.card.name,
                 "resource": self.machine.card.resource,
-                "devices": [vars(device).copy() for device in self._book.devices],
+                "devices": [
+                    vars(device).copy() for book in self._books.values() for device in book.devices
+                ],
                 "pods": {
                     uid: f"{pod.metadata['namespace']}/{pod.metadata['name']}"
                     for uid, pod in self._pods.items()

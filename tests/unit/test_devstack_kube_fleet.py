@@ -84,8 +84,8 @@ def test_unlabelled_machine_has_the_resource_and_no_model():
 
 def test_allocatable_is_less_than_capacity_and_follows_health():
     (machine,) = machines("dc", [{"card": "h100-sxm", "nodes": 1, "cards": 8, **SIZE}])
-    assert machine.allocatable(7)["nvidia.com/gpu"] == "7"
-    assert int(machine.allocatable(8)["cpu"]) < int(machine.capacity()["cpu"])
+    assert machine.allocatable({"nvidia.com/gpu": 7})["nvidia.com/gpu"] == "7"
+    assert int(machine.allocatable({"nvidia.com/gpu": 8})["cpu"]) < int(machine.capacity()["cpu"])
 
 
 def test_device_ids_are_stable_and_differ_between_cards_nodes_and_clusters():
@@ -291,3 +291,42 @@ def test_every_kind_can_be_ordered_with_its_defaults():
     for kind in KINDS:
         orders.place(kind, {}, {})
     assert len(orders.standing()) == len(KINDS)
+
+
+def test_a_mixed_machine_has_every_kind_with_ids_of_its_own():
+    groups = [
+        {
+            "card": "h100-sxm",
+            "cards": 4,
+            "also": [{"card": "h100-1g", "cards": 14}, {"card": "ascend-910b3", "cards": 2}],
+            **SIZE,
+        }
+    ]
+    (mixed,) = machines("dc", groups)
+    counts = {"nvidia.com/gpu": "4", "nvidia.com/mig-1g.10gb": "14", "huawei.com/Ascend910": "2"}
+    assert counts.items() <= mixed.capacity().items()
+    fewer = mixed.allocatable({"nvidia.com/gpu": 3, "nvidia.com/mig-1g.10gb": 14})
+    assert (fewer["nvidia.com/gpu"], fewer["huawei.com/Ascend910"]) == ("3", "2")
+    labels = mixed.labels()
+    assert labels["nvidia.com/gpu.count"] == "4"
+    assert labels["nvidia.com/mig-1g.10gb.count"] == "14"
+    assert labels["nvidia.com/mig.strategy"] == "mixed"
+    assert labels["node.kubernetes.io/npu.chip.name"] == "910B3"
+    uids = [uid for card, _ in mixed.kinds for uid in mixed.device_uids("dc", card)]
+    assert len(set(uids)) == 20
+    (plain,) = machines("dc", [{"card": "h100-sxm", "cards": 4, **SIZE}])
+    assert plain.device_uids("dc") == mixed.device_uids("dc"), "others beside it change no id"
+    for resource in counts:
+        spec = {"containers": [{"resources": {"limits": {"cpu": "1", resource: "1"}}}]}
+        assert mixed.card_of(spec).resource == resource
+    assert mixed.card_of({"containers": [{}]}).name == "h100-sxm"
+
+
+def test_a_part_leaves_its_memory_to_its_profile():
+    said = podstatus.proof(CARDS["h100-1g"], ["MIG-1"], model="x", memory_mib=9856)
+    assert json.loads(said)["devices"] == [{"uid": "MIG-1", "model": "x", "memory_mib": None}]
+
+
+def test_an_unknown_kind_beside_others_is_refused():
+    with pytest.raises(FleetError, match="unknown card"):
+        machines("dc", [{"card": "l40s", "cards": 1, "also": [{"card": "x", "cards": 1}], **SIZE}])
