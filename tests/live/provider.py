@@ -77,9 +77,11 @@ def rent(
     *,
     tenant: UUID | None = None,
     order: PodOrder = ORDER,
+    groups: tuple[UUID, ...] = (),
 ) -> InstanceView:
-    groups = facade.groups(provider_ref=cluster.provider_ref)
-    wanted = tuple(group.id for group in groups if group.accelerator == accelerator)
+    """``groups``: of all groups with the accelerator only these."""
+    known = facade.groups(provider_ref=cluster.provider_ref, ids=groups or None)
+    wanted = tuple(group.id for group in known if group.accelerator == accelerator)
     who = tenant or uuid4()
     plan = facade.plan(PlacementRequest(wanted, gpus, 1024, who))
     with transaction.atomic():
