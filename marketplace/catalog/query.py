@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from kernel.errors import InvalidRequest, Refusal
 from kernel.money import BadAmount, format_micro, parse_micro
-from provisioner.contracts import SharingMode
+from provisioner.contracts.homogeneity import SharingMode
 
 MAX_GPUS: Final = 4096  # more cards than any data centre of ours holds: a mistake, not an order
 # An end further away than this is a mistake in the date: no_limit is the way to say "open".

@@ -22,7 +22,7 @@ from marketplace.catalog.needs import MIB_PER_GIB
 from marketplace.catalog.query import EGRESS, OfferQuery, cuda_x100
 from marketplace.models import Offer, Provider
 from provisioner import facade as provisioner
-from provisioner.contracts import SharingMode
+from provisioner.contracts.homogeneity import SharingMode
 from provisioner.facade import access
 
 

@@ -131,13 +131,6 @@ class AddressBinding:
     ports: tuple[int, ...] = ()
 
 
-class SharingMode(StrEnum):
-    """What one sold device is. Slices of a card's time are neither, and are not sold."""
-
-    WHOLE = "whole"
-    PARTITION = "partition"  # cut off in hardware, with memory and engines of its own
-
-
 @dataclass(frozen=True)
 class Accelerator:
     """One row of the registry (inventory/accelerators.toml): a card, or a part of one."""

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from uuid import UUID
+
+
+class SharingMode(StrEnum):
+    """What one sold device is. Slices of a card's time are neither, and are not sold."""
+
+    WHOLE = "whole"
+    PARTITION = "partition"  # cut off in hardware, with memory and engines of its own
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from provisioner.contracts import Accelerator, SharingMode
+from provisioner.contracts import Accelerator
+from provisioner.contracts.homogeneity import SharingMode
 
 _FILE = Path(__file__).with_name("accelerators.toml")
 # A card reports a little less than its nominal memory (ECC, firmware), never much more.

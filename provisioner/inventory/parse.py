@@ -13,7 +13,7 @@ from typing import Any
 
 from kernel.quantity import quantity
 from kernel.text import clean
-from provisioner.contracts import SharingMode
+from provisioner.contracts.homogeneity import SharingMode
 from provisioner.inventory.accelerators import Family, Model, Unsold, families, sharing_mode
 
 Json = dict[str, Any]
