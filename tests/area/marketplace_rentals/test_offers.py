@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -14,7 +15,7 @@ from kernel.text import rfc3339
 from marketplace.catalog.query import FILTERS
 from marketplace.catalog.search import parse, search
 from marketplace.models import Offer
-from tests.market import H100, PART, USD, Supply, make_supply, public_get
+from tests.market import H100, PART, USD, Supply, make_renter, make_supply, public_get
 
 pytestmark = pytest.mark.django_db
 
@@ -279,3 +280,36 @@ def test_curated_templates_are_there_and_pinned():
     assert rows["ubuntu"]["needs"] == {}
     assert public_get("/templates/ubuntu")[1] == rows["ubuntu"]
     assert public_get("/templates/nothing")[0] == 404
+
+
+def test_who_wants_a_card_is_never_quoted_a_part_of_one(supplies):
+    """The part is the cheapest of all, by far."""
+    renter = make_renter()
+
+    def quoted(**requirement: Any) -> str:
+        body = {"requirement": {"gpus": 1, **requirement}}
+        status, quote = renter.call("POST", "/quotes", body)
+        assert status == 201, quote
+        return str(quote["offer"])
+
+    part = supplies["part"].offer.public_id
+    assert quoted() != part
+    assert quoted(vendor="nvidia") == supplies["small"].offer.public_id
+    assert quoted(accelerator=H100) == supplies["big"].offer.public_id
+    assert quoted(accelerator=PART) == quoted(sharing_mode="partition") == part
+    status, quote = renter.call("POST", "/quotes", {"offer": part, "gpus": 7})
+    assert (status, quote["accelerator"], quote["gpus"]) == (201, PART, 7)
+    wrong = {"gpus": 1, "region": "ap-northeast"}
+    status, problem = renter.call("POST", "/quotes", {"requirement": wrong})
+    assert (status, problem["type"]) == (409, "/problems/no_capacity")
+    named = {change["field"] for item in problem["relaxations"] for change in item["changes"]}
+    assert named == {"region"}, "parts are not what was asked for, so they are not suggested"
+
+
+def test_a_filter_for_parts_that_finds_none_says_that_there_are_cards(supplies):
+    renter = make_renter()
+    body = {"requirement": {"gpus": 1, "sharing_mode": "partition", "vendor": "huawei"}}
+    status, problem = renter.call("POST", "/quotes", body)
+    assert (status, problem["type"]) == (409, "/problems/no_capacity")
+    changes = [item["changes"] for item in problem["relaxations"]]
+    assert [{"field": "sharing_mode", "from": "partition", "to": "whole"}] in changes
