@@ -29,6 +29,7 @@ from marketplace.catalog.registry import by_slug, vocabulary
 from marketplace.catalog.stock import fitting, has_way_in, price_column
 from marketplace.models import Offer, Provider
 from provisioner.contracts import Accelerator
+from provisioner.contracts.homogeneity import SharingMode
 from provisioner.facade.homogeneity import fingerprint
 
 MAX_LIMIT: Final = 200
@@ -217,7 +218,8 @@ def why_here(row: OfferRow) -> str:
         rank += " per GPU-hour; equal prices by id."
     else:
         rank = f"Ranked by id: {row.rank_by} is not measured for any offer yet."
-    stock = f"{group.slots_free} of {group.slots_total} GPUs free"
+    what = "GPUs" if group.sharing_mode == SharingMode.WHOLE else "parts of GPUs"
+    stock = f"{group.slots_free} of {group.slots_total} {what} free"
     return f"{rank} {stock}, at most {group.largest_block} on one node."
 
 

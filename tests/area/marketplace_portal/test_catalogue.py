@@ -101,3 +101,25 @@ def test_a_way_in_is_told_filtered_by_and_named_when_it_excludes_all(
     assert ids("ofr", found.text) == [offer]
     assert "SSH and ports" in found.text.split('id="results"')[1]
     assert stranger.get("/?ssh=yes").status_code == 400
+
+
+def test_parts_of_cards_are_shown_as_parts_to_who_asks(
+    stranger: Visitor, supply: market.Supply
+) -> None:
+    part = market.make_supply(7, accelerator=market.PART, sharing_mode="partition", price=500_000)
+    assert ids("ofr", stranger.get("/").text) == [supply.offer.public_id]
+    page = stranger.get(f"/?accelerator={market.PART}")
+    assert ids("ofr", page.text) == [part.offer.public_id]
+    assert "NVIDIA H100 80GB SXM MIG 1g.10gb" in page.text
+    assert "part of a card" in page.text
+    assert "7 parts" in page.text
+    one = stranger.get(f"/offers/{part.offer.public_id}")
+    assert "a part of a card (1g.10gb) cut off in hardware" in one.text
+    assert "7 of 7 parts of GPUs free" in one.text
+    assert "fp-" in one.text
+    whole = stranger.get(f"/offers/{supply.offer.public_id}")
+    assert "whole cards" in whole.text
+    # The list of cards names kinds of parts that somebody has, and no other.
+    choices = stranger.get("/").text
+    assert market.PART in choices
+    assert "nvidia-a30-mig-1g.6gb" not in choices
