@@ -28,8 +28,10 @@ from devstack.kube.node.node import RealNode
 from devstack.kube.stack import Cluster, KubeStack
 from devstack.process import Supervisor
 from devstack.state import State
-from provisioner.inventory.accelerators import families
+from provisioner.inventory.accelerators import by_slug, families
+from provisioner.kube import manifests
 from provisioner.kube.pods import proof
+from tests.golden.test_provisioner_pods import spec
 from tests.live.pods import pods_path, until
 from tests.live.realpods import (
     ALLOWED,
@@ -54,6 +56,7 @@ pytestmark = [
 ]
 
 NVIDIA, HUAWEI = "nvidia.com/gpu", "huawei.com/Ascend910"
+PART, PART_SLUG = "nvidia.com/mig-1g.10gb", "nvidia-h100-80gb-sxm-mig-1g.10gb"
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +66,9 @@ def plane(kube_stack: KubeStack) -> ControlPlane:
 
 @pytest.fixture(scope="module")
 def node(plane: ControlPlane) -> Iterator[RealNode]:
-    """One node for the whole file: four cards of one vendor and two of another."""
-    cards = [Group("h100-sxm", 4), Group("ascend-910b3", 2)]
+    """One node for the whole file: four cards of one vendor, three parts of such cards, and two
+    cards of another."""
+    cards = [Group("h100-sxm", 4), Group("h100-1g", 3), Group("ascend-910b3", 2)]
     with State.temporary("node") as state, Supervisor(state) as supervisor:
         began = time.monotonic()
         with RealNode(plane, state.path / "node", supervisor, cards=cards, cpus=16) as node:
@@ -100,7 +104,7 @@ def test_the_node_is_set_aside_labelled_and_has_everything_that_pods_ask_for(nod
         "NoSchedule",
     )
     allocatable = seen["status"]["allocatable"]
-    assert (allocatable[NVIDIA], allocatable[HUAWEI]) == ("4", "2")
+    assert (allocatable[NVIDIA], allocatable[HUAWEI], allocatable[PART]) == ("4", "2", "3")
     assert allocatable["cpu"] == "16"  # whatever the machine has
     assert allocatable["ephemeral-storage"] not in {"0", ""}
 
@@ -162,6 +166,41 @@ def test_the_tools_image_alone_checks_the_cards_and_tells_what_is_in_use(node, b
     assert used[card.id] == 9000
     assert set(used) == {each.id for each in node.cards.of(NVIDIA)}
     assert logged(admin, "gy-one-init", "done") == "podtools\n4\ndone\n"
+
+
+@pytest.mark.parametrize(("resource", "count"), [(PART, 2), (NVIDIA, 2)])
+def test_the_check_as_it_is_ordered_proves_parts_or_cards(
+    node, base, admin, binary, resource, count
+):
+    """The very words of a rental's pod, whichever the kubelet gave it."""
+    name = f"gy-proof-{count}-{'part' if resource == PART else 'card'}"
+    whole, part = by_slug()["nvidia-h100-80gb-sxm"][1], by_slug()[PART_SLUG][1]
+    (ordered,) = manifests.pod(spec(PART_SLUG))["spec"]["initContainers"]
+    check = {
+        "name": "gpuyard-check",
+        "image": node.tools_image(binary),
+        "command": ordered["command"],
+        "volumeMounts": [{"name": "bin", "mountPath": "/run/gpuyard/bin"}],
+        "resources": {"limits": {resource: str(count)}},
+    }
+    pod = a_pod(
+        node,
+        base,
+        name,
+        "sleep infinity",
+        cards={resource: count},
+        initContainers=[check],
+        volumes=[{"name": "bin", "emptyDir": {}}],
+    )
+    (checked,) = run(admin, pod)["status"]["initContainerStatuses"]
+    devices = proof(checked["state"]["terminated"]["message"])
+    assert devices is not None
+    assert {each.uid for each in devices} <= {card.id for card in node.cards.of(resource)}
+    assert len({each.uid for each in devices}) == count
+    model, other = (part, whole) if resource == PART else (whole, part)
+    assert all(model.is_named(each.model) and not other.is_named(each.model) for each in devices)
+    memory = None if resource == PART else 81559
+    assert {each.memory_mib for each in devices} == {memory}
 
 
 def test_each_vendors_check_reads_its_cards(node, base, admin):

@@ -28,6 +28,7 @@ class _Vendor:
     file: str  # device node of a card
     common: tuple[str, ...]  # device nodes beside those of the cards
     tool: str
+    part: str = ""  # device node of a part of a card
 
 
 _VENDORS = {
@@ -37,6 +38,7 @@ _VENDORS = {
         file="/dev/nvidia{number}",
         common=("/dev/nvidiactl", "/dev/nvidia-uvm"),
         tool="/usr/bin/nvidia-smi",
+        part="/dev/nvidia-caps/nvidia-cap{number}",
     ),
     "huawei.com": _Vendor(
         visible="ASCEND_VISIBLE_DEVICES",
@@ -70,7 +72,9 @@ class FakeCard:
 
     @property
     def file(self) -> str:
-        return _vendor(self.kind).file.format(number=self.number)
+        vendor = _vendor(self.kind)
+        file = vendor.file if self.kind.tells_memory else vendor.part
+        return file.format(number=self.number)
 
 
 class FakeCards:

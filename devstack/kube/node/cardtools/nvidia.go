@@ -14,17 +14,38 @@ type field struct {
 	read func(index int, c card) string
 }
 
+// Of a part the tool tells the card's name and nothing of its figures.
 func number(read func(card) int) func(int, card) string {
-	return func(_ int, c card) string { return fmt.Sprint(read(c)) }
+	return func(_ int, c card) string {
+		if profile(c) != "" {
+			return "[Insufficient Permissions]"
+		}
+		return fmt.Sprint(read(c))
+	}
+}
+
+// profile is "" of a whole card.
+func profile(c card) string {
+	_, found, _ := strings.Cut(c.Resource, "/mig-")
+	return found
+}
+
+// whole is the card itself, or the one that a part was cut from.
+func whole(c card) card {
+	if found := profile(c); found != "" {
+		c.Model = strings.TrimSuffix(c.Model, "-MIG-"+found)
+		c.ID = "GPU-" + strings.TrimPrefix(c.ID, "MIG-")
+	}
+	return c
 }
 
 var fields = map[string]field{
 	"index":              {"", func(index int, _ card) string { return fmt.Sprint(index) }},
 	"count":              {"", nil}, // of all cards: see query
-	"name":               {"", func(_ int, c card) string { return c.Model }},
-	"gpu_name":           {"", func(_ int, c card) string { return c.Model }},
-	"uuid":               {"", func(_ int, c card) string { return c.ID }},
-	"gpu_uuid":           {"", func(_ int, c card) string { return c.ID }},
+	"name":               {"", func(_ int, c card) string { return whole(c).Model }},
+	"gpu_name":           {"", func(_ int, c card) string { return whole(c).Model }},
+	"uuid":               {"", func(_ int, c card) string { return whole(c).ID }},
+	"gpu_uuid":           {"", func(_ int, c card) string { return whole(c).ID }},
 	"serial":             {"", func(_ int, c card) string { return "[N/A]" }},
 	"pci.bus_id":         {"", func(_ int, c card) string { return bus(c) }},
 	"driver_version":     {"", func(_ int, c card) string { return c.Driver }},
@@ -59,7 +80,10 @@ func nvidia(arguments []string, all []card) int {
 		switch key {
 		case "-L", "--list-gpus":
 			for index, each := range living {
-				fmt.Printf("GPU %d: %s (UUID: %s)\n", index, each.Model, each.ID)
+				fmt.Printf("GPU %d: %s (UUID: %s)\n", index, whole(each).Model, whole(each).ID)
+				if found := profile(each); found != "" {
+					fmt.Printf("  MIG %-11s Device  0: (UUID: %s)\n", found, each.ID)
+				}
 			}
 			return status
 		case "--query-gpu":
