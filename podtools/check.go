@@ -18,7 +18,7 @@ type card struct {
 	UID    string `json:"uid"`
 	Model  string `json:"model"`
 	Memory *int64 `json:"memory_mib"` // null of a part, whose profile in the model's name says it
-	Used   *int64 `json:"used_mib"` // by whoever had it before, or has it as well; null: not told
+	Used   *int64 `json:"used_mib"`   // by whoever had it before, or has it as well; null: not told
 }
 
 // split is how a vendor's tool tells of a card that its owner split: a command that lists the parts a
