@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -24,16 +25,21 @@ UNPROVEN = "Not every machine has been proven yet."
 def fingerprint(group: DeviceGroup) -> str:
     """Stable over restarts and clusters; changes with anything that a renter could tell apart."""
     known = by_slug().get(group.accelerator)
-    kind = {
-        "accelerator": group.accelerator,
-        "memory_mib": group.memory_mib,
-        "driver": group.driver,
-        "toolkit": group.cuda_max,
-        "sharing": group.sharing_mode,
-        "partition": known[1].partition if known else "",
-        "interconnect": known[1].interconnect if known else "",
-        "shape": [group.vcpus_milli_per_gpu, group.ram_mib_per_gpu, group.disk_mib_per_gpu],
-    }
+    return _digest(
+        accelerator=group.accelerator,
+        memory_mib=group.memory_mib,
+        driver=group.driver,
+        toolkit=group.cuda_max,
+        sharing=group.sharing_mode,
+        partition=known[1].partition if known else "",
+        interconnect=known[1].interconnect if known else "",
+        shape=(group.vcpus_milli_per_gpu, group.ram_mib_per_gpu, group.disk_mib_per_gpu),
+    )
+
+
+# A page of the catalogue shows 200 of a few hundred kinds; each costs a digest once.
+@lru_cache(maxsize=4096)
+def _digest(**kind: object) -> str:
     text = json.dumps(kind, sort_keys=True, separators=(",", ":"))
     return f"fp-{hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]}"
 
