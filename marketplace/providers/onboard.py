@@ -30,7 +30,7 @@ from provisioner.contracts import (
 )
 from provisioner.contracts.access import RelayValues
 from provisioner.contracts.preflight import PreflightView
-from provisioner.facade import access, quarantine
+from provisioner.facade import access, quarantine, supply
 from provisioner.facade import preflight as rules_door
 
 _REGION = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
@@ -194,6 +194,19 @@ def replace_token(*, acting: Principal, cluster_id: str, token: str) -> ClusterV
     provisioner.replace_token(cluster_id=cluster.id, token=token)
     record(acting, "cluster.replace_token", cluster_id)
     return own_cluster(acting, cluster_id)
+
+
+def cordon_node(*, acting: Principal, cluster_id: str, node_id: str, off: bool) -> NodeView:
+    """Take an own node off sale, or put it back. Joins the caller's transaction. NotFound."""
+    cluster = own_cluster(acting, cluster_id)
+    try:
+        identifier = parse("node", node_id)
+    except BadId as error:
+        raise NotFound("node") from error
+    change = supply.cordon if off else supply.uncordon
+    change(cluster_id=cluster.id, node_id=identifier)
+    record(acting, "node.cordon" if off else "node.uncordon", node_id)
+    return next(each for each in provisioner.nodes(cluster_id=cluster.id) if each.id == identifier)
 
 
 def release_node(*, acting: Principal, cluster_id: str, node_id: str) -> NodeView:

@@ -95,6 +95,7 @@ def nodes(*, cluster_id: UUID) -> list[NodeView]:
                 accelerators=tuple(sorted({share.group.accelerator for share in shares})),
                 slots=sum(share.slots_total for share in shares),
                 slots_free=sum(share.slots_free for share in shares if share.sellable),
+                cordoned_at=node.cordoned_at,
                 reason=node.detail or node.reason or _why_quarantined(shares),
                 quarantined_at=min(
                     (at for share in shares if (at := share.quarantined_at)), default=None

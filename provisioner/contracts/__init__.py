@@ -189,6 +189,7 @@ class NodeView:
     quarantined_at: datetime | None = None  # other cards were found than its labels say
     evidence: dict[str, Any] | None = None  # of that: {"text", "evidence"}
     accelerators: tuple[str, ...] = ()  # of a mixed node several
+    cordoned_at: datetime | None = None  # its owner took it off sale
 
 
 @dataclass(frozen=True)

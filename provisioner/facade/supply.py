@@ -1,4 +1,4 @@
-"""The door to who is on the cards of an owner, and what its machines are given of the network."""
+"""The door to what owners decide about nodes and network, and to who is on their cards."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Collection
 from uuid import UUID
 
 from kernel.errors import InvalidRequest
+from provisioner.clusters import cordon as _cordon
 from provisioner.contracts.preflight import Outcome
 from provisioner.contracts.supply import LEAST_MBPS, MOST_MBPS, Egress, Occupant
 from provisioner.instances import occupants as _occupants
@@ -18,6 +19,17 @@ _RULE = "egress_rules"
 def occupants(*, cluster_ids: Collection[UUID], node_id: UUID | None = None) -> list[Occupant]:
     """Machines in these clusters, or on one node of them, that were not observed gone."""
     return _occupants.occupants(cluster_ids=cluster_ids, node_id=node_id)
+
+
+def cordon(*, cluster_id: UUID, node_id: UUID) -> None:
+    """In a transaction. No new rental on this node from now on; what runs there goes on. Raises
+    NotFound."""
+    _cordon.cordon(cluster_id=cluster_id, node_id=node_id)
+
+
+def uncordon(*, cluster_id: UUID, node_id: UUID) -> None:
+    """In a transaction. On sale again with the next inventory. Raises NotFound."""
+    _cordon.uncordon(cluster_id=cluster_id, node_id=node_id)
 
 
 def set_network(*, group_id: UUID, egress: str, bandwidth_mbps: int | None) -> None:

@@ -36,6 +36,7 @@ _GONE = "device_gone"
 NOT_READY = ("node_not_ready", "The node is not ready in its cluster.")
 NOT_SCHEDULABLE = ("not_schedulable", "The node is cordoned or has a taint that keeps us off.")
 NO_DEVICES = ("no_devices", "The node offers no accelerator that the registry knows.")
+CORDONED = ("cordoned", "You took it off sale; what runs there goes on. Uncordon it to sell it.")
 MISSING = ("missing", "The node is not listed by its cluster any more, or lost its pool label.")
 
 
@@ -109,6 +110,8 @@ def _store_node(
     cluster: Cluster, facts: NodeFacts, node: Node | None, known: _Known, at: datetime
 ) -> None:
     reason, detail = _why_unsold(facts)
+    if not reason and node is not None and node.cordoned_at is not None:
+        reason, detail = CORDONED
     wanted: dict[str, Any] = {
         "uid": facts.uid,
         "ready": facts.ready,

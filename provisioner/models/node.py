@@ -32,6 +32,7 @@ class Node(models.Model):
     cpu_milli = models.PositiveBigIntegerField(default=0)  # allocatable
     memory_mib = models.PositiveBigIntegerField(default=0)
     disk_mib = models.PositiveBigIntegerField(default=0)
+    cordoned_at = models.DateTimeField(null=True)  # its owner took it off sale
     listed_at = models.DateTimeField()
     missing_since = models.DateTimeField(null=True)
 

@@ -235,7 +235,7 @@ def target(operation: Operation, supply: Supply, caller: Api) -> str:
         return operation.at(report["id"])
     if operation.path in OWN_CLUSTER:
         return operation.at(public("cluster", supply.cluster.id))
-    if operation.path.endswith("/nodes/{}/release"):
+    if "/nodes/{}/" in operation.path:
         return operation.at(quarantined(supply))
     if operation.path.startswith("provider/clusters/"):
         return operation.at(f"clu_{'0' * 26}")

@@ -1,5 +1,5 @@
-"""Providers: apply, clusters. Data centres are in datacenters.py, offers in owned_offers.py, money
-is in payouts.py."""
+"""Providers: apply, clusters. Data centres are in datacenters.py, nodes and cards
+in nodes.py, offers in owned_offers.py, money is in payouts.py."""
 
 from __future__ import annotations
 
@@ -17,14 +17,12 @@ from marketplace.http.api.fields import (
     IdOut,
     NameIn,
     PublicShown,
-    Shown,
     StorageShown,
     shown,
 )
 from marketplace.http.api.schema import paged
 from marketplace.models import Provider
 from marketplace.providers import agents, onboard
-from provisioner import facade as provisioner
 from provisioner.contracts import ClusterMode, ClusterState, ClusterView, ReaperState
 from provisioner.contracts.preflight import PreflightState
 
@@ -225,77 +223,9 @@ class OneCluster(ApiView):
         )
 
 
-class NodeOut(Shown):
-    id = IdOut("node")
-    name = serializers.CharField()
-    ready = serializers.BooleanField()
-    reason = serializers.CharField()
-    accelerator = serializers.CharField(allow_null=True, help_text="Null where it has several")
-    accelerators = serializers.ListField(child=serializers.CharField())
-    slots = serializers.IntegerField()
-    slots_free = serializers.IntegerField()
-    quarantined_at = serializers.DateTimeField(
-        allow_null=True, help_text="Since when it is not sold: other cards were found than it says"
-    )
-    evidence = serializers.DictField(allow_null=True, help_text="What was found then")
-
-
-class Nodes(ApiView):
-    """Nodes of a cluster that are set aside for gpuyard."""
-
-    scopes = {"GET": "provider:read"}
-    lists = True
-
-    @extend_schema(responses={200: paged(NodeOut)})
-    def get(self, request: Request, id: str) -> HttpResponse:
-        cluster = onboard.own_cluster(self.principal(request), id)
-        rows = provisioner.nodes(cluster_id=cluster.id)
-        return self.page_of(request, rows, shown(NodeOut), key=lambda view: view.name)
-
-
-class ReleaseNode(ApiView):
-    """A node whose cards were not what its labels say, put right by its owner."""
-
-    scopes = {"POST": "provider:write"}
-
-    @extend_schema(request=None, responses={200: NodeOut})
-    def post(self, request: Request, id: str, node: str) -> HttpResponse:
-        """Sell it again. The check at the next start finds out."""
-        principal = self.principal(request)
-        return self.act(
-            request,
-            lambda: onboard.release_node(acting=principal, cluster_id=id, node_id=node),
-            lambda view: (200, NodeOut(view).data),
-        )
-
-
-class SlotOut(Shown):
-    id = IdOut("slot")
-    node = serializers.CharField()
-    state = serializers.CharField()
-    accelerator = serializers.CharField()
-    device_uid = serializers.CharField(allow_null=True)
-
-
-class Slots(ApiView):
-    """Cards of a cluster, one row each."""
-
-    scopes = {"GET": "provider:read"}
-    lists = True
-
-    @extend_schema(responses={200: paged(SlotOut)})
-    def get(self, request: Request, id: str) -> HttpResponse:
-        cluster = onboard.own_cluster(self.principal(request), id)
-        rows = provisioner.slots(cluster_id=cluster.id)
-        return self.page_of(request, rows, shown(SlotOut), key=lambda view: str(view.id))
-
-
 urls = [
     path("provider", OwnProvider.as_view()),
     *datacenters.urls,
     path("provider/clusters", Clusters.as_view()),
     path("provider/clusters/<str:id>", OneCluster.as_view()),
-    path("provider/clusters/<str:id>/nodes", Nodes.as_view()),
-    path("provider/clusters/<str:id>/nodes/<str:node>/release", ReleaseNode.as_view()),
-    path("provider/clusters/<str:id>/slots", Slots.as_view()),
 ]
