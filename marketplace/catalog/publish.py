@@ -24,6 +24,7 @@ from marketplace.catalog.drift import why_draft
 from marketplace.catalog.needs import MIB_PER_GIB, whole_gib
 from marketplace.catalog.registry import by_slug
 from marketplace.catalog.search import amount, interruptible_price, is_open, with_stock
+from marketplace.catalog.stock import has_way_in
 from marketplace.models import DataCenter, Offer, PriceVersion, Provider
 from provisioner import facade as provisioner
 from provisioner.contracts import GroupView
@@ -274,6 +275,7 @@ def describe_owned(offer: Offer) -> dict[str, Any]:
         "interconnect": card.interconnect if card else None,
         "fingerprint": fingerprint(group),
         "verified": group.verified,
+        "ssh": has_way_in(offer),
         "cluster": public("cluster", group.cluster_id),
         "datacenter": offer.datacenter.public_id,
         "region": offer.region,

@@ -80,6 +80,7 @@ class OwnedOfferOut(serializers.Serializer[Any]):
     interconnect = serializers.CharField(allow_null=True)
     fingerprint = serializers.CharField()
     verified = serializers.BooleanField()
+    ssh = serializers.BooleanField(help_text="Renters can get in: the cluster has a relay")
     cluster = serializers.CharField()
     datacenter = serializers.CharField()
     region = serializers.CharField()
