@@ -8,7 +8,9 @@ from contextlib import closing
 from datetime import datetime
 from typing import Protocol
 
-from provisioner.kube.client import Client, Json, mapping, sequence
+from kernel.text import clean
+from provisioner.kube import slim
+from provisioner.kube.client import Client, Json, Keep, mapping, sequence
 from provisioner.kube.compose import (
     AUTHORIZATION,
     COORDINATION,
@@ -21,9 +23,9 @@ from provisioner.kube.compose import (
 from provisioner.kube.errors import Rejected, Unsure
 from provisioner.kube.transport import Cut
 
-# 200 pods are at most 2 MB of JSON; nodes list their images and are larger.
-_PODS_PER_PAGE = 200
-_NODES_PER_PAGE = 100
+# 100 pods are at most 1 MB of JSON; nodes list their images and are larger.
+_PODS_PER_PAGE = 100
+_NODES_PER_PAGE = 50
 _CLASSES_PER_PAGE = 100
 # A whole list, all pages. Above it the call would outlive a loop's claim.
 LIST_SECONDS = 12.0
@@ -108,7 +110,9 @@ class KubernetesApi:
     def list_pods(self, namespace: str) -> tuple[list[Json], str]:
         """Our pods in one namespace, and the resourceVersion to watch from."""
         return self._listed(
-            compose(CORE.list_namespaced_pod, namespace, label_selector=_OURS), _PODS_PER_PAGE
+            compose(CORE.list_namespaced_pod, namespace, label_selector=_OURS),
+            _PODS_PER_PAGE,
+            slim.pod,
         )
 
     def watch_pods(
@@ -210,7 +214,7 @@ class KubernetesApi:
         asked = compose(CORE.list_node, label_selector="gpuyard.io/pool=rental")
         return [
             mapping(item)
-            for page in self._pages(asked, _NODES_PER_PAGE)
+            for page in self._pages(asked, _NODES_PER_PAGE, slim.node)
             for item in sequence(page.get("items"))
         ]
 
@@ -274,7 +278,7 @@ class KubernetesApi:
         )
 
     def server_version(self) -> str:
-        return str(self._send(compose(VERSION.get_code)).get("gitVersion", ""))[:40]
+        return clean(self._send(compose(VERSION.get_code)).get("gitVersion", ""), limit=40)
 
     def may_create_pods(self, namespace: str) -> bool:
         review = {
@@ -303,20 +307,24 @@ class KubernetesApi:
     def _send(self, asked: Composed) -> Json:
         return self._client.request(asked.method, asked.path, query=asked.query, body=asked.body)
 
-    def _listed(self, asked: Composed, limit: int) -> tuple[list[Json], str]:
+    def _listed(
+        self, asked: Composed, limit: int, keep: Keep | None = None
+    ) -> tuple[list[Json], str]:
         found: list[Json] = []
         version = ""
-        for page in self._pages(asked, limit):
+        for page in self._pages(asked, limit, keep):
             found.extend(mapping(item) for item in sequence(page.get("items")))
-            version = str(mapping(page.get("metadata")).get("resourceVersion", ""))
+            version = _version(page)
         return found, version
 
-    def _pages(self, asked: Composed, limit: int) -> Iterator[Json]:
-        return self._client.pages(asked.path, query=asked.query, limit=limit, seconds=LIST_SECONDS)
+    def _pages(self, asked: Composed, limit: int, keep: Keep | None = None) -> Iterator[Json]:
+        return self._client.pages(
+            asked.path, query=asked.query, limit=limit, seconds=LIST_SECONDS, keep=keep
+        )
 
 
 def _version(shown: Json) -> str:
-    return str(mapping(shown.get("metadata")).get("resourceVersion", ""))[:40]
+    return clean(mapping(shown.get("metadata")).get("resourceVersion", ""), limit=40)
 
 
 def _since(asked: Composed, since: datetime | None) -> dict[str, str]:

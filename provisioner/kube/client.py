@@ -7,7 +7,9 @@ a CA and a token. A client is safe to use from several threads.
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterator, Mapping
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any
 from urllib.parse import urlencode
 
@@ -16,7 +18,8 @@ import urllib3
 from kernel.addresses import Resolver, resolve
 from provisioner.clusters.addresses import parse_target
 from provisioner.contracts import AddressBinding
-from provisioner.kube.errors import Rejected, Unsure, from_status, translated
+from provisioner.kube.errors import Rejected, Unavailable, Unsure, from_status, translated
+from provisioner.kube.slim import EACH, Allowance, weight
 from provisioner.kube.transport import CONNECT_TIMEOUT, Cut, Deadline, Way, gate_of, pool, within
 
 Json = dict[str, Any]
@@ -24,11 +27,30 @@ Json = dict[str, Any]
 # One call, from resolving to the last byte. Above it a worker's claim would run out while it
 # waits; below it a loaded API server's slow writes look like failures.
 CALL_SECONDS = 8.0
-# A page of 200 pods or 100 nodes is 2 MB at most; decoding four times that takes 60 MB.
-MAX_BYTES = 4 * 1024 * 1024
-# 500 pages of 200 pods: ten times the largest cluster that Kubernetes itself supports for us.
+# A page of 100 pods or 50 nodes is 1 MB at most. All threads of a worker may be reading one at the
+# same time, so twice that is what a worker can afford (16 times).
+MAX_BYTES = 2 * 1024 * 1024
+# A single object: the store of a cluster takes none above 1.5 MB, and of ours none is near this.
+MAX_OBJECT = 512 * 1024
+# Commas and brackets of an answer, which are what its objects cost in memory: two megabytes of
+# empty ones become a hundred. A full page of nodes with all their managed fields has half of this.
+MAX_VALUES = 100_000
+# 500 pages of 100 pods: five times the largest cluster that Kubernetes itself supports.
 MAX_PAGES = 500
+# Of all pages of a list together, as `slim.weight` counts: four thousand nodes with fifty labels.
+# The lists that a process reads at the same time share it, but for the beginning of each: a large
+# one waits for its next turn while others fill it, and small ones never meet it.
+MAX_KEPT = 40 * 1024 * 1024
+FREE_KEPT = 2 * 1024 * 1024
+_KEPT = Allowance(MAX_KEPT)
 _CHUNK = 64 * 1024
+# Smaller answers are decoded by all threads at once, larger ones one after the other: decoding
+# holds the interpreter anyway, and what lies between bytes and what is kept is there once then.
+_LARGE = 64 * 1024
+_DECODING = threading.Lock()
+
+# What is kept of one item of a list.
+Keep = Callable[[Json], Json]
 
 
 class Client:
@@ -74,28 +96,67 @@ class Client:
         with translated(), within(seconds) as deadline:
             try:
                 answer = self._send(method, path, query, body, deadline)
-                return _decoded(_all_bytes(answer, deadline), answer)
+                return _decoded(_all_bytes(answer, deadline, MAX_OBJECT), answer)
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 if deadline.passed:
                     raise Unsure("timeout", f"no complete answer within {seconds:g} s") from error
                 raise
 
     def pages(
-        self, path: str, *, query: Mapping[str, str], limit: int, seconds: float
+        self,
+        path: str,
+        *,
+        query: Mapping[str, str],
+        limit: int,
+        seconds: float,
+        keep: Keep | None = None,
     ) -> Iterator[Json]:
-        """A list page by page, the whole within ``seconds``; raises like ``request``."""
-        deadline = Deadline(seconds)
+        """A list page by page, the whole within ``seconds``; raises like ``request``.
+
+        keep: what is kept of each item. Whoever keeps items of all pages may: the whole list is
+        bounded, and a page that is longer than was asked for is no answer.
+        """
+        deadline, kept = Deadline(seconds), 0
         asked = {**query, "limit": str(limit)}
-        for _ in range(MAX_PAGES):
-            page = self.request(
-                "GET", path, query=asked, seconds=min(CALL_SECONDS, deadline.left())
-            )
-            yield page
-            token = mapping(page.get("metadata")).get("continue")
-            if not token:
-                return
-            asked["continue"] = str(token)
+        with _KEPT.share() as share:
+            for _ in range(MAX_PAGES):
+                page, most = self._page(
+                    path, asked, min(CALL_SECONDS, deadline.left()), limit, keep
+                )
+                kept += most if kept + most <= FREE_KEPT else weight(page)
+                if kept > MAX_KEPT:
+                    raise Unsure("too_large", f"a list of more than {MAX_KEPT} bytes in memory")
+                if not share.has(max(0, kept - FREE_KEPT)):
+                    raise Unavailable("busy", "other lists fill this process: later")
+                yield page
+                token = mapping(page.get("metadata")).get("continue")
+                if not token:
+                    return
+                asked["continue"] = str(token)
         raise Unsure("too_large", f"more than {MAX_PAGES} pages")
+
+    def _page(
+        self, path: str, asked: Mapping[str, str], seconds: float, limit: int, keep: Keep | None
+    ) -> tuple[Json, int]:
+        """(what is kept of a page, more than it can weigh)."""
+
+        def shorten(page: Json) -> Json:
+            items = sequence(page.get("items"))
+            if len(items) > limit:
+                raise Unsure("too_large", f"a page of {len(items)} items instead of {limit}")
+            kept = items if keep is None else [keep(mapping(item)) for item in items]
+            return {"metadata": mapping(page.get("metadata")), "items": kept}
+
+        with translated(), within(seconds) as deadline:
+            try:
+                answer = self._send("GET", path, asked, None, deadline)
+                content = _all_bytes(answer, deadline, MAX_BYTES)
+                most = len(content) + _values(content) * EACH
+                return _decoded(content, answer, shorten), most
+            except (urllib3.exceptions.HTTPError, OSError) as error:
+                if deadline.passed:
+                    raise Unsure("timeout", f"no complete answer within {seconds:g} s") from error
+                raise
 
     def lines(
         self, path: str, *, query: Mapping[str, str], silence: float, seconds: float
@@ -108,7 +169,7 @@ class Client:
             answer = self._send("GET", path, query, None, deadline, read=silence)
             try:
                 if answer.status != 200:
-                    _decoded(_all_bytes(answer, deadline), answer)
+                    _decoded(_all_bytes(answer, deadline, MAX_OBJECT), answer)
                 yield from _split(answer)
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 if deadline.passed:
@@ -137,7 +198,7 @@ class Client:
             try:
                 answer = self._send("GET", path, query, None, deadline, read=silence)
                 if answer.status != 200:
-                    _decoded(_all_bytes(answer, deadline), answer)
+                    _decoded(_all_bytes(answer, deadline, MAX_OBJECT), answer)
                 if answer.headers.get("Content-Encoding", "identity") != "identity":
                     raise Unsure("not_json", "a compressed answer that nobody asked for")
                 while piece := answer.read1(_CHUNK, decode_content=False):
@@ -192,18 +253,17 @@ def sequence(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _all_bytes(answer: urllib3.BaseHTTPResponse, deadline: Deadline) -> bytes:
+def _all_bytes(answer: urllib3.BaseHTTPResponse, deadline: Deadline, most: int) -> bytearray:
     try:
         if answer.headers.get("Content-Encoding", "identity") != "identity":
             raise Unsure("not_json", "a compressed answer that nobody asked for")
-        parts, size = [], 0
+        content = bytearray()
         while chunk := answer.read(_CHUNK, decode_content=False):
-            size += len(chunk)
-            if size > MAX_BYTES:
-                raise Unsure("too_large", f"an answer of more than {MAX_BYTES} bytes")
+            content += chunk
+            if len(content) > most:
+                raise Unsure("too_large", f"an answer of more than {most} bytes")
             if deadline.left() <= 0.001:
                 raise Unsure("timeout", "the answer did not end in time")
-            parts.append(chunk)
     except BaseException:
         answer.close()  # what is left of it must not meet the next call on this connection
         raise
@@ -211,18 +271,19 @@ def _all_bytes(answer: urllib3.BaseHTTPResponse, deadline: Deadline) -> bytes:
         answer.close()
         raise Unsure("timeout", "the answer was cut off at the deadline")
     answer.release_conn()
-    return b"".join(parts)
+    return content
 
 
-def _decoded(content: bytes, answer: urllib3.BaseHTTPResponse) -> Json:
+def _decoded(
+    content: bytearray, answer: urllib3.BaseHTTPResponse, shorten: Keep | None = None
+) -> Json:
     if 200 <= answer.status < 300:
-        decoded = json.loads(content)
-        if not isinstance(decoded, dict):
-            raise Unsure("not_json", "the answer is no JSON object")
-        return decoded
+        with _DECODING if len(content) > _LARGE else nullcontext():
+            decoded = _json(content)
+            return decoded if shorten is None else shorten(decoded)
     try:
-        status = mapping(json.loads(content))
-    except (ValueError, RecursionError):
+        status = _json(content[:_LARGE])
+    except Unsure:
         status = {}
     raise from_status(
         answer.status,
@@ -232,19 +293,35 @@ def _decoded(content: bytes, answer: urllib3.BaseHTTPResponse) -> Json:
     )
 
 
+def _values(content: bytes | bytearray) -> int:
+    """Commas and brackets: about as many as a text of JSON has values, never fewer by two."""
+    return sum(map(content.count, (b",", b"[", b"{")))
+
+
+def _json(content: bytes | bytearray) -> Json:
+    """An object of a bounded number of values; Unsure for everything else."""
+    if _values(content) > MAX_VALUES:
+        raise Unsure("too_large", f"an answer of more than {MAX_VALUES} values")
+    try:
+        decoded = json.loads(content)
+    except (ValueError, RecursionError) as error:  # a number of many digits is a plain ValueError
+        raise Unsure("not_json", f"undecodable answer: {type(error).__name__}") from error
+    if not isinstance(decoded, dict):
+        raise Unsure("not_json", "the answer is no JSON object")
+    return decoded
+
+
 def _split(answer: urllib3.BaseHTTPResponse) -> Iterator[Json]:
-    kept = b""
+    kept = bytearray()
     for chunk in answer.stream(_CHUNK, decode_content=False):
         kept += chunk
-        *complete, kept = kept.split(b"\n")
-        if len(kept) > MAX_BYTES:
+        *complete, rest = kept.split(b"\n")
+        kept = bytearray(rest)
+        if len(kept) > MAX_OBJECT:
             raise Unsure("too_large", "an event of a watch is too large")
         for line in complete:
             if line.strip():
-                event = json.loads(line)
-                if not isinstance(event, dict):
-                    raise Unsure("not_json", "an event of a watch is no JSON object")
-                yield event
+                yield _json(line)
 
 
 def absent(error: Rejected) -> bool:

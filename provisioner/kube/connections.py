@@ -48,11 +48,12 @@ class Connections:
             raise Rejected("unauthorized", "the stored token cannot be opened") from error
         except Refusal as error:
             raise Rejected("address_forbidden", error.detail) from error
-        except ssl.SSLError as error:
+        except (ssl.SSLError, ValueError) as error:  # the latter for text that is no ASCII
             raise Rejected("bad_ca", f"the CA cannot be loaded: {error}") from error
         with self._lock:
             while len(self._kept) >= self.MOST:
-                self._kept.pop(next(iter(self._kept)))[1].close()
+                # Not closed: somebody may be in the middle of a call. With its last user it goes.
+                self._kept.pop(next(iter(self._kept)))
             self._kept[cluster.id] = (mark, made)
         return made
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from json import JSONDecodeError
 
 import urllib3.exceptions as u3
 
@@ -128,8 +127,10 @@ def translated() -> Iterator[None]:
         raise Rejected("address_forbidden", str(error)) from error
     except (u3.HTTPError, OSError) as error:
         raise _from_transport(error) from error
-    except (JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Unsure("not_json", f"undecodable answer: {type(error).__name__}") from error
+    except ValueError as error:  # what HTTP libraries raise for sizes below zero and the like
+        raise Unsure("broken", f"no HTTP: {clean(error, limit=200)}") from error
+    except RecursionError as error:
+        raise Unsure("not_json", "undecodable answer") from error
 
 
 # What any of the causes is -> class and code. The first row that fits wins.

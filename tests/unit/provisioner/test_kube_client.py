@@ -31,6 +31,7 @@ from provisioner.kube.agent import AgentWay
 from provisioner.kube.api import KubernetesApi
 from provisioner.kube.client import Client
 from provisioner.kube.errors import code_of
+from provisioner.kube.slim import Allowance
 from provisioner.kube.transport import Cut
 from tests.agentdoor import DoorWorld
 
@@ -197,6 +198,9 @@ def test_a_proper_answer_is_decoded_and_the_connection_kept(serve) -> None:
         ("200 OK", b"[1]", UnknownOutcome, "not_json"),
         ("200 OK", b"\xff\xfe", UnknownOutcome, "not_json"),
         ("200 OK", b'{"a":' * 100_000, UnknownOutcome, "not_json"),
+        ("200 OK", b'{"a":' + b"9" * 5_000 + b"}", UnknownOutcome, "not_json"),
+        ("200 OK", b'{"a":[' + b"0," * 100_000 + b"0]}", UnknownOutcome, "too_large"),
+        ("200 OK", b'{"a":"' + b"x" * 524_288 + b'"}', UnknownOutcome, "too_large"),
     ],
 )
 def test_every_status_and_body_is_an_error_of_ours(serve, status, body, kind, code) -> None:
@@ -415,6 +419,47 @@ def test_pages_are_followed_and_bounded(serve, monkeypatch) -> None:
     assert len(server.requests) == 3
 
 
+def test_a_page_is_as_long_as_was_asked_and_a_list_is_bounded(serve, monkeypatch) -> None:
+    """Whoever keeps the items of all pages keeps no more than a list may have."""
+    body = json.dumps({"metadata": {"continue": "again"}, "items": [{"a": "x" * 99}] * 3}).encode()
+    client, server = serve(answer(body, headers="Connection: close\r\n"))
+    with pytest.raises(UnknownOutcome) as caught:
+        list(client.pages("/pods", query={}, limit=2, seconds=5))
+    assert code_of(caught.value) == "too_large"
+    monkeypatch.setattr(kube_client, "FREE_KEPT", 0)
+    monkeypatch.setattr(kube_client, "MAX_KEPT", 10_000)
+    with pytest.raises(UnknownOutcome) as caught:
+        list(client.pages("/pods", query={}, limit=3, seconds=5))
+    assert code_of(caught.value) == "too_large"
+    assert 2 < len(server.requests) < 20
+
+
+def test_large_lists_of_a_process_share_an_allowance(serve, monkeypatch) -> None:
+    allowance = Allowance(10_000)
+    monkeypatch.setattr(kube_client, "FREE_KEPT", 2_000)
+    monkeypatch.setattr(kube_client, "_KEPT", allowance)
+    page = {"metadata": {"continue": "again"}, "items": [{"a": "x" * 99}] * 3}
+    client, _ = serve(answer(json.dumps(page).encode(), headers="Connection: close\r\n"))
+    with allowance.share() as others:
+        assert others.has(10_000)
+        pages = client.pages("/pods", query={}, limit=3, seconds=5)
+        assert next(pages)["items"], "the beginning of a list is free"
+        with pytest.raises(TemporaryError) as caught:
+            list(pages)
+        assert code_of(caught.value) == "busy"
+    assert next(client.pages("/pods", query={}, limit=3, seconds=5))
+    with allowance.share() as afterwards:
+        assert afterwards.has(10_000), "everything was given back"
+
+
+def test_of_a_page_is_kept_what_is_wanted(serve) -> None:
+    client, _ = serve(answer(json.dumps({"items": [{"a": 1, "b": 2}, 7]}).encode()))
+    pages = client.pages(
+        "/pods", query={}, limit=5, seconds=5, keep=lambda item: {"b": item.get("b")}
+    )
+    assert [page["items"] for page in pages] == [[{"b": 2}, {"b": None}]]
+
+
 def test_a_watch_yields_events_and_ends_when_it_falls_silent(serve) -> None:
     def send_events(sock: ssl.SSLSocket, _: bytes) -> None:
         sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -430,7 +475,7 @@ def test_a_watch_yields_events_and_ends_when_it_falls_silent(serve) -> None:
 
 
 def test_an_endless_line_of_a_watch_is_cut(serve, monkeypatch) -> None:
-    monkeypatch.setattr(kube_client, "MAX_BYTES", 300_000)
+    monkeypatch.setattr(kube_client, "MAX_OBJECT", 300_000)
 
     def flood(sock: ssl.SSLSocket, _: bytes) -> None:
         sock.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
