@@ -95,7 +95,7 @@ def _class(item: object) -> _Class | None:
     whole = _map(item)
     meta = _map(whole.get("metadata"))
     name = meta.get("name")
-    if not isinstance(name, str) or not 0 < len(name) <= 253:
+    if not isinstance(name, str) or not name or clean(name, limit=253) != name:
         return None
     provisioner = whole.get("provisioner")
     return _Class(

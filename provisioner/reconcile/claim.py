@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -108,22 +109,29 @@ WHERE id IN (
   SELECT l.id FROM provisioner_clusterloop l JOIN provisioner_cluster c ON c.id = l.cluster_id
   WHERE l.kind = %(kind)s AND l.due_at <= app_now()
     AND (l.claim_until IS NULL OR l.claim_until < app_now())
-    AND (c.retry_at IS NULL OR c.retry_at <= app_now())
+    AND (c.retry_at IS NULL OR c.retry_at <= app_now()) AND (c.failures > 0) = %(troubled)s
   ORDER BY l.due_at LIMIT %(limit)s FOR UPDATE OF l SKIP LOCKED
 )
 """
 
 
-def claim_loops(kind: str, *, limit: int, hold: timedelta = LOOP_CLAIM) -> list[LoopClaim]:
-    """Clusters whose job of this kind is due and may be called."""
+def claim_loops(
+    kind: str, *, limit: int, hold: timedelta = LOOP_CLAIM, spare: int = 0
+) -> list[LoopClaim]:
+    """Clusters whose job of this kind is due and may be called. Those that failed last time come
+    after the others and only while more than ``spare`` threads are free: however many hang, there
+    are threads for which a cluster that answers need not wait."""
     token = uuid.uuid4()
+    given: dict[str, Any] = {"token": token, "hold": hold.total_seconds(), "kind": kind}
     with connection.cursor() as cursor:
-        cursor.execute(
-            _CLAIM_LOOPS,
-            {"token": token, "hold": hold.total_seconds(), "kind": kind, "limit": limit},
-        )
-        if not cursor.rowcount:
-            return []
+        cursor.execute(_CLAIM_LOOPS, {**given, "troubled": False, "limit": limit})
+        found = cursor.rowcount
+        room = min(limit - found, limit - spare)
+        if room > 0:
+            cursor.execute(_CLAIM_LOOPS, {**given, "troubled": True, "limit": room})
+            found += cursor.rowcount
+    if not found:
+        return []
     rows = ClusterLoop.objects.filter(claim_token=token).select_related("cluster")
     return [LoopClaim(row.pk, token, row.cluster, row.due_at) for row in rows]
 

@@ -7,18 +7,21 @@ A cluster in trouble is left alone for a growing while, so that it takes no time
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
-from django.db import transaction
+from django.db import DataError, transaction
 from django.db.models import F
 
+from kernel import clock
 from kernel.errors import VendorError
 from kernel.retry import backoff
 from provisioner.clusters.register import note_cluster_change
 from provisioner.contracts import ClusterState
-from provisioner.kube.errors import CREDENTIAL, SENTENCES, TLS, code_of
+from provisioner.kube.errors import CREDENTIAL, SENTENCES, TLS, Unsure, code_of
 from provisioner.models import Cluster
 
 log = structlog.get_logger(__name__)
@@ -53,6 +56,17 @@ def failed(cluster_id: UUID, error: VendorError, *, at: datetime) -> timedelta:
         sentence = SENTENCES.get(code, "The server's answers cannot be used.")
         _become(row, state, code, f"{sentence} ({error})", at)
     return pause
+
+
+@contextmanager
+def unstorable(cluster_id: UUID) -> Iterator[None]:
+    """What a cluster says and no table takes (NUL, half a character) is the cluster's failure: it
+    must not end the run that serves the others as well. The claim runs out by itself."""
+    try:
+        yield
+    except (DataError, UnicodeError) as error:
+        log.exception("answer_not_storable", cluster=str(cluster_id))
+        failed(cluster_id, Unsure("not_json", f"no text: {error}"), at=clock.now())
 
 
 def answered(cluster_id: UUID, *, at: datetime) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -16,7 +17,7 @@ from provisioner.kube.connections import connect
 from provisioner.models import Cluster, ClusterLoop, Namespace
 from provisioner.reconcile import health
 from provisioner.reconcile.claim import LoopClaim, claim_loops, release_loop
-from provisioner.reconcile.pool import THREADS, Calls
+from provisioner.reconcile.pool import RUN_SECONDS, SPARE, THREADS, Calls
 
 Connect = Callable[[Cluster], ClusterApi]
 
@@ -29,19 +30,20 @@ NO_POOL = (
 )
 
 
-def run(connect: Connect = connect) -> int:
+def run(connect: Connect = connect, seconds: float = RUN_SECONDS) -> int:
     """Collect from every cluster that is due; the number of attempts."""
-    done = 0
+    done, ends = 0, time.monotonic() + seconds
     with Calls[LoopClaim, Collected](per_cluster=1) as calls:
         while True:
-            limit = min(THREADS, calls.free())
-            jobs = claim_loops(ClusterLoop.Kind.INVENTORY, limit=limit)
+            limit = min(THREADS, calls.free()) if time.monotonic() < ends else 0
+            jobs = claim_loops(ClusterLoop.Kind.INVENTORY, limit=limit, spare=SPARE)
             for job in jobs:
                 _begin(job, calls, connect)
             for job, result in calls.collect(timeout=0.1):
                 done += 1
-                _finish(job, result)
-            if calls.idle() and len(jobs) < limit:
+                with health.unstorable(job.cluster.pk):
+                    _finish(job, result)
+            if calls.idle() and (not jobs or len(jobs) < limit):
                 return done
 
 

@@ -32,7 +32,7 @@ from provisioner.kube.pods import PodFacts, facts
 from provisioner.models import Cluster, ClusterLoop, Instance, Namespace, Observation, ReadyInterval
 from provisioner.reconcile import apply, brake, decide, health
 from provisioner.reconcile.claim import LoopClaim, claim_loops, release_loop
-from provisioner.reconcile.pool import THREADS, Calls
+from provisioner.reconcile.pool import RUN_SECONDS, SPARE, THREADS, Calls
 from provisioner.volumes import meter as disks
 
 log = structlog.get_logger(__name__)
@@ -56,23 +56,24 @@ class Listing:
     took: float
 
 
-def run(connect: Connect = connect) -> int:
+def run(connect: Connect = connect, seconds: float = RUN_SECONDS) -> int:
     """List every cluster that is due; the number of lists tried."""
     expire()
     disks.sweep()
     meter.give_up_waiting(clock.now())
     lease.lapse(clock.now())
-    done = 0
+    done, ends = 0, time.monotonic() + seconds
     with Calls[LoopClaim, Listing](per_cluster=1) as calls:
         while True:
-            limit = min(THREADS, calls.free())
-            jobs = claim_loops(ClusterLoop.Kind.OBSERVE, limit=limit)
+            limit = min(THREADS, calls.free()) if time.monotonic() < ends else 0
+            jobs = claim_loops(ClusterLoop.Kind.OBSERVE, limit=limit, spare=SPARE)
             for job in jobs:
                 _begin(job, calls, connect)
             for job, result in calls.collect(timeout=0.1):
                 done += 1
-                _finish(job, result)
-            if calls.idle() and len(jobs) < limit:
+                with health.unstorable(job.cluster.pk):
+                    _finish(job, result)
+            if calls.idle() and (not jobs or len(jobs) < limit):
                 return done
 
 

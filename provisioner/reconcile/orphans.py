@@ -7,6 +7,7 @@ the pool here as well, after a list has shown them empty.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -28,7 +29,7 @@ from provisioner.kube.pods import PodFacts, facts
 from provisioner.models import Cluster, ClusterLoop, Instance, Namespace, UnknownPod, Volume
 from provisioner.reconcile import brake, health, strange_claims
 from provisioner.reconcile.claim import LoopClaim, claim_loops, release_loop
-from provisioner.reconcile.pool import THREADS, Calls
+from provisioner.reconcile.pool import RUN_SECONDS, SPARE, THREADS, Calls
 
 log = structlog.get_logger(__name__)
 DELETED = Counter("gpuyard_orphans_deleted_total", "Pods deleted because their instance is over")
@@ -47,19 +48,20 @@ class Swept:
     claims: tuple[ClaimFacts, ...] = ()
 
 
-def run(connect: Connect = connect) -> int:
+def run(connect: Connect = connect, seconds: float = RUN_SECONDS) -> int:
     """Sweep every cluster that is due; the number of sweeps tried."""
-    done = 0
+    done, ends = 0, time.monotonic() + seconds
     with Calls[LoopClaim, Swept](per_cluster=1) as calls:
         while True:
-            limit = min(THREADS, calls.free())
-            jobs = claim_loops(ClusterLoop.Kind.ORPHANS, limit=limit)
+            limit = min(THREADS, calls.free()) if time.monotonic() < ends else 0
+            jobs = claim_loops(ClusterLoop.Kind.ORPHANS, limit=limit, spare=SPARE)
             for job in jobs:
                 _begin(job, calls, connect)
             for job, result in calls.collect(timeout=0.1):
                 done += 1
-                _finish(job, result, connect)
-            if calls.idle() and len(jobs) < limit:
+                with health.unstorable(job.cluster.pk):
+                    _finish(job, result, connect)
+            if calls.idle() and (not jobs or len(jobs) < limit):
                 return done
 
 

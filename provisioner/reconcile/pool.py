@@ -25,6 +25,12 @@ Answer = TypeVar("Answer")
 # clusters at full speed beside a hanging one; the server's own limits make more of little use.
 THREADS = 16
 PER_CLUSTER = 4
+# Of those of a run, kept from clusters that failed last time.
+SPARE = THREADS // 2
+# A run stops claiming after this and leaves the rest to the next. Clusters that hang are due again
+# before the others of their kind have ended, so without an end a partner with twenty of them would
+# keep one worker process per loop for ever. Shorter than a period of beat, it would waste runs.
+RUN_SECONDS = 10.0
 
 
 class Calls(Generic[Job, Answer]):

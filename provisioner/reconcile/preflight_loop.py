@@ -7,6 +7,7 @@ the time. What it decides is whether a cluster takes new rentals; what runs ther
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
@@ -29,8 +30,9 @@ from provisioner.preflight.facts import Facts, RowFacts, Unasked, nothing
 from provisioner.preflight.judge import Result
 from provisioner.preflight.probes import LOOK_SECONDS, Known, look, token_facts
 from provisioner.preflight.store import store
+from provisioner.reconcile import health
 from provisioner.reconcile.claim import LoopClaim, claim_loops, release_loop
-from provisioner.reconcile.pool import Calls
+from provisioner.reconcile.pool import RUN_SECONDS, Calls
 
 log = structlog.get_logger(__name__)
 
@@ -60,21 +62,22 @@ ON CONFLICT DO NOTHING
 """
 
 
-def run(connect: Connect = connect_to_ask) -> int:
+def run(connect: Connect = connect_to_ask, seconds: float = RUN_SECONDS) -> int:
     """Look at every cluster that is due; the number of looks."""
-    done = 0
+    done, ends = 0, time.monotonic() + seconds
     with connection.cursor() as cursor:
         cursor.execute(_JOIN)
     with Calls[LoopClaim, Facts](threads=_CLUSTERS_AT_ONCE, per_cluster=1) as calls:
         while True:
-            limit = calls.free()
-            jobs = claim_loops(ClusterLoop.Kind.PREFLIGHT, limit=limit, hold=CLAIM)
+            limit = calls.free() if time.monotonic() < ends else 0
+            jobs = claim_loops(ClusterLoop.Kind.PREFLIGHT, limit=limit, hold=CLAIM, spare=1)
             for job in jobs:
                 _begin(job, calls, connect)
             for job, result in calls.collect(timeout=0.1):
                 done += 1
-                _finish(job, result)
-            if calls.idle() and len(jobs) < limit:
+                with health.unstorable(job.cluster.pk):
+                    _finish(job, result)
+            if calls.idle() and (not jobs or len(jobs) < limit):
                 return done
 
 

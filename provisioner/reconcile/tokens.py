@@ -6,6 +6,7 @@ is what it granted.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -13,14 +14,14 @@ import structlog
 
 from kernel import clock
 from kernel.errors import PermanentError, VendorError
-from provisioner.clusters.register import seal_token
+from provisioner.clusters.register import is_token, seal_token
 from provisioner.contracts import ClusterMode
 from provisioner.kube.api import ClusterApi
 from provisioner.kube.connections import connect
 from provisioner.models import Cluster, ClusterLoop
 from provisioner.reconcile import health
 from provisioner.reconcile.claim import LoopClaim, claim_loops, release_loop
-from provisioner.reconcile.pool import THREADS, Calls
+from provisioner.reconcile.pool import RUN_SECONDS, SPARE, THREADS, Calls
 
 log = structlog.get_logger(__name__)
 
@@ -31,19 +32,20 @@ ASKED = timedelta(days=30)
 AGAIN = timedelta(hours=1)
 
 
-def run(connect: Connect = connect) -> int:
+def run(connect: Connect = connect, seconds: float = RUN_SECONDS) -> int:
     """Renew what is due; the number of attempts."""
-    done = 0
+    done, ends = 0, time.monotonic() + seconds
     with Calls[LoopClaim, tuple[str, str]](per_cluster=1) as calls:
         while True:
-            limit = min(THREADS, calls.free())
-            jobs = claim_loops(ClusterLoop.Kind.TOKENS, limit=limit)
+            limit = min(THREADS, calls.free()) if time.monotonic() < ends else 0
+            jobs = claim_loops(ClusterLoop.Kind.TOKENS, limit=limit, spare=SPARE)
             for job in jobs:
                 _begin(job, calls, connect)
             for job, result in calls.collect(timeout=0.1):
                 done += 1
-                _finish(job, result)
-            if calls.idle() and len(jobs) < limit:
+                with health.unstorable(job.cluster.pk):
+                    _finish(job, result)
+            if calls.idle() and (not jobs or len(jobs) < limit):
                 return done
 
 
@@ -74,7 +76,7 @@ def _finish(job: LoopClaim, result: tuple[str, str] | VendorError) -> None:
         release_loop(job, due_in=AGAIN)
         return
     token, expires = result[0], _time(result[1])
-    if not token or expires is None or expires <= at:
+    if not is_token(token) or expires is None or expires <= at:
         log.warning("token_not_usable", cluster=str(cluster.pk))
         release_loop(job, due_in=AGAIN)
         return

@@ -200,7 +200,8 @@ def seeded(
         stack.enter_context(mock.patch.object(leases, "_CLUSTERS", f"{leases._CLUSTERS}ORDER BY 1"))
         stack.enter_context(mock.patch.object(leases, "claim", _sorted_batch(leases.claim)))
         monotonic = SimpleNamespace(monotonic=lambda: clock.now.timestamp())  # noqa: PLW0108 moves
-        for module in (instance_loop, observe, leases, steps, last_words):
+        loops = (instance_loop, observe, node_loop, orphans, tokens, leases)
+        for module in (*loops, steps, last_words):
             stack.enter_context(mock.patch.object(module, "time", monotonic))
         stack.enter_context(_heard(complaints))
         state = random.getstate()
