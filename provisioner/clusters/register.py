@@ -23,7 +23,10 @@ from provisioner.contracts.access import AgentValues
 from provisioner.contracts.preflight import PreflightState
 from provisioner.models import Cluster, ClusterLoop
 
-MAX_CA = 64 * 1024  # a bundle of a dozen certificates; more is a mistake
+MAX_CA = 64 * 1024
+# Roots and what an owner changes between. Each costs a worker some kilobytes for as long as it has
+# a client of the cluster; as many as fit into the text would cost half a megabyte.
+MAX_CERTIFICATES = 16
 MAX_TOKEN = 16 * 1024
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
 
@@ -215,14 +218,25 @@ def _look_again() -> None:
 def _check_ca(ca_pem: str) -> None:
     if len(ca_pem) > MAX_CA:
         raise InvalidRequest({"ca_pem": [f"at most {MAX_CA // 1024} KiB"]})
+    if "PRIVATE KEY" in ca_pem:
+        raise InvalidRequest({"ca_pem": ["keep the private key to yourself: certificates only"]})
+    if not ca_pem.isascii():  # TLS libraries take no other text, not even around certificates
+        raise InvalidRequest({"ca_pem": ["not a certificate in PEM form: plain ASCII only"]})
     try:
         certificates = x509.load_pem_x509_certificates(ca_pem.encode())
     except ValueError as error:
         raise InvalidRequest({"ca_pem": ["not a certificate in PEM form"]}) from error
+    if len(certificates) > MAX_CERTIFICATES:
+        raise InvalidRequest({"ca_pem": [f"at most {MAX_CERTIFICATES} certificates"]})
     if not certificates:
         raise InvalidRequest({"ca_pem": ["not a certificate in PEM form"]})
 
 
+def is_token(text: str) -> bool:
+    """Whether a text can be sent as a bearer token: it is one line of a header."""
+    return 0 < len(text) <= MAX_TOKEN and _TOKEN.fullmatch(text) is not None
+
+
 def _check_token(token: str) -> None:
-    if not token or len(token) > MAX_TOKEN or not _TOKEN.fullmatch(token):
+    if not is_token(token):
         raise InvalidRequest({"token": ["a bearer token: letters, digits and ._~+/=- only"]})

@@ -12,6 +12,7 @@ import difflib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any, ClassVar, TypeVar
 
 from django.conf import settings
@@ -88,16 +89,20 @@ def _refuse_unusable(value: Any) -> None:
             _refuse_unusable(inner)
 
 
+# Of a body's unknown fields are named. Looking for what was meant costs a millisecond for each, and
+# a body has room for a hundred thousand.
+_MOST_UNKNOWN = 20
+
+
 class Body(serializers.Serializer[Any]):
     """A request body: unknown fields are mistakes, not noise."""
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, Mapping):
             known = [name for name, field in self.fields.items() if not field.read_only]
+            strange = (str(name) for name in data if name not in known)
             unknown = {
-                str(name): [_unknown("field", str(name), known)]
-                for name in data
-                if name not in known
+                name: [_unknown("field", name, known)] for name in islice(strange, _MOST_UNKNOWN)
             }
             if unknown:
                 raise serializers.ValidationError(unknown)

@@ -184,6 +184,25 @@ def test_a_bad_cluster_is_refused_and_not_stored(
     assert provisioner.clusters() == []
 
 
+def test_a_ca_is_a_few_certificates_and_nothing_secret(
+    provider: Api, place: str, ca_pem: str
+) -> None:
+    secret = "-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n"
+    for text in (ca_pem + secret, f"é\n{ca_pem}", ca_pem * 17):
+        answer = provider.post("provider/clusters", order(place, text))
+        assert (answer.status_code, list(answer.data["errors"])) == (422, ["ca_pem"])
+    assert provider.post("provider/clusters", order(place, ca_pem * 16)).status_code == 201
+
+
+def test_of_thousands_of_unknown_fields_some_are_named(
+    provider: Api, place: str, ca_pem: str
+) -> None:
+    strange = {f"strange_{number}": 1 for number in range(5_000)}
+    answer = provider.post("provider/clusters", {**order(place, ca_pem), **strange})
+    assert answer.status_code == 422
+    assert len(answer.data["errors"]) == 20
+
+
 def test_missing_parts_are_named(provider: Api, place: str) -> None:
     answer = provider.post("provider/clusters", {"name": "x", "datacenter": place})
     assert sorted(answer.data["errors"]) == ["api_url", "ca_pem", "token"]
