@@ -5,7 +5,7 @@ PYTHON ?= python3
 # exec: make's own child is then the program itself, which ends when make is killed.
 RUN = @exec $(PYTHON) -m devstack.bootstrap --bound
 
-.PHONY: demo test check clean torture bench simulate year mutants screenshots podtools
+.PHONY: demo test check clean torture bench simulate year mutants hostile screenshots podtools
 
 demo:
 	$(RUN) -m devstack.demo
@@ -25,5 +25,5 @@ screenshots:
 podtools:
 	$(RUN) -m devstack.podtools dist
 
-torture bench simulate year mutants:
+torture bench simulate year mutants hostile:
 	$(RUN) -m devstack.campaign $@

@@ -10,6 +10,9 @@ year      a year of N=10000 rentals in virtual time, with a Stripe that fails in
           again by an oracle to the micro-unit; SEED= chooses it; the last line is JSON
 mutants   the product broken on purpose, one way after the other, until the simulation notices; N=
           draws so many by SEED=, ONLY= runs one; status 1 when one survives
+hostile   N=1000 things that a partner who means harm can type, and answers of their servers and
+          agents, against limits of connections, processes, memory and time; SEED= chooses them;
+          the last line is JSON
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ def main(name: str) -> int:
         "simulate": _simulate,
         "year": _year,
         "mutants": _mutants,
+        "hostile": _hostile,
     }
     if name not in campaigns:
         raise fail(f"no campaign {name!r}; there are {', '.join(campaigns)}")
@@ -79,6 +83,12 @@ def _year(env: dict[str, str]) -> int:
 
 def _mutants(env: dict[str, str]) -> int:
     return _run([sys.executable, "-m", "tests.simulation.mutation"], env)
+
+
+def _hostile(env: dict[str, str]) -> int:
+    env["DJANGO_SETTINGS_MODULE"] = "config.settings.test"
+    migrated = _run([sys.executable, "manage.py", "migrate", "--verbosity", "0"], env)
+    return migrated or _run([sys.executable, "-m", "tests.hostile"], env)
 
 
 def _run(command: list[str], env: dict[str, str]) -> int:
