@@ -242,6 +242,7 @@ class Stack:
             "GPUYARD_WEBHOOK_NETWORKS": "127.0.0.0/8,::1/128",
             "GPUYARD_WEBHOOK_CA_FILE": os.environ.get("GPUYARD_WEBHOOK_CA_FILE", ""),
             "PYTHONUNBUFFERED": "1",
+            "MALLOC_ARENA_MAX": "2",
             **(self._way_in() if self.has_real_node else {}),
         }
 

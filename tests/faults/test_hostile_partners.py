@@ -27,6 +27,7 @@ def test_a_hundred_hostile_inputs_break_no_limit(database_url: str, broker_url: 
             "DJANGO_SETTINGS_MODULE": "config.settings.test",
             "DATABASE_URL": database_url,
             "BROKER_URL": broker_url,
+            "MALLOC_ARENA_MAX": "2",  # as docs/operators.md says for every process
             "N": str(INPUTS),
             "SEED": SEED,
         },

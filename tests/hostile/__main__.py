@@ -1,8 +1,8 @@
 """`make hostile N=1000 SEED=1`: N hostile inputs, in a database that DATABASE_URL names.
 
-Reads N, SEED and DATABASE_URL from the environment. What must not have happened is named on
-standard error; the last line on standard output is one JSON object. The status is 1 when a limit is
-broken.
+Reads N, SEED and DATABASE_URL from the environment, where MALLOC_ARENA_MAX has to be 2. What must
+not have happened is named on standard error; the last line on standard output is one JSON object.
+The status is 1 when a limit is broken.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from tests.hostile.stage import Stage
 
 # Of all inputs: what owners type, servers at an address, agents gone bad, servers behind an agent.
 _SHARES = {"typed": 0.5, "servers": 0.25, "bad_agents": 0.15}
-_BASELINE_S = 8.0
+_BASELINE_S = 5.0
 # What stands beside a real agent, a program each.
 _BEHIND_AGENTS = (
     *(ROTATING, "silent", "a body without end", "a million objects", "pages without end"),
@@ -52,8 +52,9 @@ def campaign(folder: Path, *, count: int, seed: str) -> Report:
 def _play(stage: Stage, guard: Guard, rng: random.Random, count: int) -> None:
     from tests.hostile import loops
 
+    short = count < 500
     typed, servers, bad = (int(count * share) for share in _SHARES.values())
-    behind = _BEHIND_AGENTS[: 3 if count < 500 else None]
+    behind = _BEHIND_AGENTS[: 3 if short else None]
     direct = stage.direct_clusters()
     bad_agents = stage.bad_agents()
     agents = stage.real_agents(behind)
@@ -68,7 +69,7 @@ def _play(stage: Stage, guard: Guard, rng: random.Random, count: int) -> None:
         stage.call_all("servers", direct, rng, servers)
         stage.call_all("behind_agents", agents, rng, count - typed - servers - bad)
         called = memory.growth_mib()
-        loops.run(stage, direct, agents, rounds=2 if count < 500 else 6)
+        loops.run(stage, direct, agents, rounds=1 if short else 6, short=short)
         looped = memory.growth_mib()
         # What owners type comes to the web processes, so it is counted by itself.
         memory = Memory()
