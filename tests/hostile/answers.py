@@ -131,7 +131,8 @@ def many_nodes(_: Asked) -> bytes:
 
 def full_page(asked: Asked) -> bytes:
     """As many nodes as were asked for, each with as much as a label may have."""
-    limit = int((re.search(r"limit=(\d+)", asked.path) or [0, "1"])[1])
+    told = re.search(r"limit=(\d+)", asked.path)
+    limit = int(told[1]) if told else 1
     number = asked.rng.randrange(10**9)
     labels = {f"{number}/{key}{'k' * 250}": "v" * 63 for key in range(80)}
     labels["gpuyard.io/pool"] = "rental"
