@@ -1,4 +1,4 @@
-"""What time, machines and networks do in a schedule, and with people.py all of its actions."""
+"""What time, machines and networks do in a schedule; people.py and owners.py have the others."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from django.db import transaction
 from kernel.ids import public
 from marketplace.providers import brakes
 from provisioner import facade as provisioner
+from tests.simulation import owners
 from tests.simulation.people import Asked, end
 from tests.simulation.table import ACTIONS, Action, action
 
 if TYPE_CHECKING:
     from tests.simulation.schedule import Schedule
 
-__all__ = ["ACTIONS", "Action", "Asked", "end", "release_brakes"]
+__all__ = ["ACTIONS", "Action", "Asked", "end", "owners", "release_brakes"]
 
 
 # --- time ---------------------------------------------------------------------------------------

@@ -44,6 +44,7 @@ CORE = (
     "marketplace.place",
     "marketplace.leases",
     "marketplace.funds",
+    "marketplace.taken_back",
 )
 RARE = (
     "marketplace.seal_audit",

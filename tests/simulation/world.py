@@ -49,6 +49,7 @@ class World:
     ``rentals``: public ids of what runs, with their renters. ``built_at``: the clock then.
     """
 
+    owner: Renter
     renters: tuple[Renter, ...]
     clusters: tuple[Cluster, ...]
     machines: tuple[SimCluster, ...]
@@ -100,7 +101,7 @@ def build(clock: Clock, serving: dict[UUID, Port]) -> World:
     _until_running(clock, machines)
     lease.push()
     leases.run()
-    return World(renters, tuple(clusters), tuple(machines), rentals, clock.now)
+    return World(owner, renters, tuple(clusters), tuple(machines), rentals, clock.now)
 
 
 def _rent(renter: Renter) -> tuple[str, Renter]:
