@@ -1,4 +1,4 @@
-"""What owners do in a schedule: stop who is on their cards, take these off sale, let them by time."""
+"""What owners do in a schedule: stop who is on their cards, take them off sale, let by time."""
 
 from __future__ import annotations
 
