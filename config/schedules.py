@@ -26,6 +26,8 @@ BEAT: dict[str, dict[str, Any]] = {
     "preflight": _every("provisioner.preflight", 10),
     # The maintained summary may be a second stale, no more.
     "summaries": _every("provisioner.summaries", 1),
+    # A figure over thirty days is as good when it is some minutes old; each run reads a month.
+    "reliability": _every("provisioner.reliability", 300),
     # Pods without rental: 120 s is the promise, four sweeps fit in it.
     "orphans": _every("provisioner.orphans", 30),
     # A lease of ten minutes is due each minute: ten seconds late is a sixth of that.

@@ -6,7 +6,7 @@ from celery import shared_task
 
 from kernel.wake import wake
 from provisioner.instances import entry, logs, release, samples
-from provisioner.inventory import summary
+from provisioner.inventory import record, summary
 from provisioner.reconcile import (
     instance_loop,
     leases,
@@ -50,6 +50,12 @@ def summaries() -> None:
     summary.refresh()
     if returned:
         wake("marketplace.place")  # somebody may wait for these cards
+
+
+@shared_task(name="provisioner.reliability")
+def keep_record() -> None:
+    """How placements on each group of cards ended."""
+    record.refresh()
 
 
 @shared_task(name="provisioner.leases")

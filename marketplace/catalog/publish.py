@@ -23,7 +23,13 @@ from marketplace.catalog import availability, opening
 from marketplace.catalog.drift import why_draft
 from marketplace.catalog.needs import MIB_PER_GIB, whole_gib
 from marketplace.catalog.registry import by_slug
-from marketplace.catalog.search import amount, interruptible_price, is_open, with_stock
+from marketplace.catalog.search import (
+    amount,
+    interruptible_price,
+    is_open,
+    reliability,
+    with_stock,
+)
 from marketplace.catalog.stock import has_way_in
 from marketplace.models import DataCenter, Offer, PriceVersion, Provider
 from provisioner import facade as provisioner
@@ -302,6 +308,7 @@ def describe_owned(offer: Offer) -> dict[str, Any]:
         "reason": offer.reason or _why_unlisted(offer),
         "actions": sorted(_MOVES[offer.state]),
         "listed": _is_listed(offer),
+        "reliability": reliability(offer),
         "created_at": rfc3339(offer.created_at),
         "version": offer.version,
     }

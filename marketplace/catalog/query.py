@@ -1,8 +1,7 @@
 """What a renter asks the catalogue for, parsed strictly from a query string or a JSON object.
 
 Pure. A filter is never dropped: an unknown name or a malformed value is refused with the nearest
-valid name, and a filter whose facet no offer has yet (min_reliability) stays in the question and
-honestly matches nothing.
+valid name.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ class OfferQuery:
     ssh: bool | None = None  # True: renters can get in; False: offers where nobody can
     storage: str | None = None
     max_price: int | None = None  # micro-units per GPU and hour
-    min_reliability: Decimal | None = None
+    min_reliability: Decimal | None = None  # 0 to 1; what has no sample yet is not "at least"
     egress: str | None = None  # at least so much of the network
     min_hours: Decimal | None = None  # that its owner leaves the cards to the renter, from now on
     interconnect: str | None = None

@@ -14,7 +14,8 @@ from itertools import combinations
 from typing import Any, Final
 from uuid import UUID
 
-from django.db.models import Count, Min, QuerySet
+from django.db.models import Count, F, Min, QuerySet
+from django.db.models.expressions import OrderBy
 
 from kernel.clock import AppNow
 from kernel.errors import Refusal
@@ -23,13 +24,13 @@ from kernel.text import rfc3339
 from marketplace.catalog.needs import MIB_PER_GIB, whole_gib
 from marketplace.catalog.query import OfferQuery
 from marketplace.catalog.registry import by_slug
-from marketplace.catalog.search import alternatives, amount, hours_left
+from marketplace.catalog.search import alternatives, amount, hours_left, reliability_of
 from marketplace.catalog.stock import fitting, has_way_in, price_column
 from marketplace.models import Offer, Rental
 
 _SHOWN: Final = 8  # the answer stays readable; the cheapest come first
 # Where the best offer behind a filter is not the cheapest but the nearest to what was asked.
-_NEAREST: Final[Mapping[str, str]] = {
+_NEAREST: Final[Mapping[str, str | OrderBy]] = {
     "gpus": "-group__largest_block",
     "min_memory_gib": "-group__memory_mib",
     "min_vcpus": "-group__vcpus_milli_per_gpu",
@@ -37,6 +38,7 @@ _NEAREST: Final[Mapping[str, str]] = {
     "min_disk_gib": "-group__disk_mib_per_gpu",
     "min_cuda": "-group__cuda_max_x100",
     "min_hours": "-closes_at",
+    "min_reliability": F("group__reliability_bp").desc(nulls_last=True),
 }
 
 
@@ -63,7 +65,7 @@ _FITS: Final[Mapping[str, Callable[[Offer, int], Any]]] = {
     "interruptible": lambda offer, _: None,  # left out
     "ssh": lambda offer, _: has_way_in(offer),
     "storage": lambda offer, _: offer.group.storage_domain,
-    "min_reliability": lambda offer, _: None,
+    "min_reliability": lambda offer, _: reliability_of(offer),
     "egress": lambda offer, _: offer.group.egress,
     "min_hours": lambda offer, _: hours_left(offer),
     "interconnect": lambda offer, _: _interconnect(offer),

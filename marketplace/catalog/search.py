@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
-from django.db.models import Q, QuerySet
+from django.db.models import F, Q, QuerySet
+from django.db.models.expressions import OrderBy
 
 from kernel.clock import AppNow, now
 from kernel.errors import NotFound, Refusal
@@ -26,13 +27,14 @@ from marketplace.catalog.needs import MIB_PER_GIB, whole_gib
 from marketplace.catalog.query import OfferQuery
 from marketplace.catalog.query import parse as parse_query
 from marketplace.catalog.registry import by_slug, vocabulary
-from marketplace.catalog.stock import fitting, has_way_in, price_column
+from marketplace.catalog.stock import WHOLE, fitting, has_way_in, price_column
 from marketplace.models import Offer, Provider
 from provisioner.contracts import Accelerator
 from provisioner.contracts.homogeneity import SharingMode
 from provisioner.facade.homogeneity import fingerprint
 
 MAX_LIMIT: Final = 200
+_RELIABILITY: Final = "group__reliability_bp"
 _ALTERNATIVES: Final = 5  # enough to choose from, few enough to read in an error
 
 
@@ -68,14 +70,20 @@ def search(query: OfferQuery, *, cursor: str | None = None, limit: int = 50) -> 
     found = with_stock(fitting(query))
     if cursor is not None:
         found = found.filter(_after(query, cursor))
-    column = price_column(query)
-    by_price = {"price": column, "-price": f"-{column}"}.get(query.order)
-    # Reliability and performance are unmeasured for every offer: all are ties, ordered by id.
-    ordered = found.order_by(by_price, "id") if by_price else found.order_by("id")
+    ordered = found.order_by(*_order(query), "id")
     offers = list(ordered[: limit + 1])
     more = len(offers) > limit
     rows = [row_of(offer, query) for offer in offers[:limit]]
     return OfferPage(rows, _cursor(query, rows[-1]) if more else None)
+
+
+def _order(query: OfferQuery) -> list[str | OrderBy]:
+    column = price_column(query)
+    if query.order == "performance":
+        return []  # unmeasured for every offer: all are ties, ordered by id
+    if query.order == "reliability":
+        return [F(_RELIABILITY).desc(nulls_last=True)]
+    return [column if query.order == "price" else f"-{column}"]
 
 
 def row_of(offer: Offer, query: OfferQuery) -> OfferRow:
@@ -161,7 +169,7 @@ def describe(row: OfferRow, registry: Mapping[str, Accelerator]) -> dict[str, An
         "egress": group.egress,
         "bandwidth_mbps": group.bandwidth_mbps,
         "available_until": rfc3339(offer.closes_at),
-        "reliability": {"value": None, "sample": 0},
+        "reliability": reliability(offer),
         "benchmark": None,
         "why_here": why_here(row),
         "state": offer.state,
@@ -176,6 +184,19 @@ def interruptible_price(offer: Offer) -> str | None:
     """What a GPU-hour costs where the rental may be interrupted; None: not offered."""
     price = offer.interruptible_price_micro_h
     return None if price is None else format_micro(price)
+
+
+def reliability(offer: Offer) -> dict[str, Any]:
+    """The share of placements that the loaded offer's host kept; null below the least sample."""
+    value = reliability_of(offer)
+    sample = offer.group.reliability_sample
+    return {"value": None if value is None else float(value), "sample": sample}
+
+
+def reliability_of(offer: Offer) -> Decimal | None:
+    """The same figure, exact: 0 to 1 in ten-thousandths."""
+    kept: int | None = offer.group.reliability_bp
+    return None if kept is None else Decimal(kept) / WHOLE
 
 
 def on_sale_now(offer: Offer) -> bool:
@@ -216,6 +237,8 @@ def why_here(row: OfferRow) -> str:
         how = "lowest first" if row.rank_by == "price" else "highest first"
         rank = f"Ranked by price, {how}: {format_micro(row.price_micro_h)} {CURRENCY}"
         rank += " per GPU-hour; equal prices by id."
+    elif row.rank_by == "reliability":
+        rank = f"Ranked by reliability, highest first: {_reliable(row.offer)}; equal ones by id."
     else:
         rank = f"Ranked by id: {row.rank_by} is not measured for any offer yet."
     what = "GPUs" if group.sharing_mode == SharingMode.WHOLE else "parts of GPUs"
@@ -223,8 +246,17 @@ def why_here(row: OfferRow) -> str:
     return f"{rank} {stock}, at most {group.largest_block} on one node."
 
 
+def _reliable(offer: Offer) -> str:
+    value, sample = reliability_of(offer), offer.group.reliability_sample
+    if value is None:
+        return f"too few placements to say ({sample}), so behind those with a figure"
+    return f"{value} of {sample} placements in 30 days were kept"
+
+
 def _cursor(query: OfferQuery, last: OfferRow) -> str:
-    body = [_question(query), last.price_micro_h, str(last.offer.id)]
+    reliable = query.order == "reliability"
+    key = last.offer.group.reliability_bp if reliable else last.price_micro_h
+    body = [_question(query), key, str(last.offer.id)]
     return base64.urlsafe_b64encode(json.dumps(body).encode()).decode().rstrip("=")
 
 
@@ -236,16 +268,23 @@ def _after(query: OfferQuery, cursor: str) -> Q:
     )
     try:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        question, price, text = json.loads(raw)
+        question, key, text = json.loads(raw)
         last = uuid.UUID(text)
     except (binascii.Error, UnicodeError, ValueError, TypeError, AttributeError) as error:
         raise refusal from error
-    if question != _question(query) or type(price) is not int or abs(price) >= 2**63:
+    reliable = query.order == "reliability"
+    unmeasured = reliable and key is None
+    if question != _question(query) or not (unmeasured or type(key) is int and abs(key) < 2**63):
         raise refusal
-    if query.order not in ("price", "-price"):
+    if query.order == "performance":
         return Q(id__gt=last)
-    column, beyond = price_column(query), "gt" if query.order == "price" else "lt"
-    return Q(**{f"{column}__{beyond}": price}) | Q(**{column: price}, id__gt=last)
+    column = _RELIABILITY if reliable else price_column(query)
+    null = Q(**{f"{column}__isnull": True})
+    if unmeasured:
+        return null & Q(id__gt=last)
+    beyond = Q(**{f"{column}__{'gt' if query.order == 'price' else 'lt'}": key})
+    later = beyond | Q(**{column: key}, id__gt=last)
+    return later | null if reliable else later
 
 
 def _question(query: OfferQuery) -> str:

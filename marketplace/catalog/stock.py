@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from datetime import timedelta
 from decimal import ROUND_CEILING, Decimal
-from typing import Any
+from typing import Any, Final
 
 from django.db.models import BigIntegerField, ExpressionWrapper, F, IntegerField, Q, QuerySet, Value
 from django.db.models.functions import Cast, Greatest
@@ -24,6 +24,10 @@ from marketplace.models import Offer, Provider
 from provisioner import facade as provisioner
 from provisioner.contracts.homogeneity import SharingMode
 from provisioner.facade import access
+
+
+# Reliability is kept in ten-thousandths.
+WHOLE: Final = 10_000
 
 
 def price_column(query: OfferQuery) -> str:
@@ -53,9 +57,6 @@ def fitting(
     in_stock False: whatever the summary, which may be a second old, says about free cards.
     Annotated with ``n``: the cards asked for, or the offer's minimum where that is more.
     """
-    if query.min_reliability is not None:
-        # Reliability is unmeasured (null) for every offer: nothing proves "at least".
-        return Offer.objects.none()
     # As bigint: 4,096 cards times their MiB would overflow an integer.
     cards = Greatest(F("min_gpus"), Value(query.asked_gpus), output_field=IntegerField())
     found = on_sale().annotate(n=Cast(cards, BigIntegerField()))
@@ -90,6 +91,9 @@ def _plain(query: OfferQuery, in_stock: bool) -> list[Q]:
         conditions.append(Q(group__cuda_max_x100__gte=cuda_x100(query.min_cuda)))
     if query.ssh is not None:
         conditions.append(entered(query.ssh))
+    if query.min_reliability:
+        floor = _ceil(query.min_reliability * WHOLE)
+        conditions.append(Q(group__reliability_bp__gte=floor))
     if query.storage is not None:
         conditions.append(Q(group__storage_domain=query.storage))
     for name in ("region", "country", "ownership", "tier", "isolation"):

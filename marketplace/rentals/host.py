@@ -133,7 +133,7 @@ def stop_rental(*, acting: Principal, rental_id: str, reason: str, text: str) ->
         return rental
     if reason == ABUSE:
         abuse.store(acting, text, rental=rental, cluster_ref=cluster, stopped=True)
-    halt_all([rental], reason, text=_said(reason, text), actor="host")
+    _stop([rental], reason, text)
     onboard.record(acting, "rental.stop_now", rental_id, {"reason": reason})
     return rental
 
@@ -152,7 +152,7 @@ def stop_cluster(*, acting: Principal, cluster_id: str, reason: str, text: str) 
         id__in=[each.rental_ref for each in there], state__in=LEGAL["stop"]
     )
     found = list(rows.select_for_update(of=("self",)).order_by("id"))
-    halt_all(found, reason, text=_said(reason, asked.note), actor="host")
+    _stop(found, reason, asked.note)
     return row
 
 
@@ -264,6 +264,11 @@ def _where(acting: Principal, rental_id: str) -> UUID:
         if each.rental_ref == wanted:
             return each.cluster_id
     raise NotFound("rental")
+
+
+def _stop(rentals: Sequence[Rental], reason: str, text: str) -> None:
+    said = _said(reason, text)
+    halt_all(rentals, reason, text=said, actor="host", without_notice=reason == MAINTENANCE)
 
 
 def _said(reason: str, text: str) -> str:

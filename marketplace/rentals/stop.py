@@ -70,12 +70,20 @@ def halt(rental: Rental, *, reason: str, actor: str, at: datetime, text: str = "
     billing.meter_stopped(rental_ref=rental.id)
 
 
-def _halt(rental: Rental, *, reason: str, actor: str, at: datetime, text: str) -> None:
+def _halt(
+    rental: Rental,
+    *,
+    reason: str,
+    actor: str,
+    at: datetime,
+    text: str,
+    without_notice: bool = False,
+) -> None:
     rental.desired_state = Rental.Desired.STOPPED
     rental.stop_ack_at = at
     rental.interrupt_at = None
     move(rental, STOPPING, at=at, reason=reason, actor=actor, text=text or sentence(reason))
-    _let_go(rental, reason)
+    _let_go(rental, reason, without_notice=without_notice)
 
 
 def end(rental: Rental, *, reason: str, actor: str, at: datetime) -> None:
@@ -98,10 +106,12 @@ def end(rental: Rental, *, reason: str, actor: str, at: datetime) -> None:
         wake_on_commit("marketplace.charge")
 
 
-def _let_go(rental: Rental, reason: str) -> bool:
+def _let_go(rental: Rental, reason: str, *, without_notice: bool = False) -> bool:
     """Its machine shall end; False without one that may still run."""
     fault = Fault(_fault(reason))
-    ending = provisioner.request_end(rental_ref=rental.id, reason=reason, fault=fault)
+    ending = provisioner.request_end(
+        rental_ref=rental.id, reason=reason, fault=fault, without_notice=without_notice
+    )
     if ending is not None and ending != rental.instance_ref:
         # A restart was under way and is called off: the machine that ends is the old one.
         rental.instance_ref = ending
@@ -129,12 +139,19 @@ def halt_for(rental: Rental, reason: str, *, text: str = "") -> None:
 
 
 def halt_all(
-    rentals: Sequence[Rental], reason: str, *, text: str = "", actor: str | None = None
+    rentals: Sequence[Rental],
+    reason: str,
+    *,
+    text: str = "",
+    actor: str | None = None,
+    without_notice: bool = False,
 ) -> None:
-    """:func:`halt_for` for many locked rentals, which are given in the order of their ids."""
+    """:func:`halt_for` for many locked rentals, which are given in the order of their ids.
+
+    without_notice: the host owed one, which its reliability is to show."""
     who = actor or actor_of(reason, _fault(reason))
     for rental in rentals:
-        _halt(rental, reason=reason, actor=who, at=now(), text=text)
+        _halt(rental, reason=reason, actor=who, at=now(), text=text, without_notice=without_notice)
         _record("platform", f"rental.stop.{reason}", rental)
     billing.meters_stopped(rental_refs=[rental.id for rental in rentals])
 

@@ -182,11 +182,15 @@ def reserve(
     )
 
 
-def request_end(*, rental_ref: UUID, reason: str, fault: Fault) -> UUID | None:
+def request_end(
+    *, rental_ref: UUID, reason: str, fault: Fault, without_notice: bool = False
+) -> UUID | None:
     """In a transaction. Idempotent: the meter stops now, the pod goes, the cards come back when
     its absence was observed. The instance that ends, None when none was left; a restart that was
-    under way is called off."""
-    return release.request_end(rental_ref=rental_ref, reason=reason, fault=fault)
+    under way is called off. without_notice: its owner owed one."""
+    return release.request_end(
+        rental_ref=rental_ref, reason=reason, fault=fault, without_notice=without_notice
+    )
 
 
 def request_restart(*, rental_ref: UUID, reason: str, fault: Fault) -> UUID | None:

@@ -29,8 +29,11 @@ DIRTY_FOR = timedelta(seconds=5)
 OCCUPIED_FOR = timedelta(minutes=10)
 
 
-def request_end(*, rental_ref: UUID, reason: str, fault: Fault) -> UUID | None:
+def request_end(
+    *, rental_ref: UUID, reason: str, fault: Fault, without_notice: bool = False
+) -> UUID | None:
     """The rental's live instance shall end. In a transaction; repeating it changes nothing.
+    without_notice: its owner owed one.
 
     Seconds up to now are charged as far as they are proven: up to the last full list at once, up
     to now when the answer to the deletion shows that nothing had happened to the pod.
@@ -41,7 +44,8 @@ def request_end(*, rental_ref: UUID, reason: str, fault: Fault) -> UUID | None:
     if row.desired == Instance.Desired.END:
         Instance.objects.filter(pk=row.pk).update(successor_id=None)  # no restart any more
     else:
-        end(row, reason=reason, fault=fault, at=clock.now(), renters_wish=True)
+        told: dict[str, object] = {"without_notice": True} if without_notice else {}
+        end(row, reason=reason, fault=fault, at=clock.now(), renters_wish=True, evidence=told)
     return row.pk
 
 

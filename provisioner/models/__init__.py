@@ -11,6 +11,7 @@ from provisioner.models.node import DeviceGroup, GroupChange, Node, NodeShare
 from provisioner.models.observation import Observation, UnknownPod
 from provisioner.models.preflight import PreflightChange, PreflightResult
 from provisioner.models.ready_interval import ReadyInterval
+from provisioner.models.reliability import Reliability
 from provisioner.models.report import MetricSample, Reporter
 from provisioner.models.slot import Hold, Slot
 from provisioner.models.volume import (
@@ -44,6 +45,7 @@ __all__ = [
     "PreflightResult",
     "RawPort",
     "ReadyInterval",
+    "Reliability",
     "Reporter",
     "Slot",
     "UnknownPod",

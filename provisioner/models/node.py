@@ -78,6 +78,9 @@ class DeviceGroup(models.Model):
     slots_total = models.PositiveIntegerField(default=0)
     slots_free = models.PositiveIntegerField(default=0)
     largest_block = models.PositiveIntegerField(default=0)  # most free slots on one node
+    # Of :class:`Reliability`, for the catalogue: in ten-thousandths, null below the least sample.
+    reliability_bp = models.PositiveSmallIntegerField(null=True)
+    reliability_sample = models.PositiveIntegerField(db_default=0, default=0)
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
 

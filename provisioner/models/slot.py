@@ -9,6 +9,7 @@ from __future__ import annotations
 from django.db import models
 from django.db.models import F, Q
 
+from kernel.clock import AppNow
 from kernel.ids import new_id
 from provisioner.models.node import NodeShare
 
@@ -33,6 +34,7 @@ class Slot(models.Model):
     free_at = models.DateTimeField(null=True)  # when a dirty or cordoned slot is looked at again
     last_to = models.DateTimeField(null=True)  # end of its last hold
     retiring = models.BooleanField(default=False)  # the node offers fewer devices now
+    created_at = models.DateTimeField(db_default=AppNow(), editable=False)  # first listed
 
     class Meta:
         constraints = [

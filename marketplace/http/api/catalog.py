@@ -105,8 +105,12 @@ class DataCenters(ApiView):
 
 
 class Reliability(Shown):
-    value = serializers.FloatField(allow_null=True)
-    sample = serializers.IntegerField()
+    """Of the placements that were the host's to keep, in the last thirty days."""
+
+    value = serializers.FloatField(
+        allow_null=True, help_text="0 to 1, the share that was kept; null below ten of them"
+    )
+    sample = serializers.IntegerField(help_text="How many there were")
 
 
 class Offer(Shown):
@@ -172,10 +176,11 @@ _FILTER_TEXT = {
     "max_price": "Per GPU-hour, a decimal string",
     "interruptible": "true: rented so, with the price, max_price and order of that use",
     "ssh": "true: renters can get in; false: nobody can",
+    "min_reliability": "0 to 1; offers with fewer than ten placements do not match",
     "egress": "At least so much: internet, web or none; a requirement without it wants internet",
     "min_hours": "For how long its owner leaves the cards, from now on",
     "sharing_mode": "whole or partition; without it whole cards, and parts that accelerator names",
-    "order": "price, -price, reliability or performance; ties by id",
+    "order": "price, -price, reliability (highest first, unmeasured last) or performance; ties by id",
 }
 
 

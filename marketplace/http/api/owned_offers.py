@@ -12,6 +12,7 @@ from rest_framework.request import Request
 
 from marketplace.catalog import publish
 from marketplace.http.api.base import ApiView, Body
+from marketplace.http.api.catalog import Reliability
 from marketplace.http.api.fields import MoneyIn
 from marketplace.http.api.schema import paged
 from marketplace.models import Offer
@@ -111,6 +112,7 @@ class OwnedOfferOut(serializers.Serializer[Any]):
     reason = serializers.CharField(allow_null=True)
     actions = serializers.ListField(child=serializers.CharField())
     listed = serializers.BooleanField()
+    reliability = Reliability()
     created_at = serializers.DateTimeField()
     version = serializers.IntegerField()
 

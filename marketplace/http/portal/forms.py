@@ -46,7 +46,11 @@ class FilterForm(forms.Form):
     )
     order = forms.ChoiceField(
         label=_("Sort by"),
-        choices=[("", _("Price, lowest first")), ("-price", _("Price, highest first"))],
+        choices=[
+            ("", _("Price, lowest first")),
+            ("-price", _("Price, highest first")),
+            ("reliability", _("Reliability, highest first")),
+        ],
     )
 
     def __init__(

@@ -131,6 +131,15 @@ def gib(value: object) -> str:
 
 
 @register.filter
+def percent(value: object) -> str:
+    """A share from 0 to 1, cut to hundredths of a percent: 0.9875 -> "98.75 %"."""
+    if value in (None, ""):
+        return MISSING
+    hundredths = int(Decimal(str(value)) * 10_000)
+    return f"{Decimal(hundredths) / 100:f} %"
+
+
+@register.filter
 def cards(count: object) -> str:
     """``1 GPU`` or ``8 GPUs``."""
     number = int(str(count or 0))
