@@ -7,6 +7,8 @@ from datetime import date, datetime
 from enum import StrEnum
 from uuid import UUID
 
+from kernel.arrays import Array
+
 
 class AccountState(StrEnum):
     PENDING = "pending"  # intent stored, Stripe not answered yet
@@ -58,6 +60,20 @@ class EarningsDay:
     accelerator: str
     unit_seconds: int  # GPU-seconds; GiB-seconds of disks
     share_micro: int
+
+
+@dataclass(frozen=True)
+class EarnedStretches:
+    """Shares of the use of cards, one per proven stretch and day (UTC, by use), as columns.
+
+    source_refs: the stretches; seconds: of each of its gpus."""
+
+    count: int
+    source_refs: Array
+    days: Array
+    gpus: Array
+    seconds: Array
+    shares_micro: Array
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from datetime import date, datetime
 from uuid import UUID
 
 from billing.contracts.payouts import (
+    EarnedStretches,
     EarningsDay,
     PayoutAccountView,
     PayoutPreview,
@@ -29,6 +30,11 @@ from billing.payouts import statement as _statement
 def earnings_days(*, provider_ref: UUID, from_at: datetime, to_at: datetime) -> list[EarningsDay]:
     """Shares of the use in [from_at, to_at), per day and card type, oldest first."""
     return _reads.earnings_days(provider_ref=provider_ref, from_at=from_at, to_at=to_at)
+
+
+def earned_stretches(*, provider_ref: UUID, from_at: datetime, to_at: datetime) -> EarnedStretches:
+    """The same of cards alone, by the proven stretch that was charged: whose sums are equal."""
+    return _reads.earned_stretches(provider_ref=provider_ref, from_at=from_at, to_at=to_at)
 
 
 def payouts(*, provider_ref: UUID) -> list[PayoutView]:

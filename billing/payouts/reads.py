@@ -9,6 +9,7 @@ from django.db import connection
 from django.db.models import Sum
 
 from billing.contracts.payouts import (
+    EarnedStretches,
     EarningsDay,
     EarningsView,
     LineState,
@@ -51,6 +52,21 @@ SELECT (u.from_at AT TIME ZONE 'UTC')::date AS day, m.kind, m.accelerator,
  GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """
 
+_STRETCHES = """
+WITH used AS (
+  SELECT u.source_ref, (u.from_at AT TIME ZONE 'UTC')::date AS day, m.gpus,
+         sum(u.seconds)::bigint AS seconds, sum(u.provider_micro)::bigint AS share
+    FROM billing_rentalmeter m JOIN billing_usageline u USING (rental_ref)
+   WHERE m.provider_ref = %s AND m.kind = 'gpu'
+     AND m.charged_until > %s AND u.from_at >= %s AND u.from_at < %s
+   GROUP BY 1, 2, 3
+)
+SELECT count(*), coalesce(array_agg(source_ref), '{}')::text, coalesce(array_agg(day), '{}')::text,
+       coalesce(array_agg(gpus), '{}')::text, coalesce(array_agg(seconds), '{}')::text,
+       coalesce(array_agg(share), '{}')::text
+  FROM used
+"""
+
 
 def earnings(*, provider_ref: UUID) -> EarningsView:
     """A provider's shares by how far they are on their way, and what the next run would pay."""
@@ -87,6 +103,13 @@ def earnings_days(*, provider_ref: UUID, from_at: datetime, to_at: datetime) -> 
     with connection.cursor() as cursor:
         cursor.execute(_DAYS, [provider_ref, from_at, from_at, to_at])
         return [EarningsDay(*row) for row in cursor.fetchall()]
+
+
+def earned_stretches(*, provider_ref: UUID, from_at: datetime, to_at: datetime) -> EarnedStretches:
+    """The same of cards alone, by what proves it."""
+    with connection.cursor() as cursor:
+        cursor.execute(_STRETCHES, [provider_ref, from_at, from_at, to_at])
+        return EarnedStretches(*cursor.fetchone())
 
 
 def payouts(*, provider_ref: UUID) -> list[PayoutView]:

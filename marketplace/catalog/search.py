@@ -274,7 +274,8 @@ def _after(query: OfferQuery, cursor: str) -> Q:
         raise refusal from error
     reliable = query.order == "reliability"
     unmeasured = reliable and key is None
-    if question != _question(query) or not (unmeasured or type(key) is int and abs(key) < 2**63):
+    well = unmeasured or (type(key) is int and abs(key) < 2**63)
+    if question != _question(query) or not well:
         raise refusal
     if query.order == "performance":
         return Q(id__gt=last)

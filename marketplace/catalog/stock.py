@@ -25,7 +25,6 @@ from provisioner import facade as provisioner
 from provisioner.contracts.homogeneity import SharingMode
 from provisioner.facade import access
 
-
 # Reliability is kept in ten-thousandths.
 WHOLE: Final = 10_000
 
@@ -65,6 +64,7 @@ def fitting(
         *_shared(query),
         *_sizes(query),
         *_given(query),
+        *_reliable(query),
         *_registry(query),
         *_needed(needs or {}),
     )
@@ -91,9 +91,6 @@ def _plain(query: OfferQuery, in_stock: bool) -> list[Q]:
         conditions.append(Q(group__cuda_max_x100__gte=cuda_x100(query.min_cuda)))
     if query.ssh is not None:
         conditions.append(entered(query.ssh))
-    if query.min_reliability:
-        floor = _ceil(query.min_reliability * WHOLE)
-        conditions.append(Q(group__reliability_bp__gte=floor))
     if query.storage is not None:
         conditions.append(Q(group__storage_domain=query.storage))
     for name in ("region", "country", "ownership", "tier", "isolation"):
@@ -101,6 +98,13 @@ def _plain(query: OfferQuery, in_stock: bool) -> list[Q]:
         if value is not None:
             conditions.append(Q(**{name: value}))
     return conditions
+
+
+def _reliable(query: OfferQuery) -> list[Q]:
+    """Everything is at least 0; what has no figure is at least nothing else."""
+    if not query.min_reliability:
+        return []
+    return [Q(group__reliability_bp__gte=_ceil(query.min_reliability * WHOLE))]
 
 
 def _given(query: OfferQuery) -> list[Q]:

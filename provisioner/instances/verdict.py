@@ -1,4 +1,4 @@
-"""What the end of a placement says about its host. PURE; docs/reliability.md is its text for people.
+"""What the end of a placement says about its host. PURE; for people: docs/reliability.md.
 
 A strike needs evidence that names the host. What nobody can explain, what our side broke and what
 the renter did count neither way: a figure that punishes silence would be no evidence of anything.

@@ -1,4 +1,4 @@
-"""How the placements on a group of cards ended: a summary that a loop keeps (inventory/record.py)."""
+"""How the placements on a group of cards ended: kept by a loop (inventory/record.py)."""
 
 from __future__ import annotations
 

@@ -180,7 +180,7 @@ _FILTER_TEXT = {
     "egress": "At least so much: internet, web or none; a requirement without it wants internet",
     "min_hours": "For how long its owner leaves the cards, from now on",
     "sharing_mode": "whole or partition; without it whole cards, and parts that accelerator names",
-    "order": "price, -price, reliability (highest first, unmeasured last) or performance; ties by id",
+    "order": "price, -price, reliability (highest first, none last) or performance; ties by id",
 }
 
 

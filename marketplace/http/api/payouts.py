@@ -32,6 +32,7 @@ from marketplace.http.api.fields import IdOut, MoneyOut, Shown, shown
 from marketplace.http.api.schema import paged
 from marketplace.http.api.secrets import WriteOnlyView
 from marketplace.providers import onboard, payouts
+from marketplace.providers.earned import By, earned
 
 # A day's row per card type: a year of them is a long page, and enough for any chart.
 _LONGEST = timedelta(days=366)
@@ -44,6 +45,26 @@ class EarningsDayOut(Shown):
     kind = serializers.ChoiceField([kind.value for kind in MeterKind])
     accelerator = serializers.CharField()
     unit_seconds = serializers.IntegerField(help_text="Of GPUs; of GiB for disks")
+    share = MoneyOut(source="share_micro")
+
+
+class EarnedRowOut(Shown):
+    """Null: not asked for, or of no card: disks, and what no known card explains."""
+
+    day = serializers.DateField(allow_null=True)
+    kind = serializers.ChoiceField([kind.value for kind in MeterKind])
+    offer = IdOut("offer", source="offer_id", allow_null=True)
+    accelerator = serializers.CharField(allow_null=True)
+    cluster = IdOut("cluster", source="cluster_id", allow_null=True)
+    node = IdOut("node", source="node_id", allow_null=True)
+    node_name = serializers.CharField(allow_null=True)
+    slot = IdOut("slot", source="slot_id", allow_null=True)
+    number = serializers.IntegerField(allow_null=True, help_text="The card's seat on its node")
+    unit_seconds = serializers.IntegerField(help_text="Proven, of GPUs; of GiB for disks")
+    there_seconds = serializers.IntegerField(
+        allow_null=True, help_text="In which the cards were there to be rented"
+    )
+    occupancy = serializers.CharField(allow_null=True, help_text="0 to 1, the first by the second")
     share = MoneyOut(source="share_micro")
 
 
@@ -63,20 +84,28 @@ class EarningsOut(Shown):
     next_payout = MoneyOut(source="next_micro")
     blocked_by = serializers.ListField(child=serializers.CharField())
     days = EarningsDayOut(many=True)
+    rows = EarnedRowOut(many=True, allow_null=True, help_text="As group_by says; null without it")
 
 
 class Earnings(ApiView):
     """The provider's share of what its cards earned: how far it is on its way, and per day (UTC)
-    and card type for ``from`` to ``to``, the last thirty days unless given."""
+    and card type for ``from`` to ``to``, the last thirty days unless given.
+
+    ``group_by``: ``day``, ``gpu`` or ``offer``, or ``gpu,day`` and ``offer,day`` for both at once.
+    The shares of ``rows`` add up to those of ``days``, to the micro-unit."""
 
     scopes = {"GET": "provider:read"}
 
     @extend_schema(
-        parameters=[OpenApiParameter("from", date), OpenApiParameter("to", date)],
+        parameters=[
+            OpenApiParameter("from", date),
+            OpenApiParameter("to", date),
+            OpenApiParameter("group_by", str, description="day, gpu, offer; gpu,day; offer,day"),
+        ],
         responses={200: EarningsOut},
     )
     def get(self, request: Request) -> HttpResponse:
-        wanted = self.filters(request, {"from": _day, "to": _day})
+        wanted = self.filters(request, {"from": _day, "to": _day, "group_by": _by})
         provider = onboard.own_provider(self.principal(request))
         to_at = wanted["to"] + timedelta(days=1) if "to" in wanted else now()
         from_at = wanted.get("from", to_at - _USUAL)
@@ -84,7 +113,10 @@ class Earnings(ApiView):
             raise InvalidRequest({"from": ["a year at most, and not after its end"]})
         view = facade.earnings(provider_ref=provider.id)
         days = billing.earnings_days(provider_ref=provider.id, from_at=from_at, to_at=to_at)
-        return self.show(EarningsOut({**vars(view), "days": days}).data)
+        rows = None
+        if "group_by" in wanted:
+            rows = earned(provider=provider, from_at=from_at, to_at=to_at, by=wanted["group_by"])
+        return self.show(EarningsOut({**vars(view), "days": days, "rows": rows}).data)
 
 
 def _day(text: str) -> datetime:
@@ -92,6 +124,16 @@ def _day(text: str) -> datetime:
         return datetime.combine(date.fromisoformat(text), time(), UTC)
     except ValueError as error:
         raise ValueError("must be a day such as 2026-11-01") from error
+
+
+def _by(text: str) -> frozenset[By]:
+    words = text.split(",")
+    if len(set(words)) != len(words) or not set(words) <= {by.value for by in By}:
+        raise ValueError("must be day, gpu, offer, or gpu,day or offer,day")
+    found = frozenset(map(By, words))
+    if found >= {By.GPU, By.OFFER}:
+        raise ValueError("is of gpu or of offer: a row of a card names its offer")
+    return found
 
 
 class PayoutAccountOut(Shown):

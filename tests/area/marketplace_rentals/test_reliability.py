@@ -41,7 +41,7 @@ def ended(
     """Placements that are over, as the provisioner's own moves leave them."""
     share = NodeShare.objects.filter(group=supply.group).first()
     namespace = Namespace.objects.filter(cluster=supply.cluster).first()
-    assert share and namespace
+    assert share is not None
     rows = []
     for _ in range(count):
         at = now()

@@ -1,4 +1,4 @@
-"""A strike needs evidence that names the host; everything else is the renter's, ours or nobody's."""
+"""A strike needs evidence that names the host; all else is the renter's, ours or nobody's."""
 
 from __future__ import annotations
 
