@@ -35,6 +35,7 @@ class ReliabilityView:
     value_bp: int | None
     sample: int
     least_sample: int
+    started: int  # of the sample: those that were ready once
     kept: int
     failures: tuple[Cause, ...]
     uncounted: tuple[Cause, ...]

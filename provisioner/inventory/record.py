@@ -52,21 +52,23 @@ SELECT s.group_id, count(*), {_SEEN}
 _WRITE = """
 WITH fresh AS (
   SELECT * FROM jsonb_to_recordset(%s::jsonb) AS
-    x(id uuid, kept int, failed int, failures jsonb, uncounted jsonb, bp int)
+    x(id uuid, kept int, failed int, started int, failures jsonb, uncounted jsonb, bp int)
 ), wanted AS (
   SELECT g.id, coalesce(f.kept, 0) AS kept, coalesce(f.failed, 0) AS failed,
+         coalesce(f.started, 0) AS started,
          coalesce(f.failures, '{}') AS failures, coalesce(f.uncounted, '{}') AS uncounted, f.bp
     FROM provisioner_devicegroup g LEFT JOIN fresh f ON f.id = g.id
     LEFT JOIN provisioner_reliability r ON r.group_id = g.id
    WHERE f.id IS NOT NULL OR r.group_id IS NOT NULL
 ), kept AS (
   INSERT INTO provisioner_reliability AS r
-         (group_id, kept, failed, failures, uncounted, changed_at)
-  SELECT id, kept, failed, failures, uncounted, app_now() FROM wanted ORDER BY id
+         (group_id, kept, failed, started, failures, uncounted, changed_at)
+  SELECT id, kept, failed, started, failures, uncounted, app_now() FROM wanted ORDER BY id
   ON CONFLICT (group_id) DO UPDATE SET kept = excluded.kept, failed = excluded.failed,
-    failures = excluded.failures, uncounted = excluded.uncounted, changed_at = excluded.changed_at
-   WHERE (r.kept, r.failed, r.failures, r.uncounted) IS DISTINCT FROM
-         (excluded.kept, excluded.failed, excluded.failures, excluded.uncounted)
+    started = excluded.started, failures = excluded.failures, uncounted = excluded.uncounted, changed_at = excluded.changed_at
+   WHERE (r.kept, r.failed, r.started, r.failures, r.uncounted) IS DISTINCT FROM
+         (excluded.kept, excluded.failed, excluded.started, excluded.failures,
+          excluded.uncounted)
 )
 UPDATE provisioner_devicegroup g
    SET reliability_bp = w.bp, reliability_sample = w.kept + w.failed
@@ -86,6 +88,7 @@ SELECT i.id, n.name, i.gpus, i.state, i.created_at, i.ready_at, i.end_requested_
 @dataclass
 class _Tally:
     kept: int = 0
+    started: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     uncounted: Counter[str] = field(default_factory=Counter)
 
@@ -106,8 +109,11 @@ def refresh() -> int:
     with connection.cursor() as cursor:
         cursor.execute(_ENDS, _given())
         for group, count, *seen in cursor.fetchall():
-            verdict, cause = judge(_ended(seen))
+            end = _ended(seen)
+            verdict, cause = judge(end)
             tally = tallies[group]
+            if verdict != Verdict.UNCOUNTED and end.started:
+                tally.started += count
             if verdict == Verdict.KEPT:
                 tally.kept += count
             elif verdict == Verdict.FAILED:
@@ -119,6 +125,7 @@ def refresh() -> int:
                 "id": str(group),
                 "kept": tally.kept,
                 "failed": tally.failures.total(),
+                "started": tally.started,
                 "failures": tally.failures,
                 "uncounted": tally.uncounted,
                 "bp": share(tally.kept, tally.sample),
@@ -132,11 +139,14 @@ def refresh() -> int:
 def reliability(*, group_id: UUID) -> ReliabilityView:
     """A group's figures as the loop left them."""
     group = DeviceGroup.objects.get(pk=group_id)
-    row = Reliability.objects.filter(group=group).first() or Reliability(kept=0, failed=0)
+    row = Reliability.objects.filter(group=group).first() or Reliability(
+        kept=0, failed=0, started=0
+    )
     return ReliabilityView(
         value_bp=group.reliability_bp,
         sample=row.kept + row.failed,
         least_sample=LEAST_SAMPLE,
+        started=row.started,
         kept=row.kept,
         failures=_causes(row.failures),
         uncounted=_causes(row.uncounted),

@@ -18,6 +18,7 @@ class Migration(migrations.Migration):
                 ('group', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='+', serialize=False, to='provisioner.devicegroup')),
                 ('kept', models.PositiveIntegerField()),
                 ('failed', models.PositiveIntegerField()),
+                ('started', models.PositiveIntegerField()),
                 ('failures', models.JSONField(default=dict)),
                 ('uncounted', models.JSONField(default=dict)),
                 ('changed_at', models.DateTimeField()),

@@ -15,6 +15,7 @@ class Reliability(models.Model):
     )
     kept = models.PositiveIntegerField()
     failed = models.PositiveIntegerField()
+    started = models.PositiveIntegerField()  # of both: those that were ready once
     failures = models.JSONField(default=dict)
     uncounted = models.JSONField(default=dict)
     changed_at = models.DateTimeField()
