@@ -56,6 +56,7 @@ BY_PERSONA = {
     "provider": (
         "/provider",
         "/provider/payouts",
+        "/provider/earnings",
         "/provider/economics",
         "/provider/capacity",
         "/provider/join",
@@ -68,7 +69,11 @@ _RENTED = (("/rentals", "/rentals/ren_"), ("/billing/invoices", "/billing/invoic
 DETAILS = {
     "renter": _RENTED,
     "postpaid": _RENTED,
-    "provider": (("/provider", "/provider/clusters/clu_"), ("/provider", "/provider/offers/ofr_")),
+    "provider": (
+        ("/provider", "/provider/clusters/clu_"),
+        ("/provider", "/provider/offers/ofr_"),
+        ("/provider/earnings", "/provider/offers/ofr_"),
+    ),
 }
 
 

@@ -75,7 +75,7 @@ _STATES: Final = {
     "paused": ("paused", "You paused it. Set its state to active to let it again."),
     "ended": (
         "ended",
-        "You ended it, which is final: its cards get a new offer if they come back.",
+        "You ended it, which is final.",
     ),
 }
 _CLUSTERS: Final = {
@@ -89,7 +89,7 @@ _CLUSTERS: Final = {
 
 
 def reasons(facts: Facts) -> list[Reason]:
-    """All of them, what hides the offer first. Without any it is shown, first, and fits everybody."""
+    """All of them, what hides the offer first. Without any, it is shown and nobody passes it by."""
     return [*_hidden(facts), *_full(facts), *_narrow(facts), *_ranked(facts)]
 
 

@@ -54,12 +54,15 @@ class EarnedRow:
 
     @property
     def occupancy(self) -> Decimal | None:
-        """The part of the time in which the cards were there that they earned, cut to four places;
-        None where nothing was there."""
-        if not self.there_seconds:
-            return None
-        share = Decimal(self.unit_seconds) / self.there_seconds
-        return share.quantize(Decimal("0.0001"), rounding=ROUND_DOWN)
+        """The part of the time in which the cards were there that they earned."""
+        return occupancy(self.unit_seconds, self.there_seconds or 0)
+
+
+def occupancy(earning: int, there: int) -> Decimal | None:
+    """Seconds by seconds, cut to four places; None where nothing was there."""
+    if not there:
+        return None
+    return (Decimal(earning) / there).quantize(Decimal("0.0001"), rounding=ROUND_DOWN)
 
 
 def earned(

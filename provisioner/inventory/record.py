@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
@@ -65,7 +66,8 @@ WITH fresh AS (
          (group_id, kept, failed, started, failures, uncounted, changed_at)
   SELECT id, kept, failed, started, failures, uncounted, app_now() FROM wanted ORDER BY id
   ON CONFLICT (group_id) DO UPDATE SET kept = excluded.kept, failed = excluded.failed,
-    started = excluded.started, failures = excluded.failures, uncounted = excluded.uncounted, changed_at = excluded.changed_at
+    started = excluded.started, failures = excluded.failures, uncounted = excluded.uncounted,
+    changed_at = excluded.changed_at
    WHERE (r.kept, r.failed, r.started, r.failures, r.uncounted) IS DISTINCT FROM
          (excluded.kept, excluded.failed, excluded.started, excluded.failures,
           excluded.uncounted)
@@ -136,12 +138,15 @@ def refresh() -> int:
         return int(cursor.rowcount)
 
 
-def reliability(*, group_id: UUID) -> ReliabilityView:
-    """A group's figures as the loop left them."""
-    group = DeviceGroup.objects.get(pk=group_id)
-    row = Reliability.objects.filter(group=group).first() or Reliability(
-        kept=0, failed=0, started=0
-    )
+def reliabilities(*, group_ids: Collection[UUID]) -> dict[UUID, ReliabilityView]:
+    """Groups' figures as the loop left them."""
+    rows = Reliability.objects.in_bulk(list(group_ids))
+    groups = DeviceGroup.objects.filter(pk__in=group_ids)
+    return {group.pk: _view(group, rows.get(group.pk)) for group in groups}
+
+
+def _view(group: DeviceGroup, row: Reliability | None) -> ReliabilityView:
+    row = row or Reliability(kept=0, failed=0, started=0)
     return ReliabilityView(
         value_bp=group.reliability_bp,
         sample=row.kept + row.failed,

@@ -19,8 +19,8 @@ PAGES = (
     "/settings", "/settings/second-factor", "/provider", "/terms", "/styleguide",
 )  # fmt: skip
 PROVIDER = (
-    "/provider", "/provider/payouts", "/provider/economics", "/provider/capacity",
-    "/provider/join",
+    "/provider", "/provider/payouts", "/provider/earnings", "/provider/earnings?days=90",
+    "/provider/economics", "/provider/capacity", "/provider/join",
     "/provider/economics?purchase_price=26280&utilisation=70&price=2&watts_load=1000"
     "&watts_idle=100&kwh_price=0.2&life_years=8&method=market_value",
 )  # fmt: skip

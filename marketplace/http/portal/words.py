@@ -144,6 +144,19 @@ OFFER: Final[dict[str, Word]] = {
     "ended": Word(_("Ended"), "idle", settled=True),
 }
 
+WHY: Final[dict[str, Word]] = {
+    "hides": Word(_("Hides it"), "bad"),
+    "full": Word(_("No order fits now"), "wait"),
+    "narrows": Word(_("Some pass it by"), "idle"),
+    "ranks": Word(_("Others come first"), "idle"),
+}
+
+VERDICT: Final[dict[str, Word]] = {
+    "kept": Word(_("Kept"), "good"),
+    "failed": Word(_("Failed"), "bad"),
+    "uncounted": Word(_("Not counted"), "idle"),
+}
+
 PROVIDER: Final[dict[str, Word]] = {
     "applied": Word(_("Waits for approval"), "wait"),
     "approved": Word(_("Approved"), "good"),
@@ -220,6 +233,8 @@ KINDS: Final[dict[str, dict[str, Word]]] = {
     "offer": OFFER,
     "maintenance": MAINTENANCE,
     "abuse": ABUSE,
+    "why": WHY,
+    "verdict": VERDICT,
     "provider": PROVIDER,
     "payout": PAYOUT,
     "payout_account": PAYOUT_ACCOUNT,

@@ -54,7 +54,7 @@ PRIVATE = [
     "/provider/economics",
 ]
 # For those who applied as a provider; nobody else has such a page.
-SUPPLIERS = ["/provider/payouts", "/provider/capacity", "/provider/join"]
+SUPPLIERS = ["/provider/payouts", "/provider/earnings", "/provider/capacity", "/provider/join"]
 STAFF = [
     "/staff/",
     "/staff/providers",
@@ -87,6 +87,7 @@ FOREIGN: list[tuple[str, str]] = [
     ("invoice", "/billing/invoices/{id}"),
     ("portal_session", "/billing/stripe/{id}"),
     ("offer", "/offers/{id}"),
+    ("offer", "/provider/offers/{id}/visibility"),
     ("template", "/templates/{id}"),
     ("webhook", "/webhooks/{id}"),
     ("cluster", "/provider/clusters/{id}/preflight"),
