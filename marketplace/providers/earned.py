@@ -96,7 +96,7 @@ def earned(
 
 
 def _of_cards(provider: Provider, sums: Iterable[CardSum]) -> list[EarnedRow]:
-    offers = {
+    offers: dict[UUID | None, tuple[UUID | None, str | None]] = {
         group: (offer, accelerator)
         for group, offer, accelerator in Offer.objects.filter(provider=provider).values_list(
             "group_id", "id", "group__accelerator"

@@ -8,6 +8,7 @@ the unit. A card counts to the group that its node belongs to now.
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.db import connection
@@ -80,7 +81,7 @@ def apportion(
     limit: int,
 ) -> list[CardSum]:
     """The owner's cards in [from_at, to_at) with their parts, those without one as well."""
-    given = {
+    given: dict[str, Any] = {
         "provider": provider_ref,
         "intervals": stretches.interval_ids,
         "days": stretches.days,

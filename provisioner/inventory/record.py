@@ -165,7 +165,7 @@ def placements(*, group_id: UUID, limit: int) -> list[Placement]:
         return [_placement(row) for row in cursor.fetchall()]
 
 
-def _given(**more: object) -> dict[str, object]:
+def _given(**more: Any) -> dict[str, Any]:
     return {"look": _LOOK, "window": WINDOW, **more}
 
 

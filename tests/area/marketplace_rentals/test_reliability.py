@@ -42,6 +42,7 @@ def ended(
     share = NodeShare.objects.filter(group=supply.group).first()
     namespace = Namespace.objects.filter(cluster=supply.cluster).first()
     assert share is not None
+    assert namespace is not None
     rows = []
     for _ in range(count):
         at = now()
@@ -184,7 +185,8 @@ def test_pages_in_its_order_show_each_offer_once_through_ties_and_nulls() -> Non
     values = [9000, 10000, None, 9000, 0, None, 9000]
     supplies = [measured(value) for value in values]
     # A figure of 0 stands before those without one.
-    seen, following = [], ""
+    seen: list[tuple[float | None, str]] = []
+    following: str | None = ""
     while following is not None:
         status, page = public_get(f"/offers?order=reliability&limit=1{following}")
         assert status == 200, page
