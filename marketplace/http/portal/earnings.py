@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Final
+from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from billing.contracts.meters import MeterKind
 from billing.facade import payouts as billing
@@ -48,36 +51,35 @@ def earnings(request: HttpRequest, principal: Principal) -> HttpResponse:
     cards = [
         row for row in earned(by=frozenset({By.GPU}), **span) if row.kind == MeterKind.GPU.value
     ]
-    sums = _by_day(days)
+    sums = _by_day(days, [first + timedelta(days=number) for number in range(int(wanted))])
     context = {
         "spans": _SPANS,
         "span": int(wanted),
         **_totals(days),
         "points": _line([micro for _day, micro in sums]),
-        "best": max(sums, key=lambda one: one[1]) if sums else None,
+        "best": max(sums, key=lambda one: one[1]),
         "wide": _WIDE,
         "high": _HIGH,
         "days": [_shown(row) for row in reversed(days)],
-        "cards": [_shown(row) for row in cards[:_CARDS]],
-        "more": max(0, len(cards) - _CARDS),
+        "cards": _cards(cards),
+        "more": max(0, sum(map(_busy, cards)) - _CARDS),
         "offers": _offers(principal),
         "account": _account_state(provider),
     }
     return show(request, principal, "portal/earnings.html", context)
 
 
-def _by_day(rows: Sequence[EarnedRow]) -> list[tuple[date, int]]:
-    """Cards and disks of a day together, oldest first."""
-    sums: dict[date, int] = {}
+def _by_day(rows: Sequence[EarnedRow], days: Sequence[date]) -> list[tuple[date, int]]:
+    """Cards and disks of a day together; days on which there was nothing as well."""
+    sums: dict[date | None, int] = defaultdict(int)
     for row in rows:
-        if row.day is not None:
-            sums[row.day] = sums.get(row.day, 0) + row.share_micro
-    return sorted(sums.items())
+        sums[row.day] += row.share_micro
+    return [(day, sums[day]) for day in days]
 
 
 def _line(values: Sequence[int]) -> str:
     """The points of a curve from the first day on the left; the highest touches the top."""
-    top, last = max(values, default=0), max(1, len(values) - 1)
+    top, last = max(values), len(values) - 1
     return " ".join(
         f"{_WIDE * number // last},{_HIGH - (_HIGH * value // top if top else 0)}"
         for number, value in enumerate(values)
@@ -110,6 +112,24 @@ def _shown(row: EarnedRow) -> dict[str, Any]:
         "occupancy": row.occupancy,
         "share_micro": row.share_micro,
     }
+
+
+def _busy(row: EarnedRow) -> bool:
+    return bool(row.unit_seconds or row.share_micro)
+
+
+def _cards(rows: Sequence[EarnedRow]) -> list[dict[str, Any]]:
+    """Cards that earned, one by one; those of a node that did not, in one row behind them."""
+    busy = [_shown(row) for row in rows if _busy(row)][:_CARDS]
+    idle: dict[UUID | None, list[EarnedRow]] = defaultdict(list)
+    for row in rows:
+        if not _busy(row):
+            idle[row.node_id].append(row)
+    together = []
+    for same in idle.values():
+        count = ngettext("%(n)d idle card", "%(n)d idle cards", len(same)) % {"n": len(same)}
+        together.append({**_shown(same[0]), "seat": count})
+    return busy + together[:_CARDS]
 
 
 def _hours(seconds: int) -> str:

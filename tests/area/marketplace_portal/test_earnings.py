@@ -57,7 +57,10 @@ def test_the_page_shows_the_money_of_the_days_and_of_each_card(
     assert page.status_code == 200
     assert page.text.count("2.00") >= 2, "in sum and for the card; an hour may be of two days"
     assert "card 0" in page.text
-    assert "card 1" in page.text
+    assert "1 idle card<" in page.text, "the other one"
+    points = re.findall(r'points="([^"]+)"', page.text)[0].split()
+    assert len(points) == 7, "days on which nothing was there are on the line as well"
+    assert points[:5] == ["0,120", "53,120", "106,120", "160,120", "213,120"]
     # One of two cards for an hour of the hour and some seconds that they were there.
     assert re.search(r"(50|49\.\d+) %", page.text)
     assert "<polyline" in page.text

@@ -205,6 +205,7 @@ def test_a_cursor_with_another_key_is_refused() -> None:
 
 def test_a_refusal_names_the_figure_that_would_find_something() -> None:
     measured(9512)
+    measured(None, price=1)  # the cheapest, and no figure would find it
     query = OfferQuery(accelerator=(H100,), gpus=1, min_reliability=Decimal("0.99"))
     (found,) = relaxations(query)
     assert found["changes"] == [{"field": "min_reliability", "from": "0.99", "to": "0.9512"}]
