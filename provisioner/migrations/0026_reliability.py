@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('provisioner', '0023_quarantine'),
+        ('provisioner', '0025_cordon'),
     ]
 
     operations = [
