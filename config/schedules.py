@@ -24,6 +24,8 @@ BEAT: dict[str, dict[str, Any]] = {
     "inventory": _every("provisioner.inventory", 20),
     # A cluster that just joined is looked at every ten seconds, others rarely; most runs find none.
     "preflight": _every("provisioner.preflight", 10),
+    # A probe that has ended keeps its card until the next look; without one it is a claim query.
+    "probes": _every("provisioner.probes", 2),
     # The maintained summary may be a second stale, no more.
     "summaries": _every("provisioner.summaries", 1),
     # A figure over thirty days is as good when it is some minutes old; each run reads a month.

@@ -84,7 +84,8 @@ def onboard(stack: Stack, staff: Person, site: Site) -> Person:
     provider.api.until(
         f"/provider/clusters/{joined['id']}",
         lambda c: c["state"] == "ready" and c["takes_rentals"],
-        f"{site.cluster} is ready and passes its preflight",
+        f"{site.cluster} is ready, passes its preflight and is measured",
+        deadline_s=330,  # each node is measured once before its cards are for rent
     )
     return provider
 

@@ -14,6 +14,8 @@
 //	podtools keep FLAGS      the keeper: run the SSH server and the reporter, start again what died
 //	podtools sshd ADDR       the SSH server alone
 //	podtools report ADDR     the reporter alone; ADDR is the SSH server's, or ""
+//	podtools bench FLAGS     in a pod of its own: what a machine of one card does, into a file
+//	podtools probe FLAGS     in a pod of its own: what a renter's pod would reach, into a file
 //	podtools relay FLAGS     in a provider's cluster: the way from the gateway to its pods, and with
 //	                         -commands the agent that executes the platform's commands there
 //
@@ -58,6 +60,10 @@ func dispatch(words []string) error {
 		return serve(rest[0])
 	case name == "report" && len(rest) == 1:
 		return report(rest[0])
+	case name == "bench":
+		return bench(rest)
+	case name == "probe":
+		return probe(rest)
 	case name == "relay":
 		return relay(rest)
 	}
@@ -65,5 +71,5 @@ func dispatch(words []string) error {
 }
 
 func usage() error {
-	return fmt.Errorf("usage: podtools install DIR | check FILE CMD USAGE [PARTS READ] [DIR] | start FLAGS | keep FLAGS | sshd ADDR | report ADDR | relay FLAGS")
+	return fmt.Errorf("usage: podtools install DIR | check FILE CMD USAGE [PARTS READ] [DIR] | start FLAGS | keep FLAGS | sshd ADDR | report ADDR | bench FLAGS | probe FLAGS | relay FLAGS")
 }

@@ -14,6 +14,7 @@ from provisioner.reconcile import (
     observe,
     orphans,
     preflight_loop,
+    probe_loop,
     tokens,
     volume_loop,
 )
@@ -80,6 +81,12 @@ def renew_tokens() -> None:
 def check_clusters() -> None:
     """Each cluster against the published rules."""
     preflight_loop.run()
+
+
+@shared_task(name="provisioner.probes")
+def run_probes() -> None:
+    """What only a pod of ours in a cluster can tell."""
+    probe_loop.run()
 
 
 @shared_task(name="provisioner.samples")

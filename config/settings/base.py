@@ -202,6 +202,9 @@ GPUYARD_PORTS_URL: tuple[str, str, int] | None
 GPUYARD_TCP_PORTS: tuple[str, int, int] | None
 GPUYARD_TOOLS_IMAGE: str
 GPUYARD_REPORT_URL: str
+GPUYARD_BENCH_URL: str
+GPUYARD_PROBES: bool
+GPUYARD_BENCHMARK_WAIT: int
 GPUYARD_FEE_BPS: int
 GPUYARD_SELLER_NAME: str
 GPUYARD_SELLER_ADDRESS: str
@@ -242,6 +245,9 @@ def apply(env: Environment) -> dict[str, Any]:
         "GPUYARD_TCP_PORTS": env.tcp_ports,
         "GPUYARD_TOOLS_IMAGE": env.tools_image,
         "GPUYARD_REPORT_URL": env.report_url,
+        "GPUYARD_BENCH_URL": env.bench_url,
+        "GPUYARD_PROBES": env.probes,
+        "GPUYARD_BENCHMARK_WAIT": env.benchmark_wait,
         "GPUYARD_FEE_BPS": env.fee_bps,
         "GPUYARD_SELLER_NAME": env.seller_name,
         "GPUYARD_SELLER_ADDRESS": env.seller_address,

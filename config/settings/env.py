@@ -46,6 +46,9 @@ class Environment:
     tcp_ports: tuple[str, int, int] | None  # host, first and last number
     tools_image: str
     report_url: str
+    bench_url: str
+    probes: bool
+    benchmark_wait: int
     fee_bps: int
     seller_name: str
     seller_address: str
@@ -94,6 +97,9 @@ def read(*, defaults: dict[str, str] | None = None) -> Environment:
         tcp_ports=_tcp_ports("GPUYARD_TCP_PORTS"),
         tools_image=_pinned(text("GPUYARD_TOOLS_IMAGE")),
         report_url=_env.str("GPUYARD_REPORT_URL", default="") or f"{base_url}{_REPORTS}",
+        bench_url=_env.str("GPUYARD_BENCH_URL", default=""),
+        probes=_env.bool("GPUYARD_PROBES", default=False),
+        benchmark_wait=_env.int("GPUYARD_BENCHMARK_WAIT", default=300),
         fee_bps=_env.int("GPUYARD_FEE_BPS", default=1500),
         seller_name=_env.str("GPUYARD_SELLER_NAME", default="gpuyard"),
         seller_address=_env.str("GPUYARD_SELLER_ADDRESS", default=""),

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from kernel.clock import now
 from kernel.errors import InvalidRequest, Refusal
@@ -19,7 +19,7 @@ from kernel.money import CURRENCY, format_micro
 from kernel.text import rfc3339
 from marketplace.accounts import audit
 from marketplace.accounts.access import Principal, get_visible, visible
-from marketplace.catalog import availability, opening
+from marketplace.catalog import availability, opening, tiers
 from marketplace.catalog.drift import why_draft
 from marketplace.catalog.needs import MIB_PER_GIB, whole_gib
 from marketplace.catalog.registry import by_slug
@@ -65,7 +65,16 @@ def sync_offers() -> int:
         if group.datacenter_ref in places
     ]
     Offer.objects.bulk_create(drafts, ignore_conflicts=True)
+    _set_tiers()
     return len(drafts)
+
+
+def _set_tiers() -> None:
+    """The offers of clusters on probation are new, and those of others not any more."""
+    unproven = supply.on_probation()
+    new = Q(group__cluster_id__in=unproven)
+    Offer.objects.filter(new, tier=tiers.STANDARD).update(tier=tiers.NEW)
+    Offer.objects.filter(~new, tier=tiers.NEW).update(tier=tiers.STANDARD)
 
 
 def _draft(group: GroupView, place: DataCenter, reason: str) -> Offer:

@@ -34,7 +34,8 @@ from provisioner.contracts.homogeneity import SharingMode
 from provisioner.facade.homogeneity import fingerprint
 
 MAX_LIMIT: Final = 200
-_RELIABILITY: Final = "group__reliability_bp"
+# Orders by what was measured: the most first, and what was not measured last.
+_MEASURED: Final = {"reliability": "group__reliability_bp", "performance": "group__score"}
 _ALTERNATIVES: Final = 5  # enough to choose from, few enough to read in an error
 
 
@@ -79,10 +80,8 @@ def search(query: OfferQuery, *, cursor: str | None = None, limit: int = 50) -> 
 
 def _order(query: OfferQuery) -> list[str | OrderBy]:
     column = price_column(query)
-    if query.order == "performance":
-        return []  # unmeasured for every offer: all are ties, ordered by id
-    if query.order == "reliability":
-        return [F(_RELIABILITY).desc(nulls_last=True)]
+    if query.order in _MEASURED:
+        return [F(_MEASURED[query.order]).desc(nulls_last=True)]
     return [column if query.order == "price" else f"-{column}"]
 
 
@@ -153,24 +152,27 @@ def describe(row: OfferRow, registry: Mapping[str, Accelerator]) -> dict[str, An
         "ownership": offer.ownership,
         "tier": offer.tier,
         "isolation": offer.isolation,
+        "network_policy": group.network_policy or None,
         "ssh": has_way_in(offer),
         "interruptible": offer.interruptible_price_micro_h is not None,
         "interruptible_price_per_gpu_hour": interruptible_price(offer),
         "vcpus": amount(group.vcpus_milli_per_gpu * gpus, 1000),
         "ram_gib": amount(group.ram_mib_per_gpu * gpus, MIB_PER_GIB),
         "disk_gib": amount(group.disk_mib_per_gpu * gpus, MIB_PER_GIB),
-        "disk_kind": None,
+        "disk_kind": group.disk_kind or None,
+        "disk_read_mib_s": group.disk_read_mib_s,
+        "disk_write_mib_s": group.disk_write_mib_s,
         "storage": group.storage_domain,
         "driver": group.driver or None,
         "cuda_max": group.cuda_max or None,
-        "net_down_mbps": None,
+        "net_down_mbps": group.net_down_mbps,
         "net_up_mbps": None,
         "interconnect": card.interconnect if card else None,
         "egress": group.egress,
         "bandwidth_mbps": group.bandwidth_mbps,
         "available_until": rfc3339(offer.closes_at),
         "reliability": reliability(offer),
-        "benchmark": None,
+        "benchmark": group.score,
         "why_here": why_here(row),
         "state": offer.state,
         "reason": offer.reason or None,
@@ -240,7 +242,8 @@ def why_here(row: OfferRow) -> str:
     elif row.rank_by == "reliability":
         rank = f"Ranked by reliability, highest first: {_reliable(row.offer)}; equal ones by id."
     else:
-        rank = f"Ranked by id: {row.rank_by} is not measured for any offer yet."
+        rank = "Ranked by its machine's benchmark, highest first: "
+        rank += f"{group.score:g}." if group.score is not None else "not measured, so last."
     what = "GPUs" if group.sharing_mode == SharingMode.WHOLE else "parts of GPUs"
     stock = f"{group.slots_free} of {group.slots_total} {what} free"
     return f"{rank} {stock}, at most {group.largest_block} on one node."
@@ -254,9 +257,8 @@ def _reliable(offer: Offer) -> str:
 
 
 def _cursor(query: OfferQuery, last: OfferRow) -> str:
-    reliable = query.order == "reliability"
-    key = last.offer.group.reliability_bp if reliable else last.price_micro_h
-    body = [_question(query), key, str(last.offer.id)]
+    keys = {"reliability": last.offer.group.reliability_bp, "performance": last.offer.group.score}
+    body = [_question(query), keys.get(query.order, last.price_micro_h), str(last.offer.id)]
     return base64.urlsafe_b64encode(json.dumps(body).encode()).decode().rstrip("=")
 
 
@@ -272,20 +274,18 @@ def _after(query: OfferQuery, cursor: str) -> Q:
         last = uuid.UUID(text)
     except (binascii.Error, UnicodeError, ValueError, TypeError, AttributeError) as error:
         raise refusal from error
-    reliable = query.order == "reliability"
-    unmeasured = reliable and key is None
-    well = unmeasured or (type(key) is int and abs(key) < 2**63)
+    measured = _MEASURED.get(query.order)
+    number = type(key) is int or (query.order == "performance" and type(key) is float)
+    well = abs(key) < 2**63 if number else measured is not None and key is None
     if question != _question(query) or not well:
         raise refusal
-    if query.order == "performance":
-        return Q(id__gt=last)
-    column = _RELIABILITY if reliable else price_column(query)
+    column = measured or price_column(query)
     null = Q(**{f"{column}__isnull": True})
-    if unmeasured:
+    if key is None:
         return null & Q(id__gt=last)
     beyond = Q(**{f"{column}__{'gt' if query.order == 'price' else 'lt'}": key})
     later = beyond | Q(**{column: key}, id__gt=last)
-    return later | null if reliable else later
+    return later | null if measured else later
 
 
 def _question(query: OfferQuery) -> str:

@@ -13,13 +13,16 @@ from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 
+from kernel import clock
 from kernel.errors import InvalidRequest, NotFound, Refusal
 from kernel.ids import BadId, new_id, parse, public
 from marketplace.accounts import audit
 from marketplace.accounts.access import Principal, get_visible, visible
 from marketplace.accounts.idempotency import Claim, Rendered, once
-from marketplace.models import DataCenter, Provider
+from marketplace.models import DataCenter, Maintenance, Provider
+from marketplace.providers.stages import Placed, stage
 from provisioner import facade as provisioner
 from provisioner.contracts import (
     AddressBinding,
@@ -184,6 +187,21 @@ def own_cluster(acting: Principal, cluster_id: str) -> ClusterView:
     if not found:
         raise NotFound("cluster")
     return found[0]
+
+
+def stage_of(cluster: ClusterView) -> Placed:
+    """Where a cluster stands, with the maintenance that is under way in all of it."""
+    at = clock.now()
+    rows = Maintenance.objects.filter(
+        Q(ends_at=None) | Q(ends_at__gt=at),
+        cluster_ref=cluster.id,
+        node_ref=None,
+        withdrawn_at=None,
+        starts_at__lte=at,
+    )
+    ends = list(rows.values_list("ends_at", flat=True))
+    known = None if None in ends else max(filter(None, ends), default=None)
+    return stage(cluster, maintained=bool(ends), maintained_until=known)
 
 
 def replace_token(*, acting: Principal, cluster_id: str, token: str) -> ClusterView:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django.db.models import Count, Exists, OuterRef, Q, Sum
 
+from provisioner.clusters import probation
 from provisioner.clusters.register import observed_state
 from provisioner.contracts import (
     ClusterMode,
@@ -19,8 +22,9 @@ from provisioner.contracts import (
     SlotView,
     StorageDomain,
 )
+from provisioner.contracts.joining import Joining
 from provisioner.contracts.preflight import PreflightState
-from provisioner.models import Cluster, DeviceGroup, Instance, Node, NodeShare, Slot
+from provisioner.models import Cluster, DeviceGroup, Instance, Node, NodeShare, Probe, Slot
 
 
 def clusters(
@@ -47,7 +51,31 @@ def clusters(
         .values_list("cluster")
         .annotate(Count("id"))
     )
-    return [_cluster_view(row, counts.get(row.id, {}), nodes.get(row.id, 0)) for row in found]
+    failures, left = _probe_failures(found), probation.starts_left(found)
+    return [
+        replace(
+            _cluster_view(row, counts.get(row.id, {}), nodes.get(row.id, 0)),
+            joining=Joining(
+                benchmark_until=_waits_until(row),
+                probation_until=probation.ends_at(row),
+                starts_left=left.get(row.id, 0),
+                probe_failure=failures.get(row.id, ""),
+            ),
+        )
+        for row in found
+    ]
+
+
+def _probe_failures(found: Sequence[Cluster]) -> dict[UUID, str]:
+    """Why the last probe of each told nothing; "" where it did."""
+    ended = Probe.objects.filter(cluster__in=found, ended_at__isnull=False)
+    last = ended.order_by("cluster", "-number").distinct("cluster")
+    return dict(last.values_list("cluster", "failure"))
+
+
+def _waits_until(row: Cluster) -> datetime | None:
+    waits = row.benchmarked_at is None and not row.preflight_passed
+    return row.benchmark_until if waits else None
 
 
 def _cluster_view(row: Cluster, counts: dict[str, int], nodes: int) -> ClusterView:

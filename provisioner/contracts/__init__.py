@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from kernel.arrays import Array
+from provisioner.contracts.joining import NOT_JOINING, Joining
 from provisioner.contracts.preflight import PreflightState
 from provisioner.contracts.records import (
     LOGS_FOLLOW,
@@ -168,13 +169,14 @@ class ClusterView:
     reaper_version: int | None
     reaper_seen_at: datetime | None  # when its heartbeat was last seen to change
     preflight: PreflightState = PreflightState.WAITING
-    preflight_sells: bool = True  # whether it takes new rentals as far as preflight decides
+    preflight_sells: bool = True  # it takes new rentals as far as preflight decides
     preflight_at: datetime | None = None
     relay_seen_at: datetime | None = None  # None: nobody gets into its machines by SSH
     storage: StorageDomain = StorageDomain.NONE
     storage_class: str = ""
     storage_reason: str = ""  # a sentence: why this class and this domain, or why none
     mode: ClusterMode = ClusterMode.DIRECT
+    joining: Joining = NOT_JOINING
 
 
 @dataclass(frozen=True)
@@ -227,8 +229,7 @@ class GroupView:
 
 @dataclass(frozen=True)
 class VolumeMount:
-    """A volume in a pod. ``create_gib``: make it, of this size, in the cluster that is chosen; 0:
-    it exists."""
+    """A volume in a pod. ``create_gib``: made so large where the order is placed; 0: it exists."""
 
     volume_id: UUID
     path: str
@@ -262,8 +263,7 @@ class PlacementRequest:
     """What is wanted. ``group_ids`` are the offers that fit, cheapest first; never empty.
 
     ``cluster_ids`` and ``node_ids``: where the order's data is, so nowhere else will do; empty:
-    anywhere. ``needs_storage``: a volume is to be made there. ``needs_way_in``: somebody has to
-    get in to the machine.
+    anywhere. ``needs_storage``: for a volume; ``needs_way_in``: for somebody who has to get in.
     """
 
     group_ids: tuple[UUID, ...]

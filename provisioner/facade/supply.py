@@ -1,4 +1,4 @@
-"""The door to what owners decide about nodes and network, and to who is on their cards."""
+"""The door to what owners decide about their cards, to who is there, and to whose are new."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from uuid import UUID
 
 from kernel.errors import InvalidRequest
 from provisioner.clusters import cordon as _cordon
+from provisioner.clusters import probation as _probation
 from provisioner.contracts.preflight import Outcome
 from provisioner.contracts.supply import LEAST_MBPS, MOST_MBPS, Egress, Occupant
 from provisioner.instances import occupants as _occupants
@@ -19,6 +20,11 @@ _RULE = "egress_rules"
 def occupants(*, cluster_ids: Collection[UUID], node_id: UUID | None = None) -> list[Occupant]:
     """Machines in these clusters, or on one node of them, that were not observed gone."""
     return _occupants.occupants(cluster_ids=cluster_ids, node_id=node_id)
+
+
+def on_probation() -> list[UUID]:
+    """Clusters that began to sell and have not proved themselves yet."""
+    return _probation.on_probation()
 
 
 def cordon(*, cluster_id: UUID, node_id: UUID) -> None:

@@ -88,6 +88,8 @@ class Family:
     refuse: tuple[Refuse, ...]
     models: tuple[Model, ...]
     driver_floor: str = ""
+    toolkit_floor: str = ""
+    driver_command: str = ""
     also: tuple[str, ...] = ()
     split: Split | None = None  # of cards that can be split, and of their parts
     profile: str = ""  # of a resource that counts parts of this profile alone

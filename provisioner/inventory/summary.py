@@ -16,7 +16,7 @@ WITH changed AS (
 ), sums AS (
   SELECT g.id, c.state = 'ready' AND c.drain_requested_at IS NULL AND c.preflight_passed
       AS listed_ok,
-    c.storage_domain, c.relay_seen_at IS NOT NULL AS has_relay,
+    c.storage_domain, c.network_policy, c.relay_seen_at IS NOT NULL AS has_relay,
     coalesce(sum(s.slots_total), 0) AS total,
     coalesce(sum(s.slots_free) FILTER (WHERE s.sellable), 0) AS free,
     coalesce(max(s.slots_free) FILTER (WHERE s.sellable), 0) AS largest
@@ -25,11 +25,11 @@ WITH changed AS (
   JOIN provisioner_cluster c ON c.id = g.cluster_id
   LEFT JOIN provisioner_nodeshare s ON s.group_id = g.id
   GROUP BY g.id, c.state, c.drain_requested_at, c.preflight_passed, c.storage_domain,
-    c.relay_seen_at
+    c.network_policy, c.relay_seen_at
 )
 UPDATE provisioner_devicegroup g SET listed_ok = sums.listed_ok, slots_total = sums.total,
   slots_free = sums.free, largest_block = sums.largest, storage_domain = sums.storage_domain,
-  has_relay = sums.has_relay, updated_at = app_now()
+  network_policy = sums.network_policy, has_relay = sums.has_relay, updated_at = app_now()
 FROM sums WHERE g.id = sums.id
 """
 

@@ -59,6 +59,7 @@ class ClusterApi(Protocol):
     def delete_lease(self, namespace: str, name: str) -> None: ...
     def reaper_lease(self) -> Json: ...
     def list_nodes(self) -> list[Json]: ...
+    def list_events(self, namespace: str) -> list[Json]: ...
     def pod_log(
         self,
         namespace: str,
@@ -217,6 +218,10 @@ class KubernetesApi:
             for page in self._pages(asked, _NODES_PER_PAGE, slim.node)
             for item in sequence(page.get("items"))
         ]
+
+    def list_events(self, namespace: str) -> list[Json]:
+        """What nodes and scheduler said of the pods of one namespace in the last hour."""
+        return self._listed(compose(CORE.list_namespaced_event, namespace), _PODS_PER_PAGE)[0]
 
     def pod_log(
         self,

@@ -52,13 +52,8 @@ CAPABILITIES = (
     "SETUID",
     "SYS_CHROOT",
 )
-_POWERLESS = {
-    "privileged": False,
-    "allowPrivilegeEscalation": False,
-    "capabilities": {"drop": ["ALL"]},
-}
 # First server version whose default turns user namespaces on.
-_HOST_USERS_FROM = (1, 33)
+HOST_USERS_FROM = (1, 33)
 
 
 def pod(spec: PodSpec) -> Json:
@@ -69,8 +64,8 @@ def pod(spec: PodSpec) -> Json:
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": spec.termination_grace,
         "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
-        "affinity": _on_node(spec.node),
-        "tolerations": _tolerations(spec.grace_seconds),
+        "affinity": on_node(spec.node),
+        "tolerations": tolerations(spec.grace_seconds),
         "initContainers": _init_containers(spec),
         "containers": [_main_container(spec)],
         "volumes": [
@@ -91,7 +86,7 @@ def pod(spec: PodSpec) -> Json:
         body["runtimeClassName"] = spec.runtime_class
     if spec.has_pull_secret:
         body["imagePullSecrets"] = [{"name": pull_secret_name(spec.pod_name)}]
-    if version_of(spec.server_version) >= _HOST_USERS_FROM:
+    if version_of(spec.server_version) >= HOST_USERS_FROM:
         body["hostUsers"] = False
     return {"apiVersion": "v1", "kind": "Pod", "metadata": _pod_metadata(spec), "spec": body}
 
@@ -284,7 +279,7 @@ def _tools_container(spec: PodSpec) -> Json:
         "imagePullPolicy": "IfNotPresent",
         "command": ["/podtools", "install", BIN_PATH],
         "resources": {"requests": amounts, "limits": dict(amounts)},
-        "securityContext": dict(_POWERLESS),
+        "securityContext": powerless(),
         "terminationMessagePolicy": "File",
         "volumeMounts": [{"name": "tools", "mountPath": BIN_PATH}],
     }
@@ -305,7 +300,7 @@ def _checking_tools(spec: PodSpec) -> Json:
     container = _container(spec, CHECK)
     container["image"] = spec.tools.image
     container["command"] = ["/podtools", *_check(spec), BIN_PATH]
-    container["securityContext"] = dict(_POWERLESS)
+    container["securityContext"] = powerless()
     container["volumeMounts"] = [{"name": "tools", "mountPath": BIN_PATH}]
     return container
 
@@ -315,7 +310,16 @@ def _check(spec: PodSpec) -> list[str]:
     return [*words, spec.parts.check, spec.parts.read] if spec.parts else words
 
 
-def _on_node(node: str) -> Json:
+def powerless() -> Json:
+    """Of what needs no power at all: the platform's own tools."""
+    return {
+        "privileged": False,
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def on_node(node: str) -> Json:
     """Required affinity, never spec.nodeName: the scheduler still checks that the pod fits."""
     term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
     return {
@@ -325,7 +329,7 @@ def _on_node(node: str) -> Json:
     }
 
 
-def _tolerations(grace: int) -> list[Json]:
+def tolerations(grace: int) -> list[Json]:
     """Our taint, and a silent node for as long as we wait for it ourselves: left to its default
     Kubernetes would delete our bare pods after 300 s."""
     pool = {"key": POOL_KEY, "operator": "Equal", "value": POOL_VALUE, "effect": "NoSchedule"}

@@ -11,6 +11,7 @@ from typing import Any
 
 from kernel.text import clean
 from provisioner.kube.manifests import CHECK, INSTANCE_LABEL, MAIN
+from provisioner.kube.probe_pod import PROBE, PROBE_LABEL
 
 Json = dict[str, Any]
 
@@ -47,6 +48,8 @@ class PodFacts:
     ready_since: str  # last transition of Ready, the cluster's own clock
     check: ContainerFacts = field(default_factory=ContainerFacts)
     main: ContainerFacts = field(default_factory=ContainerFacts)
+    probe: str = ""  # our label on a probe of ours, which is nobody's instance
+    measured: ContainerFacts = field(default_factory=ContainerFacts)  # a probe's only container
 
     def identity(self) -> dict[str, Any]:
         """Equal before and after a gap: nothing happened to the pod in between."""
@@ -95,6 +98,8 @@ def facts(pod: object) -> PodFacts | None:
         ready_since=_text(ready.get("lastTransitionTime"), 40),
         check=_container(status.get("initContainerStatuses"), CHECK),
         main=_container(status.get("containerStatuses"), MAIN),
+        probe=_text(_map(meta.get("labels")).get(PROBE_LABEL), 63),
+        measured=_container(status.get("containerStatuses"), PROBE),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Protocol
 from provisioner.kube import slim
 from provisioner.kube.api import KubernetesApi
 from provisioner.kube.client import Json, mapping, sequence
-from provisioner.kube.compose import AUTHORIZATION, CORE, NETWORKING, Composed, compose
+from provisioner.kube.compose import AUTHORIZATION, CORE, NETWORKING, NODES, Composed, compose
 from provisioner.kube.connections import connect
 from provisioner.models import Cluster
 
@@ -36,6 +36,7 @@ class Questions(Protocol):
     def rules_in(self, namespace: str) -> list[Json]: ...
     def try_pod(self, namespace: str, body: Json) -> Json: ...
     def list_network_policies(self, namespace: str) -> list[Json]: ...
+    def runtime_classes(self) -> list[str]: ...
 
 
 class KubernetesQuestions(KubernetesApi):
@@ -89,6 +90,12 @@ class KubernetesQuestions(KubernetesApi):
     def list_network_policies(self, namespace: str) -> list[Json]:
         asked: Composed = compose(NETWORKING.list_namespaced_network_policy, namespace)
         return self._listed(asked, _NODES_PER_PAGE)[0]
+
+    def runtime_classes(self) -> list[str]:
+        """The names of all of them, cut: a cluster has a handful."""
+        found = self._listed(compose(NODES.list_runtime_class), _NODES_PER_PAGE)[0]
+        names = (mapping(item.get("metadata")).get("name") for item in found[:_MOST_RULES])
+        return [str(name)[:253] for name in names]
 
 
 def connect_to_ask(cluster: Cluster) -> Questions:

@@ -99,3 +99,20 @@ class PodSpec:
     bandwidth_mbps: int | None = None  # each way
     notice: bool = False
     parts: PartsSpec | None = None  # of cards that can be split, ordered whole or in parts
+
+
+@dataclass(frozen=True)
+class ProbeSpec:
+    """A pod of the platform's own that runs the tools once and ends. ``resource`` "": no card."""
+
+    name: str
+    node: str
+    image: str
+    command: tuple[str, ...]  # of podtools
+    vcpus_milli: int
+    ram_mib: int
+    disk_mib: int
+    seconds: int  # after which the kubelet ends it
+    resource: str = ""
+    runtime_class: str = ""
+    server_version: str | None = None

@@ -10,6 +10,7 @@ from provisioner.models.instance_log import InstanceLog
 from provisioner.models.node import DeviceGroup, GroupChange, Node, NodeShare
 from provisioner.models.observation import Observation, UnknownPod
 from provisioner.models.preflight import PreflightChange, PreflightResult
+from provisioner.models.probe import Benchmark, Probe
 from provisioner.models.ready_interval import ReadyInterval
 from provisioner.models.reliability import Reliability
 from provisioner.models.report import MetricSample, Reporter
@@ -23,6 +24,7 @@ from provisioner.models.volume import (
 )
 
 __all__ = [
+    "Benchmark",
     "Brake",
     "Cluster",
     "ClusterLoop",
@@ -43,6 +45,7 @@ __all__ = [
     "Observation",
     "PreflightChange",
     "PreflightResult",
+    "Probe",
     "RawPort",
     "ReadyInterval",
     "Reliability",

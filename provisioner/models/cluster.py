@@ -84,6 +84,16 @@ class Cluster(models.Model):
     )
     preflight_at = models.DateTimeField(null=True)
 
+    # A new cluster's cards wait until then for their first benchmark, and no longer.
+    benchmark_until = models.DateTimeField(null=True)
+    benchmarked_at = models.DateTimeField(null=True)  # every node with a free card was tried once
+    # Whether policies held when a probe tried: "enforced", "open", or "" while nobody knows.
+    network_policy = models.CharField(max_length=8, db_default="", default="")
+    # On probation from the first time it took rentals until it has proved itself; both null: it is
+    # from before there was a probation.
+    probation_from = models.DateTimeField(null=True)
+    probation_ended_at = models.DateTimeField(null=True)
+
     class Meta:
         constraints = [
             models.CheckConstraint(
@@ -122,6 +132,7 @@ class ClusterLoop(models.Model):
         TOKENS = "tokens"
         WATCH = "watch"
         PREFLIGHT = "preflight"
+        PROBES = "probes"
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     cluster = models.ForeignKey(Cluster, on_delete=models.CASCADE, related_name="loops")

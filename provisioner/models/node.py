@@ -72,9 +72,16 @@ class DeviceGroup(models.Model):
     bandwidth_mbps = models.PositiveIntegerField(null=True)  # each way; null: no cap
 
     listed_ok = models.BooleanField(default=False)  # the cluster is ready and not draining
-    # The next two are its cluster's, so that the catalogue filters by them without one more join.
+    # The next three are its cluster's, so that the catalogue filters by them without one more join.
     storage_domain = models.CharField(max_length=8, db_default="none", default="none")
+    network_policy = models.CharField(max_length=8, db_default="", default="")
     has_relay = models.BooleanField(db_default=False, default=False)  # renters can get in there
+    # What its nodes were measured to do, the worst of them (preflight/claims.py); null: not known.
+    score = models.FloatField(null=True)
+    disk_kind = models.CharField(max_length=8, db_default="", default="")
+    disk_read_mib_s = models.FloatField(null=True)
+    disk_write_mib_s = models.FloatField(null=True)
+    net_down_mbps = models.FloatField(null=True)
     slots_total = models.PositiveIntegerField(default=0)
     slots_free = models.PositiveIntegerField(default=0)
     largest_block = models.PositiveIntegerField(default=0)  # most free slots on one node

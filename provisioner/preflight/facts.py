@@ -68,6 +68,9 @@ class MachineFacts:
     doubled: tuple[str, ...] = ()  # sentences
     old_drivers: tuple[tuple[str, str, str], ...] = ()  # (node, driver, floor)
     drivers_told: int = 0  # nodes whose labels tell a driver that has a floor
+    old_toolkits: tuple[tuple[str, str, str], ...] = ()  # (node, toolkit, floor)
+    toolkits_told: int = 0
+    classes_wanted: tuple[str, ...] = ()  # runtime classes that pods of the pool's cards name
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,22 @@ class PolicyFacts:
 
 
 @dataclass(frozen=True)
+class NetworkFacts:
+    """What the last probe found a pod to reach. ``enforced`` None: it could not tell."""
+
+    enforced: bool | None = None
+    said: str = ""  # in words; "": not tried yet
+
+
+@dataclass(frozen=True)
+class PullFacts:
+    """How long the last node that fetched the tools' image took; None: none had to yet."""
+
+    seconds: float | None = None
+    probed: bool = False
+
+
+@dataclass(frozen=True)
 class RowFacts:
     """What other loops know of the cluster already."""
 
@@ -89,6 +108,8 @@ class RowFacts:
     reaper_state: str
     relay_age: float | None  # seconds since the relay was connected; None: never
     by_agent: bool = False  # its agent asks, by an account of its own
+    network: NetworkFacts = NetworkFacts()
+    pull: PullFacts = PullFacts()
 
 
 @dataclass(frozen=True)
@@ -105,6 +126,7 @@ class Facts:
     pods: PodFacts | Unasked
     machines: MachineFacts | Unasked
     policies: PolicyFacts | Unasked
+    classes: tuple[str, ...] | Unasked
 
 
 def nothing(given: TokenFacts, why: Unasked, *, at: datetime) -> Facts:
@@ -120,4 +142,5 @@ def nothing(given: TokenFacts, why: Unasked, *, at: datetime) -> Facts:
         pods=why,
         machines=why,
         policies=why,
+        classes=why,
     )

@@ -6,7 +6,7 @@ said is hostile text; it is made plain and cut here, once, for every reader.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -76,9 +76,18 @@ def verdict(results: Iterable[Result], *, before: bool) -> bool:
     return before if UNKNOWN in outcomes else True
 
 
+def passes(results: Iterable[Result]) -> bool:
+    """Whether no rule that stops keeps it off sale, and none of them was left unanswered."""
+    return verdict(results, before=False)
+
+
 def is_open_question(result: Result) -> bool:
     """Whether asking again soon could tell more."""
-    return result.outcome == UNKNOWN and result.rule != "policy_enforced"
+    return result.outcome == UNKNOWN and result.rule not in _BY_PROBES
+
+
+# Asking tells nothing more of these: a probe does, at its own time.
+_BY_PROBES = ("policy_enforced", "pull_speed")
 
 
 _AGENTS_OWN = "the agent's own, which the cluster renews"
@@ -228,14 +237,42 @@ def _driver_floor(_: Rule, facts: Facts, __: RowFacts) -> Verdict:
     found = _machines(facts)
     if isinstance(found, Unasked):
         return _unasked(found)
-    if found.old_drivers:
-        named = [
-            f"{node} has {has}, the floor is {floor}" for node, has, floor in found.old_drivers
-        ]
-        return WARN, _some(named)
-    if not found.drivers_told:
-        return PASS, "no label tells a driver that has a floor"
-    return PASS, f"at or above the floor on {found.drivers_told} nodes"
+    return _floor(found.old_drivers, found.drivers_told, "driver")
+
+
+def _toolkit_floor(_: Rule, facts: Facts, __: RowFacts) -> Verdict:
+    found = _machines(facts)
+    if isinstance(found, Unasked):
+        return _unasked(found)
+    return _floor(found.old_toolkits, found.toolkits_told, "toolkit")
+
+
+def _floor(old: Sequence[tuple[str, str, str]], told: int, what: str) -> Verdict:
+    if old:
+        return WARN, _some(f"{node} has {has}, the floor is {floor}" for node, has, floor in old)
+    if not told:
+        return PASS, f"no label tells a {what} that has a floor"
+    return PASS, f"at or above the floor on {told} nodes"
+
+
+def _runtime_class(_: Rule, facts: Facts, __: RowFacts) -> Verdict:
+    found = _machines(facts)
+    if isinstance(found, Unasked):
+        return _unasked(found)
+    if not found.classes_wanted:
+        return PASS, "none is needed"
+    if isinstance(facts.classes, Unasked):
+        return _unasked(facts.classes)
+    missing = [name for name in found.classes_wanted if name not in facts.classes]
+    return (FAIL, _some(missing)) if missing else (PASS, _some(found.classes_wanted))
+
+
+def _pull_speed(rule: Rule, _: Facts, row: RowFacts) -> Verdict:
+    took = row.pull.seconds
+    if took is None:
+        return UNKNOWN, "not fetched yet" if row.pull.probed else "not tried yet"
+    slow = took > rule.figures["warn_above_seconds"]
+    return (WARN if slow else PASS), f"{took:.1f} s"
 
 
 def _storage_domain(_: Rule, __: Facts, row: RowFacts) -> Verdict:
@@ -280,8 +317,11 @@ def _egress_rules(_: Rule, facts: Facts, __: RowFacts) -> Verdict:
     return (UNKNOWN if found.unasked else PASS), "in every namespace that answered"
 
 
-def _policy_enforced(_: Rule, __: Facts, ___: RowFacts) -> Verdict:
-    return UNKNOWN, "not tried"
+def _policy_enforced(_: Rule, __: Facts, row: RowFacts) -> Verdict:
+    found = row.network
+    if found.enforced is None:
+        return UNKNOWN, found.said or "not tried yet"
+    return (PASS if found.enforced else WARN), found.said
 
 
 _JUDGES: Mapping[str, Callable[[Rule, Facts, RowFacts], Verdict]] = {
@@ -297,6 +337,9 @@ _JUDGES: Mapping[str, Callable[[Rule, Facts, RowFacts], Verdict]] = {
     "resource_names": _resource_names,
     "advertised_once": _advertised_once,
     "driver_floor": _driver_floor,
+    "toolkit_floor": _toolkit_floor,
+    "runtime_class": _runtime_class,
+    "pull_speed": _pull_speed,
     "storage_domain": _storage_domain,
     "reaper": _reaper,
     "relay": _relay,

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from kernel.text import clean
 from provisioner.inventory import parse
 from provisioner.inventory.accelerators import families
-from provisioner.inventory.parse import POOL_KEY, POOL_VALUE, NodeFacts, is_pool_taint
+from provisioner.inventory.parse import POOL_KEY, POOL_VALUE, NodeFacts, ShareFacts, is_pool_taint
 from provisioner.preflight.facts import MachineFacts, Unasked
 from provisioner.preflight.rules import by_slug
 
@@ -43,7 +43,13 @@ def machines(pool: Sequence[Json], *, only_taint: tuple[str, ...] | Unasked) -> 
     """``pool``: the nodes with our label."""
     found = parse.nodes(pool)
     aside = [node for node in found if node.unsold is None]
-    old, told = _drivers(aside)
+    old, told = _floors(
+        aside, lambda share: (share.driver, families()[share.resource].driver_floor)
+    )
+    behind, shown = _floors(
+        aside, lambda share: (share.toolkit_max, families()[share.resource].toolkit_floor)
+    )
+    wanted = {families()[share.resource].runtime_class for node in aside for share in node.shares}
     return MachineFacts(
         both=len(aside),
         only_label=tuple(node.name for node in found if node.unsold is not None),
@@ -52,6 +58,9 @@ def machines(pool: Sequence[Json], *, only_taint: tuple[str, ...] | Unasked) -> 
         doubled=_doubled(aside),
         old_drivers=old,
         drivers_told=told,
+        old_toolkits=behind,
+        toolkits_told=shown,
+        classes_wanted=tuple(sorted(wanted - {""})),
     )
 
 
@@ -78,17 +87,19 @@ def _doubled(aside: Iterable[NodeFacts]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(said))
 
 
-def _drivers(aside: Iterable[NodeFacts]) -> tuple[tuple[tuple[str, str, str], ...], int]:
-    """(nodes below their family's floor, how many tell a driver that has one)."""
+def _floors(
+    aside: Iterable[NodeFacts], told_and_floor: Callable[[ShareFacts], tuple[str, str]]
+) -> tuple[tuple[tuple[str, str, str], ...], int]:
+    """(nodes below their family's floor, how many tell a version that has one)."""
     old, told = [], set()
     for node in aside:
         for share in node.shares:
-            family = families()[share.resource]
-            if not family.driver_floor or not share.driver:
+            version, floor = told_and_floor(share)
+            if not floor or not version:
                 continue
             told.add(node.name)
-            if _numbers(share.driver) < _numbers(family.driver_floor):
-                old.append((node.name, share.driver, family.driver_floor))
+            if _numbers(version) < _numbers(floor):
+                old.append((node.name, version, floor))
     return tuple(old[:_MOST_NAMES]), len(told)
 
 

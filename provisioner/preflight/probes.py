@@ -134,6 +134,7 @@ class _Look:
                 pods=pods,
                 machines=self._machines(nodes),
                 policies=self._policies(pool),
+                classes=self._classes(),
             )
 
     # --- asking ---------------------------------------------------------------------------------
@@ -195,6 +196,10 @@ class _Look:
             unasked=tuple(answer for answer in answers if isinstance(answer, Unasked)),
             wide=tuple(name for name, found in asked if not network.is_graded(found)),
         )
+
+    def _classes(self) -> tuple[str, ...] | Unasked:
+        names = self._ask(self._api.runtime_classes)
+        return names if isinstance(names, Unasked) else tuple(names)
 
     # --- rights ---------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
+from django.conf import settings
 
 from kernel import clock
 from kernel.wake import wake_on_commit
@@ -41,6 +42,8 @@ def store(cluster: Cluster, results: Sequence[Result], *, at: datetime, may_open
     passed = verdict(results, before=cluster.preflight_passed)
     if passed and not cluster.preflight_passed and not may_open:
         passed = False
+    if passed and not cluster.preflight_passed:
+        passed = _begins_to_sell(cluster, at)
     state = _state(results)
     if state == PreflightState.PASSED and not passed:
         state = PreflightState.WAITING
@@ -52,6 +55,30 @@ def store(cluster: Cluster, results: Sequence[Result], *, at: datetime, may_open
         note_cluster_change(cluster.pk)
         failed = [result.rule for result in results if result.outcome == FAIL]
         log.info("preflight", cluster=str(cluster.pk), passed=passed, failed=failed)
+
+
+def _begins_to_sell(cluster: Cluster, at: datetime) -> bool:
+    """Whether a cluster that passed takes rentals now. The first time its cards are measured before
+    that, for as long as GPUYARD_BENCHMARK_WAIT says: a probe that cannot run must not keep them."""
+    first = cluster.probation_from is None and cluster.benchmark_until is None
+    if first and settings.GPUYARD_PROBES:
+        cluster.benchmark_until = at + timedelta(seconds=settings.GPUYARD_BENCHMARK_WAIT)
+        cluster.save(update_fields=["benchmark_until"])
+        loops = ClusterLoop.objects.filter(cluster=cluster, kind=ClusterLoop.Kind.PROBES)
+        loops.update(due_at=at)
+        wake_on_commit("provisioner.probes")
+    if waits_for_benchmark(cluster, at):
+        return False
+    if cluster.probation_from is None:
+        cluster.probation_from = at
+        cluster.save(update_fields=["probation_from"])
+    return True
+
+
+def waits_for_benchmark(cluster: Cluster, at: datetime) -> bool:
+    """Whether a new cluster's cards are still kept back for their first benchmark."""
+    until = cluster.benchmark_until
+    return cluster.benchmarked_at is None and until is not None and at < until
 
 
 def _state(results: Sequence[Result]) -> PreflightState:

@@ -100,7 +100,7 @@ def full_list(api: ClusterApi, namespaces: list[str], sent_at: datetime) -> List
     for namespace in namespaces:
         for item in api.list_pods(namespace)[0]:
             pod = facts(item)
-            if pod is not None:
+            if pod is not None and not pod.probe:
                 pods[pod.instance] = pod
     if not namespaces:
         api.server_version()

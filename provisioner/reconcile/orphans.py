@@ -26,7 +26,7 @@ from provisioner.kube.claims import ClaimFacts
 from provisioner.kube.connections import connect
 from provisioner.kube.errors import Rejected
 from provisioner.kube.pods import PodFacts, facts
-from provisioner.models import Cluster, ClusterLoop, Instance, Namespace, UnknownPod, Volume
+from provisioner.models import Cluster, ClusterLoop, Instance, Namespace, Probe, UnknownPod, Volume
 from provisioner.reconcile import brake, health, strange_claims
 from provisioner.reconcile.claim import LoopClaim, claim_loops, release_loop
 from provisioner.reconcile.pool import RUN_SECONDS, SPARE, THREADS, Calls
@@ -100,6 +100,8 @@ def _judge(cluster: Cluster, swept: Swept, at: datetime) -> list[PodFacts]:
     wanted: dict[UUID, PodFacts] = {}
     strangers: list[PodFacts] = []
     for pod in swept.pods:
+        if pod.probe:
+            continue
         try:
             wanted[parse("instance", pod.instance)] = pod
         except BadId:
@@ -122,11 +124,21 @@ def _judge(cluster: Cluster, swept: Swept, at: datetime) -> list[PodFacts]:
         )
     if strangers:
         log.warning("unknown_pods", cluster=str(cluster.pk), number=len(strangers))
-    return [
+    over = [
         pod
         for key, pod in wanted.items()
         if states.get(key) == InstanceState.GONE and not pod.deleting
     ]
+    return over + _probes_left_behind(cluster, swept)
+
+
+def _probes_left_behind(cluster: Cluster, swept: Swept) -> list[PodFacts]:
+    """Probes of which no row is open, those that a restored database forgot among them: they are
+    nobody's work and nothing of theirs is billed."""
+    found = [pod for pod in swept.pods if pod.probe and not pod.deleting]
+    rows = Probe.objects.filter(cluster=cluster, pod_name__in=[pod.name for pod in found])
+    open_ones = set(rows.exclude(state=Probe.State.GONE).values_list("pod_name", flat=True))
+    return [pod for pod in found if pod.name not in open_ones]
 
 
 def _delete(api: ClusterApi, cluster: Cluster, orphans: list[PodFacts]) -> None:
@@ -164,6 +176,8 @@ def _give_back_namespaces(cluster: Cluster, swept: Swept, at: datetime) -> None:
                 continue
             volumes = Volume.objects.filter(namespace=row)
             if volumes.exclude(state=VolumeState.DELETED).exists():
+                continue
+            if Probe.objects.filter(namespace=row).exclude(state=Probe.State.GONE).exists():
                 continue
             if volumes.filter(deleted_at__gt=swept.sent_at - NAMESPACE_REST).exists():
                 continue

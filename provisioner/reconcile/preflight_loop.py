@@ -25,11 +25,11 @@ from provisioner.contracts import ClusterMode
 from provisioner.kube.errors import code_of
 from provisioner.kube.questions import Questions, connect_to_ask
 from provisioner.models import Cluster, ClusterLoop, Namespace
-from provisioner.preflight import judge
+from provisioner.preflight import judge, probing
 from provisioner.preflight.facts import Facts, RowFacts, Unasked, nothing
 from provisioner.preflight.judge import Result
 from provisioner.preflight.probes import LOOK_SECONDS, Known, look, token_facts
-from provisioner.preflight.store import store
+from provisioner.preflight.store import store, waits_for_benchmark
 from provisioner.reconcile import health
 from provisioner.reconcile.claim import LoopClaim, claim_loops, release_loop
 from provisioner.reconcile.pool import RUN_SECONDS, Calls
@@ -136,10 +136,15 @@ def _row(cluster: Cluster, at: datetime) -> RowFacts:
         reaper_state=reaper.condition(cluster, at).value,
         relay_age=None if seen is None else (at - seen).total_seconds(),
         by_agent=cluster.mode == ClusterMode.AGENT,
+        network=probing.network_facts(cluster),
+        pull=probing.pull_facts(cluster),
     )
 
 
 def _pause(cluster: Cluster, results: Sequence[Result], at: datetime) -> timedelta:
+    until = cluster.benchmark_until
+    if until is not None and waits_for_benchmark(cluster, at) and judge.passes(results):
+        return until - at  # woken when everything is measured
     if not cluster.preflight_passed:
         return WHILE_NEW if at - cluster.created_at < NEW else WHILE_FAILING
     return WHILE_UNKNOWN if any(map(judge.is_open_question, results)) else PERIOD

@@ -247,6 +247,9 @@ class FakeCluster:
     def list_nodes(self) -> list[Json]:
         raise NotImplementedError("inventory is not part of these flows")
 
+    def list_events(self, namespace: str) -> list[Json]:
+        raise NotImplementedError("probes are not part of these flows")
+
     def server_version(self) -> str:
         self._answer()
         return "v1.20.2"

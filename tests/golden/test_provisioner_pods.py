@@ -20,7 +20,8 @@ from pydantic import ValidationError
 from provisioner.inventory.accelerators import by_slug, families
 from provisioner.kube import claims, manifests
 from provisioner.kube.compose import CORE, compose
-from provisioner.kube.spec import ClaimMount, PodSpec, ToolKeys, ToolsSpec
+from provisioner.kube.probe_pod import probe_pod
+from provisioner.kube.spec import ClaimMount, PodSpec, ProbeSpec, ToolKeys, ToolsSpec
 from provisioner.reconcile.steps import parts_of
 
 FILES = Path(__file__).with_name("provisioner")
@@ -484,3 +485,108 @@ def test_claims_are_as_pinned_and_sent_as_they_are() -> None:
 def test_what_others_wrote_cannot_leave_its_place_in_the_path() -> None:
     asked = compose(CORE.read_namespaced_pod, "../../secrets/x", "gpuyard-r-01")
     assert asked.path == "/api/v1/namespaces/gpuyard-r-01/pods/..%2F..%2Fsecrets%2Fx"
+
+
+PROBES: dict[str, ProbeSpec] = {
+    "network": ProbeSpec(
+        name="gy-probe-01h455vb4pex5vsknk084sn02q-1",
+        node="node-1",
+        image=f"registry.example.com/gpuyard/podtools@{DIGEST}",
+        command=("probe", "-outside", "gpuyard.example.com:443"),
+        vcpus_milli=100,
+        ram_mib=64,
+        disk_mib=64,
+        seconds=120,
+    ),
+    "benchmark": ProbeSpec(
+        name="gy-probe-01h455vb4pex5vsknk084sn02q-2",
+        node="node-1",
+        image=f"registry.example.com/gpuyard/podtools@{DIGEST}",
+        command=("bench", "-work", "/run/gpuyard/work", "-disk-mib", "1024", "-cpus", "8"),
+        vcpus_milli=8000,
+        ram_mib=65536,
+        disk_mib=2048,
+        seconds=120,
+        resource="nvidia.com/gpu",
+        server_version="v1.33.1",
+    ),
+}
+_HOST_IP = {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.hostIP"}}
+
+
+@pytest.mark.parametrize("name", sorted(PROBES))
+def test_probes_are_as_pinned(name: str) -> None:
+    text = json.dumps(probe_pod(PROBES[name]), indent=1, sort_keys=True) + "\n"
+    file = FILES / f"probe-{name}.json"
+    if os.environ.get("GPUYARD_WRITE_GOLDEN"):
+        file.write_text(text)
+    assert file.read_text() == text
+
+
+def probe_violations(pod: dict[str, Any], ordered: ProbeSpec) -> list[str]:
+    """As for tenants' pods, and less: nothing of anybody's is in it, and it ends."""
+    body, meta = pod["spec"], pod["metadata"]
+    (container,) = body["containers"]
+    limits = container["resources"]["limits"]
+    security = container["securityContext"]
+    term = body["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    rules = {
+        "no annotations": "annotations" not in meta,
+        "nobody's instance": set(meta["labels"])
+        == {"app.kubernetes.io/managed-by", "gpuyard.io/probe"},
+        "no service-account token": body["automountServiceAccountToken"] is False,
+        "no service links": body["enableServiceLinks"] is False,
+        "no host namespaces": not {"hostPID", "hostIPC", "hostNetwork", "nodeName"} & set(body),
+        "its node alone": term["nodeSelectorTerms"][0]["matchFields"][0]["values"]
+        == [ordered.node],
+        "never started again": body["restartPolicy"] == "Never",
+        "ends": 0 < body["activeDeadlineSeconds"] <= 180,
+        "seccomp": body["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"},
+        "nothing but a folder": [set(v) for v in body["volumes"]] == [{"name", "emptyDir"}],
+        "no init container": "initContainers" not in body,
+        "requests equal limits": limits == container["resources"]["requests"],
+        "all is limited": set(limits) - {ordered.resource}
+        == {"cpu", "memory", "ephemeral-storage"},
+        "one card or none": limits.get(ordered.resource) == ("1" if ordered.resource else None),
+        "image by digest": container["image"].count("@sha256:") == 1,
+        "no power": security
+        == {
+            "privileged": False,
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "no variable but its node's address": container["env"]
+        == [{"name": "GPUYARD_HOST_IP", "valueFrom": _HOST_IP}],
+        "our tools": container["command"][0] == "/podtools",
+        "silence is bounded": all(
+            "tolerationSeconds" in t for t in body["tolerations"] if t["effect"] == "NoExecute"
+        ),
+    }
+    return [text for text, kept in rules.items() if not kept]
+
+
+@pytest.mark.parametrize("name", sorted(PROBES))
+def test_probes_keep_the_policy(name: str) -> None:
+    assert probe_violations(probe_pod(PROBES[name]), PROBES[name]) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("spec.hostNetwork", True),
+        ("spec.restartPolicy", "Always"),
+        ("spec.activeDeadlineSeconds", 3600),
+        ("spec.containers.0.securityContext.privileged", True),
+        ("spec.containers.0.env.0.valueFrom", {"secretKeyRef": {"name": "x", "key": "y"}}),
+        ("spec.volumes.0", {"name": "work", "hostPath": {"path": "/"}}),
+        ("metadata.labels", {"gpuyard.io/instance": "ins_1"}),
+    ],
+)
+def test_the_policy_of_probes_sees_each_breach(path: str, value: Any) -> None:
+    pod = probe_pod(PROBES["benchmark"])
+    *parents, last = path.split(".")
+    target: Any = pod
+    for part in parents:
+        target = target[int(part)] if part.isdigit() else target[part]
+    target[int(last) if last.isdigit() else last] = value
+    assert probe_violations(pod, PROBES["benchmark"])

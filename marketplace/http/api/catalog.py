@@ -138,13 +138,19 @@ class Offer(Shown):
     ownership = serializers.CharField()
     tier = serializers.CharField()
     isolation = serializers.CharField()
+    network_policy = serializers.CharField(
+        allow_null=True,
+        help_text="enforced, or open: a pod reached its node or API server when it was tried",
+    )
     ssh = serializers.BooleanField(help_text="Renters can get in: by SSH, terminal and ports")
     interruptible = serializers.BooleanField(help_text="May be rented so, at its own price")
     interruptible_price_per_gpu_hour = serializers.CharField(allow_null=True)
     vcpus = serializers.FloatField()
     ram_gib = serializers.FloatField()
     disk_gib = serializers.FloatField()
-    disk_kind = serializers.CharField(allow_null=True)
+    disk_kind = serializers.CharField(allow_null=True, help_text="nvme, ssd or hdd")
+    disk_read_mib_s = serializers.FloatField(allow_null=True)
+    disk_write_mib_s = serializers.FloatField(allow_null=True)
     storage = serializers.CharField()
     driver = serializers.CharField(allow_null=True)
     cuda_max = serializers.CharField(allow_null=True)
@@ -159,7 +165,9 @@ class Offer(Shown):
         allow_null=True, help_text="When its owner takes the cards back; null: no end is known"
     )
     reliability = Reliability()
-    benchmark = serializers.FloatField(allow_null=True)
+    benchmark = serializers.FloatField(
+        allow_null=True, help_text="Of the machine around a card, the reference is 100"
+    )
     why_here = serializers.CharField()
     state = serializers.CharField()
     reason = serializers.CharField(allow_null=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.http import HttpResponse
 from django.urls import path
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 
@@ -23,6 +23,7 @@ from marketplace.http.api.fields import (
 from marketplace.http.api.schema import paged
 from marketplace.models import Provider
 from marketplace.providers import agents, onboard
+from marketplace.providers.stages import Stage
 from provisioner.contracts import ClusterMode, ClusterState, ClusterView, ReaperState
 from provisioner.contracts.preflight import PreflightState
 
@@ -134,9 +135,19 @@ class ClusterOut(StorageShown):
         source="preflight_sells",
         help_text="Whether preflight lets it take new rentals; what runs there goes on",
     )
+    stage = serializers.SerializerMethodField(help_text="On its way to being listed")
+    stage_text = serializers.SerializerMethodField()
     nodes = serializers.IntegerField()
     slots = serializers.IntegerField()
     slots_free = serializers.IntegerField()
+
+    @extend_schema_field(serializers.ChoiceField([stage.value for stage in Stage]))
+    def get_stage(self, cluster: ClusterView) -> str:
+        self._placed = onboard.stage_of(cluster)
+        return self._placed.stage.value
+
+    def get_stage_text(self, _: ClusterView) -> str:
+        return self._placed.text  # of the field before
 
     def get_actions(self, cluster: ClusterView) -> list[str]:
         if cluster.state == ClusterState.RETIRED:

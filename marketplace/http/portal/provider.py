@@ -97,6 +97,7 @@ def _clusters(principal: Principal, names: dict[str, str]) -> list[dict[str, Any
             "relay_seen_at": view.relay_seen_at,
             "preflight": view.preflight.value,
             "sells": view.preflight_sells,
+            "stage": onboard.stage_of(view),
             "state": view.state.value,
             "reason": view.reason,
             "detail": view.detail,

@@ -130,6 +130,17 @@ PREFLIGHT: Final[dict[str, Word]] = {
     "unanswered": Word(_("Not answered"), "wait"),
 }
 
+STAGE: Final[dict[str, Word]] = {
+    "enrolled": Word(_("Enrolled"), "wait", busy=True),
+    "preflight": Word(_("In preflight"), "wait", busy=True),
+    "benchmarking": Word(_("Being measured"), "wait", busy=True),
+    "probation": Word(_("New, for rent"), "good"),
+    "listed": Word(_("Listed"), "good"),
+    "draining": Word(_("Draining"), "wait"),
+    "maintenance": Word(_("Maintenance"), "wait"),
+    "retired": Word(_("Retired"), "idle", settled=True),
+}
+
 RULE: Final[dict[str, Word]] = {
     "pass": Word(_("Passed"), "good", settled=True),
     "warn": Word(_("Gap"), "wait", settled=True),
@@ -229,6 +240,7 @@ KINDS: Final[dict[str, dict[str, Word]]] = {
     "invoice": INVOICE,
     "cluster": CLUSTER,
     "preflight": PREFLIGHT,
+    "stage": STAGE,
     "rule": RULE,
     "offer": OFFER,
     "maintenance": MAINTENANCE,

@@ -12,9 +12,11 @@ from django.test.utils import CaptureQueriesContext
 
 from kernel.clock import now
 from kernel.text import rfc3339
+from marketplace.catalog import publish
 from marketplace.catalog.query import FILTERS
 from marketplace.catalog.search import parse, search
 from marketplace.models import Offer
+from provisioner.models import Cluster, DeviceGroup
 from tests.market import H100, PART, USD, Supply, make_renter, make_supply, public_get
 
 pytestmark = pytest.mark.django_db
@@ -280,6 +282,41 @@ def test_curated_templates_are_there_and_pinned():
     assert rows["ubuntu"]["needs"] == {}
     assert public_get("/templates/ubuntu")[1] == rows["ubuntu"]
     assert public_get("/templates/nothing")[0] == 404
+
+
+def test_performance_orders_by_the_benchmark_and_pages_through_ties_and_unmeasured(supplies):
+    everything = [row["id"] for row in public_get("/offers?limit=200")[1]["items"]]
+    groups = list(Offer.objects.order_by("id").values_list("group_id", flat=True))
+    for group, score in zip(groups, (50.5, 120.0, 120.0), strict=False):
+        DeviceGroup.objects.filter(pk=group).update(score=score, disk_kind="ssd")
+    seen, cursor = [], ""
+    while True:
+        page = public_get(f"/offers?order=performance&limit=1{cursor}")[1]
+        seen += page["items"]
+        if page["next_cursor"] is None:
+            break
+        cursor = f"&cursor={page['next_cursor']}"
+    assert sorted(row["id"] for row in seen) == sorted(everything)
+    scores = [row["benchmark"] for row in seen]
+    assert scores[:3] == [120.0, 120.0, 50.5]
+    assert set(scores[3:]) <= {None}
+    assert seen[0]["disk_kind"] == "ssd"
+    assert "120" in seen[0]["why_here"]
+
+
+def test_offers_of_a_cluster_on_probation_are_new_until_it_is_over(supplies):
+    cluster = Cluster.objects.filter(groups=supplies["small"].offer.group_id)
+    cluster.update(probation_from=now())
+    publish.sync_offers()
+    new = [row["id"] for row in public_get("/offers?tier=new")[1]["items"]]
+    assert new == [supplies["small"].offer.public_id]
+    assert new[0] not in str(public_get("/offers?tier=standard")[1])
+    Offer.objects.filter(group=supplies["big"].offer.group_id).update(tier="gold")
+    cluster.update(probation_ended_at=now())
+    publish.sync_offers()
+    assert public_get("/offers?tier=new")[1]["items"] == []
+    assert new[0] in str(public_get("/offers?tier=standard")[1])
+    assert len(public_get("/offers?tier=gold")[1]["items"]) == 1  # staff's word stays
 
 
 def test_who_wants_a_card_is_never_quoted_a_part_of_one(supplies):

@@ -37,6 +37,7 @@ class MemoryCluster:
         self.created: list[str] = []  # UIDs of every pod that ever existed
         self.token: tuple[str, str] = ("", "")
         self._versions = itertools.count(100)
+        self.events: list[Json] = []
         self._faults: list[tuple[str, bool, Callable[[], VendorError]]] = []
         self._lock = threading.Lock()
 
@@ -185,6 +186,9 @@ class MemoryCluster:
     def list_nodes(self) -> list[Json]:
         with self._effect("list_nodes"):
             return copy.deepcopy(self.nodes)
+
+    def list_events(self, namespace: str) -> list[Json]:
+        return self.events
 
     def server_version(self) -> str:
         with self._effect("server_version"):

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 from django.db import transaction
+from django.test import override_settings
 
 from kernel import clock
 from kernel.errors import NotFound, VendorError
@@ -31,7 +32,9 @@ from provisioner.preflight.rules import table
 from provisioner.preflight.store import KEPT
 from provisioner.reconcile import preflight_loop
 from provisioner.volumes.wish import check_cluster
+from tests.area.provisioner.cluster import MemoryCluster
 from tests.area.provisioner.test_clusters import enlist
+from tests.area.provisioner.test_probes import FIGURES, OPEN_API, end_pods, visit
 from tests.area.provisioner.yard import Yard, make_yard, plan, rent, row_of
 from tests.unit.provisioner.test_nodes import node_json
 from tests.unit.provisioner.test_preflight import ACCOUNT, signed
@@ -120,6 +123,9 @@ class Answers:
 
     def list_network_policies(self, namespace: str) -> list[Json]:
         return [_CLOSED]
+
+    def runtime_classes(self) -> list[str]:
+        return []
 
 
 @pytest.fixture
@@ -395,3 +401,43 @@ def test_a_slow_look_whose_claim_was_lost_writes_nothing(answers: Answers) -> No
     assert not PreflightResult.objects.exists()
     assert seen(yard.cluster.pk).sells
     assert due_in(yard.cluster.pk) > timedelta(minutes=50)
+
+
+@override_settings(GPUYARD_BENCHMARK_WAIT=300)
+def test_new_cards_wait_for_their_benchmark_and_for_a_while_only(answers: Answers) -> None:
+    key = stock(preflight_passed=False).cluster.pk
+    run(answers)
+    assert not Cluster.objects.get().preflight_passed
+    assert seen(key).state == PreflightState.WAITING
+    run(answers)
+    assert not Cluster.objects.get().preflight_passed
+    Cluster.objects.update(benchmark_until=clock.now() - timedelta(seconds=1))
+    run(answers)
+    row = Cluster.objects.get()
+    assert row.preflight_passed
+    assert row.probation_from is not None
+    assert DeviceGroup.objects.get().listed_ok
+
+
+@override_settings(GPUYARD_BENCHMARK_WAIT=300)
+def test_cards_that_were_measured_wait_no_longer(answers: Answers) -> None:
+    stock(preflight_passed=False)
+    run(answers)
+    cluster = MemoryCluster()
+    for _ in range(12):
+        visit(cluster)
+        end_pods(cluster, bench=FIGURES, probe=OPEN_API)
+    assert Cluster.objects.get().benchmarked_at is not None
+    preflight_loop.run(answers.connect)  # woken
+    row = Cluster.objects.get()
+    assert row.preflight_passed
+    assert row.network_policy == "open"
+    found = PreflightResult.objects.get(rule="policy_enforced")
+    assert (found.outcome, found.measured) == ("warn", "reached: api (10.96.0.1:443)")
+
+
+@override_settings(GPUYARD_BENCHMARK_WAIT=300)
+def test_a_cluster_that_sold_before_waits_for_nothing(answers: Answers) -> None:
+    stock(preflight_passed=False, probation_from=clock.now())
+    run(answers)
+    assert Cluster.objects.get().preflight_passed

@@ -22,8 +22,10 @@ from provisioner.preflight.facts import (
     REFUSED,
     Facts,
     MachineFacts,
+    NetworkFacts,
     PodFacts,
     PolicyFacts,
+    PullFacts,
     RightsFacts,
     RowFacts,
     TokenFacts,
@@ -63,6 +65,7 @@ GOOD = Facts(
     pods=PodFacts(ADMITTED, (Trial("privileged", SPACE, REFUSED),)),
     machines=MachineFacts(both=2, drivers_told=2),
     policies=PolicyFacts(closed=2),
+    classes=(),
 )
 ROW = RowFacts("node", "local is the cluster's default class.", "running", 12.0)
 LATE = Unasked("timeout")
@@ -77,7 +80,10 @@ def test_the_table_is_judged_whole_and_in_its_order() -> None:
     results = judge(GOOD, ROW)
     assert [result.rule for result in results] == [rule.slug for rule in table().rules]
     assert {result.version for result in results} == {table().version}
-    assert {result.rule for result in results if result.outcome != PASS} == {"policy_enforced"}
+    assert {result.rule for result in results if result.outcome != PASS} == {
+        "policy_enforced",
+        "pull_speed",
+    }
     assert all(result.measured and result.threshold for result in results)
     assert not any(result.fix for result in results)
 
@@ -159,6 +165,14 @@ CASES: list[tuple[str, str, str, Facts]] = [
     ("network_policy", FAIL, "gpuyard-r-02", _policies("gpuyard-r-02")),
     ("network_policy", UNKNOWN, "1 namespaces", _policies(silent=LATE)),
     ("policy_enforced", UNKNOWN, "not tried", GOOD),
+    ("pull_speed", UNKNOWN, "not tried", GOOD),
+    ("toolkit_floor", WARN, "a has 11.8, the floor is 12.0",
+        nodes(old_toolkits=(("a", "11.8", "12.0"),))),
+    ("toolkit_floor", PASS, "at or above the floor on 2 nodes", nodes(toolkits_told=2)),
+    ("runtime_class", PASS, "none is needed", nodes()),
+    ("runtime_class", FAIL, "kata", nodes(classes_wanted=("kata",))),
+    ("runtime_class", PASS, "kata", replace(nodes(classes_wanted=("kata",)), classes=("kata",))),
+    ("runtime_class", UNKNOWN, "timeout", replace(nodes(classes_wanted=("k",)), classes=LATE)),
 ]  # fmt: skip
 
 
@@ -178,6 +192,12 @@ def test_a_rule_judges_what_was_measured(
         ("reaper", WARN, replace(ROW, reaper_state="silent")),
         ("reaper", UNKNOWN, replace(ROW, reaper_state="unknown")),
         ("relay", WARN, replace(ROW, relay_age=None)),
+        ("policy_enforced", WARN, replace(ROW, network=NetworkFacts(False, "reached: api"))),
+        ("policy_enforced", PASS, replace(ROW, network=NetworkFacts(True, "nothing"))),
+        ("policy_enforced", UNKNOWN, replace(ROW, network=NetworkFacts(None, "no word"))),
+        ("pull_speed", PASS, replace(ROW, pull=PullFacts(30.0, True))),
+        ("pull_speed", WARN, replace(ROW, pull=PullFacts(30.1, True))),
+        ("pull_speed", UNKNOWN, replace(ROW, pull=PullFacts(None, True))),
         ("relay", WARN, replace(ROW, relay_age=301.0)),
         ("relay", PASS, replace(ROW, relay_age=300.0)),
     ],
@@ -358,6 +378,9 @@ class Liar:
     def list_network_policies(self, namespace: str) -> list[Json]:
         return [self._map()]
 
+    def runtime_classes(self) -> list[str]:
+        return [str(self._say())[:253]]
+
 
 def known(token: str = "") -> Known:
     return Known(
@@ -389,7 +412,8 @@ def test_what_a_cluster_says_is_plain_and_short(said: Any) -> None:
 )
 def test_no_answer_is_a_fact_of_every_rule(error: VendorError) -> None:
     results = judge(probes.look(Liar(None, error=error), known()), ROW)
-    told = {"storage_domain", "reaper", "relay", "token_account", "token_life", "policy_enforced"}
+    told = {"storage_domain", "reaper", "relay", "token_account", "token_life"}
+    told |= {"policy_enforced", "pull_speed"}
     others = [result for result in results if result.rule not in told]
     assert {result.outcome for result in others} == {UNKNOWN}
     assert all("could not be asked" in result.measured for result in others)
