@@ -8,7 +8,7 @@ the pool here as well, after a list has shown them empty.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -39,6 +39,9 @@ Connect = Callable[[Cluster], ClusterApi]
 PERIOD = timedelta(seconds=30)  # an orphan may live for 120 s: four sweeps fit
 # A namespace rests this long after its last instance before another tenant gets it.
 NAMESPACE_REST = timedelta(minutes=10)
+# Strangers written down per cluster: more than a cluster of ours runs, so that a restore names all
+# of them, and few enough that a server which invents pods fills no table.
+MOST_UNKNOWN = 10_000
 
 
 @dataclass(frozen=True)
@@ -109,20 +112,8 @@ def _judge(cluster: Cluster, swept: Swept, at: datetime) -> list[PodFacts]:
     rows = Instance.objects.filter(pk__in=wanted, cluster=cluster)
     states = dict(rows.values_list("pk", "state"))
     strangers += [pod for key, pod in wanted.items() if key not in states]
-    for pod in strangers:
-        UnknownPod.objects.update_or_create(
-            cluster=cluster,
-            uid=pod.uid,
-            defaults={"last_seen_at": at},
-            create_defaults={
-                "namespace": pod.namespace,
-                "name": pod.name,
-                "label": pod.instance,
-                "first_seen_at": at,
-                "last_seen_at": at,
-            },
-        )
     if strangers:
+        _write_down(cluster, strangers, at)
         log.warning("unknown_pods", cluster=str(cluster.pk), number=len(strangers))
     over = [
         pod
@@ -130,6 +121,30 @@ def _judge(cluster: Cluster, swept: Swept, at: datetime) -> list[PodFacts]:
         if states.get(key) == InstanceState.GONE and not pod.deleting
     ]
     return over + _probes_left_behind(cluster, swept)
+
+
+def _write_down(cluster: Cluster, strangers: Sequence[PodFacts], at: datetime) -> None:
+    rows = UnknownPod.objects.filter(cluster=cluster)
+    known = rows.filter(uid__in={pod.uid for pod in strangers})
+    uids = set(known.values_list("uid", flat=True))
+    known.update(last_seen_at=at)
+    new = {pod.uid: pod for pod in strangers if pod.uid not in uids}
+    room = max(0, MOST_UNKNOWN - rows.count()) if new else 0
+    UnknownPod.objects.bulk_create(
+        (
+            UnknownPod(
+                cluster=cluster,
+                namespace=pod.namespace,
+                name=pod.name,
+                uid=pod.uid,
+                label=pod.instance,
+                first_seen_at=at,
+                last_seen_at=at,
+            )
+            for pod in list(new.values())[:room]
+        ),
+        ignore_conflicts=True,
+    )
 
 
 def _probes_left_behind(cluster: Cluster, swept: Swept) -> list[PodFacts]:

@@ -241,6 +241,27 @@ def test_a_stranger_with_our_label_is_reported_and_left_alone(cluster) -> None:
     assert row_of(view).state == "ready"
 
 
+def test_a_server_that_invents_pods_fills_no_table(cluster, monkeypatch) -> None:
+    monkeypatch.setattr(orphans, "MOST_UNKNOWN", 3)
+    _, view = started(cluster)
+    pod = cluster.pods[view.namespace, view.pod_name]
+
+    def invent(first: int) -> None:
+        for number in range(first, first + 5):
+            made = copy.deepcopy(pod)
+            made["metadata"] |= {"name": f"gy-{number}", "uid": f"uid-{number}"}
+            made["metadata"]["labels"]["gpuyard.io/instance"] = f"made up {number}"
+            cluster.pods[view.namespace, f"gy-{number}"] = made
+
+    for first in (0, 5):
+        invent(first)
+        full_list_of_orphans(cluster)
+        assert UnknownPod.objects.count() == 3
+    assert row_of(view).state == "ready"
+    seen = set(UnknownPod.objects.values_list("last_seen_at", flat=True))
+    assert len(seen) == 1, "those that are known are seen again"
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
