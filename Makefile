@@ -5,7 +5,7 @@ PYTHON ?= python3
 # exec: make's own child is then the program itself, which ends when make is killed.
 RUN = @exec $(PYTHON) -m devstack.bootstrap --bound
 
-.PHONY: demo test check clean torture bench simulate year mutants hostile screenshots podtools
+.PHONY: demo test check clean torture bench simulate year mutants hostile screenshots podtools chart
 
 demo:
 	$(RUN) -m devstack.demo
@@ -24,6 +24,9 @@ screenshots:
 
 podtools:
 	$(RUN) -m devstack.podtools dist
+
+chart:
+	$(RUN) -m devstack.chart dist
 
 torture bench simulate year mutants hostile:
 	$(RUN) -m devstack.campaign $@
