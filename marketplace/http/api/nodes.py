@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from django.http import HttpResponse
 from django.urls import path
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 
+from marketplace.accounts.access import Principal
 from marketplace.http.api.base import ApiView
 from marketplace.http.api.fields import IdOut, Shown, shown
 from marketplace.http.api.schema import paged
@@ -52,51 +55,45 @@ class Nodes(ApiView):
         return self.page_of(request, rows, shown(NodeOut), key=lambda view: view.name)
 
 
-class ReleaseNode(ApiView):
-    """A node whose cards were not what its labels say, put right by its owner."""
+class _NodeAction(ApiView):
+    """What an owner does about one of its nodes: the node as it is then."""
 
     scopes = {"POST": "provider:write"}
+
+    def on_node(self, request: Request, action: Callable[[Principal], NodeView]) -> HttpResponse:
+        principal = self.principal(request)
+        return self.act(request, lambda: action(principal), lambda view: (200, NodeOut(view).data))
+
+
+class ReleaseNode(_NodeAction):
+    """A node whose cards were not what its labels say, put right by its owner."""
 
     @extend_schema(request=None, responses={200: NodeOut})
     def post(self, request: Request, id: str, node: str) -> HttpResponse:
         """Sell it again. The check at the next start finds out."""
-        principal = self.principal(request)
-        return self.act(
-            request,
-            lambda: onboard.release_node(acting=principal, cluster_id=id, node_id=node),
-            lambda view: (200, NodeOut(view).data),
-        )
+        place = {"cluster_id": id, "node_id": node}
+        return self.on_node(request, lambda who: onboard.release_node(acting=who, **place))
 
 
-class CordonNode(ApiView):
+class CordonNode(_NodeAction):
     """A node that its owner keeps off sale."""
-
-    scopes = {"POST": "provider:write"}
 
     @extend_schema(request=None, responses={200: NodeOut})
     def post(self, request: Request, id: str, node: str) -> HttpResponse:
         """Take no new rentals there; those that run go on."""
-        principal = self.principal(request)
-        return self.act(
-            request,
-            lambda: onboard.cordon_node(acting=principal, cluster_id=id, node_id=node, off=True),
-            lambda view: (200, NodeOut(view).data),
-        )
+        place = {"cluster_id": id, "node_id": node}
+        return self.on_node(request, lambda who: onboard.cordon_node(acting=who, off=True, **place))
 
 
-class UncordonNode(ApiView):
+class UncordonNode(_NodeAction):
     """A node that was kept off sale."""
-
-    scopes = {"POST": "provider:write"}
 
     @extend_schema(request=None, responses={200: NodeOut})
     def post(self, request: Request, id: str, node: str) -> HttpResponse:
         """Sell it again."""
-        principal = self.principal(request)
-        return self.act(
-            request,
-            lambda: onboard.cordon_node(acting=principal, cluster_id=id, node_id=node, off=False),
-            lambda view: (200, NodeOut(view).data),
+        place = {"cluster_id": id, "node_id": node}
+        return self.on_node(
+            request, lambda who: onboard.cordon_node(acting=who, off=False, **place)
         )
 
 
