@@ -57,8 +57,13 @@ PREFIXES: dict[str, str] = {
     "correlation": "err",
     "switch": "swi",
     "budget": "bud",
+    "saved_search": "sav",
     "maintenance": "mnt",
     "abuse_report": "abr",
+    "problem_report": "rep",
+    "fee_change": "fee",
+    "incident": "inc",
+    "invitation": "ivt",
 }
 
 

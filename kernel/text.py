@@ -7,6 +7,7 @@ bidirectional overrides (they can make a name read as another one), and length.
 from __future__ import annotations
 
 import re
+import textwrap
 from datetime import UTC, datetime
 from typing import overload
 
@@ -32,6 +33,26 @@ def clean_line(value: str, *, limit: int) -> str:
     """One line of a program's output: as ``clean``, but its spaces and tabs stay as they are."""
     text = _CONTROLS.sub(" ", _ANSI.sub("", value).translate(_BIDI)).rstrip()
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def wrapped(text: str, *, width: int = 72) -> str:
+    """Text in short lines, as mail programs without wrapping show it: paragraphs are broken between
+    words, what is indented stays so. A single long word, such as an address, keeps its line."""
+    return "\n".join(_wrapped(line, width) for line in text.split("\n"))
+
+
+def _wrapped(line: str, width: int) -> str:
+    stripped = line.strip(" ")
+    indent = line[: len(line) - len(line.lstrip(" "))]
+    hanging = indent + "  " if stripped.startswith("* ") else indent
+    return textwrap.fill(
+        stripped,
+        width,
+        initial_indent=indent,
+        subsequent_indent=hanging,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 @overload

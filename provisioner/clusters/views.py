@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, Exists, OuterRef, Q, Sum
+from django.db.models import Count, Exists, OuterRef, Q, Subquery, Sum
 
 from provisioner.clusters import probation
 from provisioner.clusters.register import observed_state
@@ -31,46 +31,42 @@ def clusters(
     *, provider_ref: UUID | None = None, ids: Sequence[UUID] | None = None
 ) -> list[ClusterView]:
     """Clusters, oldest first, of one provider or with these ids."""
-    alive = Instance.objects.filter(cluster=OuterRef("pk")).exclude(state=InstanceState.GONE)
-    rows = Cluster.objects.annotate(alive=Exists(alive)).order_by("id")
+    rows = Cluster.objects.annotate(**_counted()).order_by("id")
     if provider_ref is not None:
         rows = rows.filter(provider_ref=provider_ref)
     if ids is not None:
         rows = rows.filter(id__in=ids)
-    found = list(rows)
-    counts: dict[UUID, dict[str, Any]] = {
-        row["node__cluster"]: dict(row)
-        for row in NodeShare.objects.filter(node__cluster__in=found)
-        .values("node__cluster")
-        .annotate(
-            total=Sum("slots_total"), free=Sum("slots_free", filter=Q(sellable=True), default=0)
-        )
-    }
-    nodes = dict(
-        Node.objects.filter(cluster__in=found, missing_since__isnull=True)
-        .values_list("cluster")
-        .annotate(Count("id"))
-    )
-    failures, left = _probe_failures(found), probation.starts_left(found)
+    found: list[Any] = list(rows)
+    left = probation.starts_left(found)
     return [
         replace(
-            _cluster_view(row, counts.get(row.id, {}), nodes.get(row.id, 0)),
+            _cluster_view(row),
             joining=Joining(
                 benchmark_until=_waits_until(row),
                 probation_until=probation.ends_at(row),
                 starts_left=left.get(row.id, 0),
-                probe_failure=failures.get(row.id, ""),
+                probe_failure=row.probe_failure or "",
             ),
         )
         for row in found
     ]
 
 
-def _probe_failures(found: Sequence[Cluster]) -> dict[UUID, str]:
-    """Why the last probe of each told nothing; "" where it did."""
-    ended = Probe.objects.filter(cluster__in=found, ended_at__isnull=False)
-    last = ended.order_by("cluster", "-number").distinct("cluster")
-    return dict(last.values_list("cluster", "failure"))
+def _counted() -> dict[str, Any]:
+    """What is worked out beside each row, in the same statement: every page of an owner asks."""
+    mine = OuterRef("pk")
+    shares = NodeShare.objects.filter(node__cluster=mine).order_by().values("node__cluster")
+    nodes = Node.objects.filter(cluster=mine, missing_since__isnull=True).order_by()
+    probes = Probe.objects.filter(cluster=mine, ended_at__isnull=False).order_by("-number")
+    free = Sum("slots_free", filter=Q(sellable=True), default=0)
+    return {
+        "alive": Exists(Instance.objects.filter(cluster=mine).exclude(state=InstanceState.GONE)),
+        "total": Subquery(shares.annotate(sum=Sum("slots_total")).values("sum")),
+        "free": Subquery(shares.annotate(sum=free).values("sum")),
+        "node_count": Subquery(nodes.values("cluster").annotate(n=Count("id")).values("n")),
+        # Why its last probe told nothing; "" where it did.
+        "probe_failure": Subquery(probes.values("failure")[:1]),
+    }
 
 
 def _waits_until(row: Cluster) -> datetime | None:
@@ -78,22 +74,23 @@ def _waits_until(row: Cluster) -> datetime | None:
     return row.benchmark_until if waits else None
 
 
-def _cluster_view(row: Cluster, counts: dict[str, int], nodes: int) -> ClusterView:
+def _cluster_view(row: Any) -> ClusterView:
+    """Of a row with what :func:`_counted` adds."""
     return ClusterView(
         id=row.id,
         name=row.name,
         provider_ref=row.provider_ref,
         datacenter_ref=row.datacenter_ref,
         api_url=row.api_url or None,
-        state=observed_state(row, alive=bool(getattr(row, "alive", False))),
+        state=observed_state(row, alive=row.alive),
         reason=row.reason,
         detail=row.detail,
         state_since=row.state_since,
         server_version=row.server_version,
         last_observed_at=row.last_positive_at,
-        nodes=nodes,
-        slots=counts.get("total", 0),
-        slots_free=counts.get("free", 0),
+        nodes=row.node_count or 0,
+        slots=row.total or 0,
+        slots_free=row.free or 0,
         reaper_state=ReaperState(row.reaper_state),
         reaper_version=row.reaper_version,
         reaper_seen_at=row.reaper_seen_at,

@@ -16,11 +16,7 @@ from kernel.arrays import Array
 from provisioner.contracts.joining import NOT_JOINING, Joining
 from provisioner.contracts.preflight import PreflightState
 from provisioner.contracts.records import (
-    LOGS_FOLLOW,
-    LOGS_TAIL,
     MOST_LOG_LINES,
-    STREAM_PATHS,
-    TERMINAL,
     BrakeView,
     IntervalView,
     LogLine,
@@ -33,11 +29,7 @@ from provisioner.contracts.records import (
 
 # Besides what is defined here.
 __all__ = [
-    "LOGS_FOLLOW",
-    "LOGS_TAIL",
     "MOST_LOG_LINES",
-    "STREAM_PATHS",
-    "TERMINAL",
     "BrakeView",
     "IntervalView",
     "LogLine",
@@ -145,6 +137,7 @@ class Accelerator:
     toolkit: str  # "cuda"
     interconnect: str | None
     partition: str | None = None  # "1g.10gb", of a part
+    vendor_name: str = ""  # "NVIDIA"
 
 
 @dataclass(frozen=True)

@@ -27,3 +27,12 @@ class Interruption:
     fault: Fault
     unasked: bool
     went_on: bool
+
+
+@dataclass(frozen=True)
+class ProvenSpan:
+    """A rental's cards were proven ready in [from_at, to_at), on one cluster."""
+
+    rental_ref: UUID
+    from_at: datetime
+    to_at: datetime

@@ -78,7 +78,8 @@ class RuleChange:
 
 @dataclass(frozen=True)
 class PreflightView:
-    """``sells``: whether the cluster takes new rentals as far as preflight decides."""
+    """``sells``: whether the cluster takes new rentals as far as preflight decides; ``looking``: a
+    look is under way or due, so that other results may come at any moment."""
 
     state: PreflightState
     sells: bool
@@ -86,3 +87,4 @@ class PreflightView:
     checked_at: datetime | None
     rules: tuple[RuleResult, ...]
     changes: tuple[RuleChange, ...]  # newest first
+    looking: bool = False

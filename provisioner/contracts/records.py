@@ -67,13 +67,6 @@ class ReadyView:
     proven_to: datetime  # what may be charged ends here
 
 
-# What grants (kernel.grants) allow at the streams process, and the address of each.
-LOGS_FOLLOW, LOGS_TAIL, TERMINAL = "logs.follow", "logs.tail", "terminal"
-STREAM_PATHS = {
-    LOGS_FOLLOW: "/streams/logs",
-    LOGS_TAIL: "/streams/tail",
-    TERMINAL: "/streams/terminal",
-}
 # Lines that one answer may hold: a page that people still scroll through.
 MOST_LOG_LINES = 2000
 

@@ -183,13 +183,21 @@ def reserve(
 
 
 def request_end(
-    *, rental_ref: UUID, reason: str, fault: Fault, without_notice: bool = False
+    *,
+    rental_ref: UUID,
+    reason: str,
+    fault: Fault,
+    without_notice: bool = False,
+    asked_at: datetime | None = None,
 ) -> UUID | None:
-    """In a transaction. Idempotent: the meter stops now, the pod goes, the cards come back when
-    its absence was observed. The instance that ends, None when none was left; a restart that was
-    under way is called off. without_notice: its owner owed one."""
+    """In a transaction. Idempotent: the meter stops ``asked_at`` or now; a restart under way is
+    called off. The instance that ends, None without one. without_notice: its owner owed one."""
     return release.request_end(
-        rental_ref=rental_ref, reason=reason, fault=fault, without_notice=without_notice
+        rental_ref=rental_ref,
+        reason=reason,
+        fault=fault,
+        without_notice=without_notice,
+        asked_at=asked_at,
     )
 
 

@@ -6,7 +6,13 @@ from uuid import UUID
 
 from kernel import clock
 from provisioner.clusters import register
+from provisioner.contracts.quarantine import QuarantinedView
 from provisioner.instances import quarantine as _quarantine
+
+
+def quarantined() -> list[QuarantinedView]:
+    """Every host in quarantine, the latest last."""
+    return _quarantine.quarantined()
 
 
 def release(*, cluster_id: UUID, node_id: UUID) -> None:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
-from django.db.models import Q, QuerySet, Sum
+from django.db.models import Count, Min, Q, QuerySet, Sum
 
 from kernel import clock
 from kernel.errors import InvalidRequest, NotFound, Refusal
@@ -139,6 +139,13 @@ def brakes() -> list[BrakeView]:
 def _recent() -> QuerySet[Brake]:
     kept = Q(released_at__isnull=True) | Q(released_at__gt=clock.now() - timedelta(days=30))
     return Brake.objects.filter(kept).order_by("-id")
+
+
+def waiting() -> tuple[int, datetime | None]:
+    """How many nobody let go, and since when the oldest holds."""
+    rows = Brake.objects.filter(released_at__isnull=True)
+    found = rows.aggregate(count=Count("id"), oldest=Min("tripped_at"))
+    return found["count"], found["oldest"]
 
 
 def unknown_pods() -> list[UnknownPodView]:

@@ -6,19 +6,21 @@ is one). Closing writes down how far it is good; what was not proven by then is 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import F
+from django.db.models import F, Q
 from django.db.models.functions import Greatest, Least
 
 from kernel.arrays import Array
 from kernel.clock import ceil_second
 from kernel.wake import wake_on_commit
 from provisioner.contracts import Chargeable, InstanceState, ReadyView
+from provisioner.contracts.interruption import ProvenSpan
 from provisioner.instances.state import PROGRAM_DOWN
 from provisioner.models import Instance, ReadyInterval
 
@@ -73,6 +75,20 @@ def ready_intervals(*, rental_ref: UUID) -> list[ReadyView]:
             proven_to=row.good_until or proven_until(row),
         )
         for row in rows.order_by("opened_at", "id")
+    ]
+
+
+def proven_on(
+    *, cluster_ids: Collection[UUID] | None, from_at: datetime, to_at: datetime
+) -> list[ProvenSpan]:
+    """What was proven in a time on these clusters, or on all (None), by rental and age."""
+    rows = ReadyInterval.objects.filter(opened_at__lt=to_at).select_related(*PROVEN_BY)
+    rows = rows.filter(Q(closed_at=None) | Q(closed_at__gt=from_at))
+    if cluster_ids is not None:
+        rows = rows.filter(cluster__in=cluster_ids)
+    return [
+        ProvenSpan(row.rental_ref, row.opened_at, row.good_until or proven_until(row))
+        for row in rows.order_by("rental_ref", "opened_at")
     ]
 
 

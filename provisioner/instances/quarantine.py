@@ -18,6 +18,7 @@ from django.db.models import Q
 from kernel.errors import InvalidRequest, NotFound
 from kernel.text import clean
 from provisioner.contracts import InstanceState
+from provisioner.contracts.quarantine import QuarantinedView
 from provisioner.models import GroupChange, Instance, InstanceEvent, NodeShare
 
 REASON: Final = "order_mismatch"
@@ -38,6 +39,23 @@ def found_wrong(
     share.quarantine = {"text": clean(text, limit=300), "evidence": dict(evidence)}
     share.save(update_fields=["quarantined_at", "quarantine", "sellable"])
     GroupChange.objects.create(group_id=share.group_id)
+
+
+def quarantined() -> list[QuarantinedView]:
+    """Every host in quarantine, the latest last: one row for each kind of cards in it."""
+    shut = NodeShare.objects.filter(quarantined_at__isnull=False, node__missing_since=None)
+    rows = shut.select_related("node").order_by("quarantined_at", "id")
+    return [
+        QuarantinedView(
+            cluster_id=row.node.cluster_id,
+            node_id=row.node_id,
+            name=row.node.name,
+            at=row.quarantined_at,
+            text=str((row.quarantine or {}).get("text", "")),
+        )
+        for row in rows
+        if row.quarantined_at is not None
+    ]
 
 
 def _seen_by_another(row: Instance, share: NodeShare, at: datetime) -> bool:

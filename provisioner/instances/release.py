@@ -30,12 +30,18 @@ OCCUPIED_FOR = timedelta(minutes=10)
 
 
 def request_end(
-    *, rental_ref: UUID, reason: str, fault: Fault, without_notice: bool = False
+    *,
+    rental_ref: UUID,
+    reason: str,
+    fault: Fault,
+    without_notice: bool = False,
+    asked_at: datetime | None = None,
 ) -> UUID | None:
     """The rental's live instance shall end. In a transaction; repeating it changes nothing.
-    without_notice: its owner owed one.
+    without_notice: its owner owed one. asked_at: when it was asked for, if not now: the caller's
+    transaction may have taken a while, and no second after that is charged.
 
-    Seconds up to now are charged as far as they are proven: up to the last full list at once, up
+    Seconds up to then are charged as far as they are proven: up to the last full list at once, up
     to now when the answer to the deletion shows that nothing had happened to the pod.
     """
     row = live(rental_ref)
@@ -45,7 +51,9 @@ def request_end(
         Instance.objects.filter(pk=row.pk).update(successor_id=None)  # no restart any more
     else:
         told: dict[str, object] = {"without_notice": True} if without_notice else {}
-        end(row, reason=reason, fault=fault, at=clock.now(), renters_wish=True, evidence=told)
+        at = clock.now()
+        closing = _closing(row, min(at, asked_at or at), renters_wish=True)
+        end(row, reason=reason, fault=fault, at=at, closing=closing, evidence=told)
     return row.pk
 
 

@@ -196,6 +196,7 @@ def accelerators() -> tuple[Accelerator, ...]:
             toolkit=family.toolkit,
             interconnect=model.interconnect or None,
             partition=model.partition or None,
+            vendor_name=family.vendor_name,
         )
         for family, model in by_slug().values()
     )

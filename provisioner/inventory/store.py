@@ -32,7 +32,7 @@ from provisioner.models import (
     Slot,
 )
 
-_GONE = "device_gone"
+_GONE = Slot.GONE
 NOT_READY = ("node_not_ready", "The node is not ready in its cluster.")
 NOT_SCHEDULABLE = ("not_schedulable", "The node is cordoned or has a taint that keeps us off.")
 NO_DEVICES = ("no_devices", "The node offers no accelerator that the registry knows.")

@@ -23,6 +23,11 @@ class Slot(models.Model):
         DIRTY = "dirty"
         CORDONED = "cordoned"
 
+    # The reason of a seat that its node offers no longer; kept for what was earned on it.
+    GONE = "device_gone"
+    # That of a seat which a probe keeps from renters for a minute.
+    PROBED = "benchmark"
+
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     share = models.ForeignKey(
         NodeShare, on_delete=models.PROTECT, related_name="slots", db_index=False

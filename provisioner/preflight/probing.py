@@ -33,7 +33,7 @@ from provisioner.preflight.facts import NetworkFacts, PullFacts
 from provisioner.preflight.store import ask_again, waits_for_benchmark
 from provisioner.volumes import namespaces
 
-HELD_FOR = "benchmark"  # the reason of a slot that a probe keeps from renters
+HELD_FOR = Slot.PROBED  # the reason of a slot that a probe keeps from renters
 # A driver or another shape makes another group, which is measured at once; disks age by the week.
 BENCHMARK_EVERY = timedelta(days=7)
 # A network plugin is changed by people, on a day of theirs.

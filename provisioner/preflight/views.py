@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from kernel import clock
 from kernel.errors import NotFound
 from provisioner.contracts.preflight import (
     Outcome,
@@ -14,7 +15,7 @@ from provisioner.contracts.preflight import (
     RuleTable,
     RuleView,
 )
-from provisioner.models import Cluster, PreflightChange, PreflightResult
+from provisioner.models import Cluster, ClusterLoop, PreflightChange, PreflightResult
 from provisioner.preflight.rules import Rule, table
 
 _CHANGES_SHOWN = 50
@@ -44,7 +45,17 @@ def preflight(cluster_id: UUID) -> PreflightView:
         checked_at=cluster.preflight_at,
         rules=tuple(_result(rule, found.get(rule.slug)) for rule in table().rules),
         changes=tuple(map(_change, changes[:_CHANGES_SHOWN])),
+        looking=_looking(cluster),
     )
+
+
+def _looking(cluster: Cluster) -> bool:
+    """Whether a look is due or claimed. A loop without a row yet belongs to a cluster that was
+    registered a moment ago."""
+    loop = ClusterLoop.objects.filter(cluster=cluster, kind=ClusterLoop.Kind.PREFLIGHT).first()
+    if loop is None:
+        return cluster.preflight_at is None
+    return loop.claim_token is not None or loop.due_at <= clock.now()
 
 
 def _result(rule: Rule, row: PreflightResult | None) -> RuleResult:

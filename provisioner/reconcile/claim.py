@@ -16,15 +16,17 @@ from uuid import UUID
 import structlog
 from django.db import connection
 
+from kernel.clock import AppNow
 from provisioner.models import Cluster, ClusterLoop, Instance
 from provisioner.reconcile.apply import RELATED
 
 log = structlog.get_logger(__name__)
 
-# Longer than the longest step at an instance (a secret and a pod, CALL_SECONDS each, plus reading
-# back; or its log, FETCH_SECONDS, then deleting and looking), because a claim that expires during a
-# call lets a second worker make the same call. Much longer and a killed worker's instances stand
-# still.
+# Longer than any call, because a claim that expires during one lets a second worker make the same
+# call. Much longer and a killed worker's instances stand still. A step of many calls at a cluster
+# that takes seconds for each (a pod, its lease and its secrets go one after the other) is longer:
+# whoever works at it extends the claim, or its result would be refused, and the same work begun
+# anew, for as long as the cluster is slow.
 INSTANCE_CLAIM = timedelta(seconds=20)
 # Longer than a full list with all pages and its transaction.
 LOOP_CLAIM = timedelta(seconds=40)
@@ -61,6 +63,12 @@ def claim_instances(*, limit: int, busy: Sequence[UUID]) -> list[Instance]:
             return []
     rows = Instance.objects.filter(claim_token=token).select_related(*RELATED, "cluster")
     return list(rows.order_by("due_at"))
+
+
+def extend_instances(tokens: Sequence[UUID]) -> None:
+    """Keep what is still ours of these claims; one that expired and was taken stays lost. When a
+    create may take effect was fixed by the first end, which does not move."""
+    Instance.objects.filter(claim_token__in=tokens).update(claim_until=AppNow() + INSTANCE_CLAIM)
 
 
 # A wish that changed while we worked has set its own time, which must win.

@@ -31,7 +31,12 @@ from provisioner.kube.connections import connect
 from provisioner.kube.errors import code_of, is_unhealthy
 from provisioner.models import Cluster, Instance
 from provisioner.reconcile import apply, brake, decide, health
-from provisioner.reconcile.claim import claim_instances, release_instance
+from provisioner.reconcile.claim import (
+    INSTANCE_CLAIM,
+    claim_instances,
+    extend_instances,
+    release_instance,
+)
 from provisioner.reconcile.decide import End, Stay
 from provisioner.reconcile.pool import PER_CLUSTER, Calls
 from provisioner.reconcile.steps import Result, Step, next_step
@@ -49,11 +54,14 @@ POLL_FIRST, POLL_LONGEST = 1.0, 15.0
 # programs may use their whole grace. The watch usually tells before.
 POLL_GONE_FIRST, POLL_GONE_LONGEST = 0.5, 10.0
 RETRY_FIRST, RETRY_LONGEST = 0.5, 30.0
+# How often the claims of steps that are under way are extended: four times before one ends.
+KEEP = INSTANCE_CLAIM.total_seconds() / 4
 
 
 def run(connect: Connect = connect, seconds: float = RUN_SECONDS) -> int:
     """Work until nothing is due; the number of steps taken."""
-    ends, taken = time.monotonic() + seconds, 0
+    kept = time.monotonic()
+    ends, taken = kept + seconds, 0
     with Calls[Step, Result]() as calls:
         while True:
             began = _start(calls, connect) if time.monotonic() < ends else 0
@@ -61,6 +69,9 @@ def run(connect: Connect = connect, seconds: float = RUN_SECONDS) -> int:
             # While some calls hang, new work of other clusters is looked for ten times a second.
             for step, result in calls.collect(timeout=0.1):
                 _finish(step, result)
+            if time.monotonic() - kept > KEEP:
+                kept = time.monotonic()
+                extend_instances([step.token for step in calls.jobs()])
             if calls.idle() and not began:
                 return taken
 

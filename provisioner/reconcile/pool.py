@@ -56,6 +56,10 @@ class Calls(Generic[Job, Answer]):
         """Clusters that have their share of the threads."""
         return [key for key, count in self._count.items() if count >= self._per_cluster]
 
+    def jobs(self) -> list[Job]:
+        """What was begun and is not collected yet."""
+        return [job for job, _ in self._running.values()]
+
     def idle(self) -> bool:
         return not self._running
 

@@ -2,6 +2,7 @@
 
     GET /streams/logs?grant=&tail=    server-sent events, resumed by Last-Event-ID
     GET /streams/tail?grant=&tail=&previous=    one JSON document
+    GET /streams/changes?grant=       server-sent events without content (changes.py)
     GET /streams/terminal             a websocket (terminal.py)
     GET /streams/healthz
 
@@ -25,14 +26,24 @@ from django.conf import settings
 from kernel import sse
 from kernel.errors import VendorError
 from kernel.grants import BadGrant, Grant, verify
-from provisioner.contracts import LOGS_FOLLOW, LOGS_TAIL, MOST_LOG_LINES, STREAM_PATHS, LogText
+from provisioner.contracts import MOST_LOG_LINES, LogText
+from provisioner.contracts.streaming import CHANGES, LOGS_FOLLOW, LOGS_TAIL, STREAM_PATHS
 from provisioner.instances.loglines import Position, lines_of
 from provisioner.kube.connections import connect
-from provisioner.kube.errors import SENTENCES, code_of
+from provisioner.kube.errors import code_of
 from provisioner.kube.manifests import MAIN
 from provisioner.kube.transport import Cut
 from provisioner.streams import place as places
-from provisioner.streams.follow import Connect, Follower, Item, Lines, Notice, Over
+from provisioner.streams.changes import Changes, Look, nothing
+from provisioner.streams.follow import (
+    CANNOT_READ,
+    Connect,
+    Follower,
+    Item,
+    Lines,
+    Notice,
+    Over,
+)
 from provisioner.streams.http import (
     Problem,
     Receive,
@@ -61,6 +72,10 @@ TAIL_BYTES = 256 * 1024
 TAIL_SECONDS = 8.0
 DEFAULT_LINES = 200
 HEALTH_PATH = "/streams/healthz"
+# Open pages that are told of changes. Each is a few kilobytes and no thread, so many more fit than
+# streams of logs; a team whose every member keeps some tabs open stays below its share.
+MOST_WATCHES = 2000
+MOST_WATCHES_OF_ONE = 200
 
 Find = Callable[[UUID, UUID], Place | None]
 
@@ -69,12 +84,19 @@ class Streams:
     """The application. One per process and event loop."""
 
     def __init__(
-        self, *, connect: Connect = connect, find: Find = places.find, seats: Seats | None = None
+        self,
+        *,
+        connect: Connect = connect,
+        find: Find = places.find,
+        seats: Seats | None = None,
+        changes: Look = nothing,
     ) -> None:
         self._connect = connect
         self._find = find
         self._seats = seats or Seats()
         self._cuts: set[Cut] = set()
+        self._changes = Changes(changes)
+        self._watches = Seats(MOST_WATCHES, MOST_WATCHES_OF_ONE)
         self._terminals = Terminals(find=find, seats=self._seats)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -95,6 +117,8 @@ class Streams:
             await self._tail(request, send)
         elif request.path == STREAM_PATHS[LOGS_FOLLOW]:
             await self._follow(request, receive, send)
+        elif request.path == STREAM_PATHS[CHANGES]:
+            await self._watch(request, receive, send)
         else:
             raise Problem("not_found", 404, "There is nothing at this address.")
 
@@ -133,7 +157,7 @@ class Streams:
             if code in ("invalid", "not_found"):
                 return nothing
             raise Problem(
-                "cluster_unreachable", 503, SENTENCES.get(code, SENTENCES["broken"])
+                "cluster_unreachable", 503, f"{CANNOT_READ} Ask again in a moment."
             ) from error
         shown = tuple(stamped.line for stamped in lines_of(raw))
         return LogText(instance_id, "live", shown, truncated=truncated, previous=previous)
@@ -163,11 +187,18 @@ class Streams:
             await begin(send, 200, sse.CONTENT_TYPE)
             await while_connected(receive, _pump(pipe, send))
 
+    async def _watch(self, request: Request, receive: Receive, send: Send) -> None:
+        grant = _granted(request, CHANGES)
+        with ExitStack() as held:
+            self._take_seat(held, grant, self._watches)
+            await begin(send, 200, sse.CONTENT_TYPE)
+            await while_connected(receive, self._changes.follow(grant.subject, send))
+
     # -- both --------------------------------------------------------------------------------
 
-    def _take_seat(self, held: ExitStack, grant: Grant) -> None:
+    def _take_seat(self, held: ExitStack, grant: Grant, seats: Seats | None = None) -> None:
         try:
-            held.enter_context(self._seats.take(grant.owner))
+            held.enter_context((seats or self._seats).take(grant.owner))
         except Full as error:
             raise Problem("rate_limited", 429, str(error), retry_after=5) from error
 

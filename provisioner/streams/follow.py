@@ -18,7 +18,7 @@ from kernel.retry import backoff
 from provisioner.contracts import LogLine
 from provisioner.instances.loglines import Position, Splitter, Stamped
 from provisioner.kube.api import ClusterApi
-from provisioner.kube.errors import SENTENCES, code_of
+from provisioner.kube.errors import code_of
 from provisioner.kube.manifests import MAIN
 from provisioner.kube.transport import Cut
 from provisioner.models import Cluster
@@ -66,6 +66,11 @@ class Over:
 Item = Lines | Notice | Over
 
 _WAITING = Notice("waiting", "The program has not started yet; its log follows when it does.")
+# To a renter. What exactly is wrong with the cluster is its owner's to read, on its page.
+CANNOT_READ = (
+    "The host does not hand the log out just now. That is not your fault and says nothing about"
+    " your program."
+)
 
 
 class Follower:
@@ -127,7 +132,7 @@ class Follower:
                 if not place.ending:
                     self._notice(_WAITING)
             elif code not in ("timeout", "broken"):  # those are what silence looks like
-                self._notice(Notice("interrupted", SENTENCES.get(code, SENTENCES["broken"])))
+                self._notice(Notice("interrupted", f"{CANNOT_READ} We keep trying."))
             return
         # A read that we ended ourselves may have ended inside a line, which is then read again.
         if not self._cut.made and time.monotonic() < self._ends:

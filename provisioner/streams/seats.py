@@ -42,11 +42,11 @@ class Seats:
         if self._taken.total() >= self._most:
             raise Full("All streams of this server are in use. Try again in a moment.")
         self._taken[owner] += 1
-        OPEN.set(self._taken.total())
+        OPEN.inc()
         try:
             yield
         finally:
             self._taken[owner] -= 1
             if not self._taken[owner]:
                 del self._taken[owner]
-            OPEN.set(self._taken.total())
+            OPEN.dec()

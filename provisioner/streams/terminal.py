@@ -22,7 +22,7 @@ import structlog
 from django.conf import settings
 
 from kernel.grants import BadGrant, Grant, verify
-from provisioner.contracts import STREAM_PATHS, TERMINAL
+from provisioner.contracts.streaming import STREAM_PATHS, TERMINAL
 from provisioner.streams import frames, shell
 from provisioner.streams.directory import terminal_name
 from provisioner.streams.http import Problem, Receive, Request, Scope, Send
