@@ -97,6 +97,7 @@ class ChargeView:
     fee_micro: int
     txn_id: UUID
     tax_micro: int = 0  # on top of the amount, where tax is due on use
+    overrun_micro: int = 0  # of the amount: no balance covered it, and the platform bears it
 
 
 @dataclass(frozen=True)

@@ -78,3 +78,25 @@ class UseTotal:
     amount_micro: int
     provider_micro: int
     overrun_micro: int
+
+
+@dataclass(frozen=True)
+class UsedMeter:
+    """What a meter counted: by this an owner's share of it is decided. accelerator of disks: not
+    a card's."""
+
+    provider_ref: UUID
+    kind: str  # contracts.meters.MeterKind
+    accelerator: str
+    price_micro_h: int
+
+
+@dataclass(frozen=True)
+class ShareIf:
+    """An owner's use of a time, before what was given back: its share as booked, and as it had been
+    with another rate."""
+
+    provider_ref: UUID
+    amount_micro: int
+    provider_micro: int
+    provider_if_micro: int

@@ -6,7 +6,7 @@ Nothing behind this door talks to Stripe: intents are rows, executed later by a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -64,6 +64,11 @@ def set_credit_limit(*, org_ref: UUID, limit_micro: int) -> None:
 def balance(*, org_ref: UUID) -> BalanceView:
     """What the organization has, holds, may spend, burns, and until when that lasts."""
     return _reads.balance(org_ref=org_ref)
+
+
+def balances(*, org_refs: Collection[UUID]) -> dict[UUID, BalanceView]:
+    """`balance` of several organizations; two queries, whatever their number."""
+    return _reads.balances(org_refs=org_refs)
 
 
 def lasting(*, rental_refs: Sequence[UUID]) -> dict[UUID, LastingView]:

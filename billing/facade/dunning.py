@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import UUID
 
 from billing.contracts import InvoiceView
@@ -12,6 +13,11 @@ from billing.invoicing import bad_debt as _bad_debt
 def overdue(*, org_ref: UUID | None = None) -> list[OverdueView]:
     """Unpaid invoices past their date, written-off ones included, oldest first."""
     return _bad_debt.overdue(org_ref=org_ref)
+
+
+def unpaid(*, after: timedelta) -> list[OverdueView]:
+    """Open invoices that were issued so long ago and are not past their date, oldest first."""
+    return _bad_debt.unpaid(after=after)
 
 
 def write_offs(*, limit: int) -> list[WriteOffView]:

@@ -42,6 +42,21 @@ def payouts(*, provider_ref: UUID) -> list[PayoutView]:
     return _reads.payouts(provider_ref=provider_ref)
 
 
+def ended(*, since: datetime) -> list[PayoutView]:
+    """Every provider's payouts of runs made since then that were paid, or failed."""
+    return _reads.ended(since=since)
+
+
+def earners(*, since: datetime) -> list[UUID]:
+    """Providers with a share of use that was charged after this moment."""
+    return _reads.earners(since=since)
+
+
+def first_statement_at(*, provider_ref: UUID) -> datetime | None:
+    """Since when there are statements; None before a provider's first share."""
+    return _statement.first_at(provider_ref=provider_ref)
+
+
 def statement(*, provider_ref: UUID, month: date) -> StatementView:
     """A provider's month; NotFound before its first share and for a month to come."""
     return _statement.statement(provider_ref=provider_ref, month=month)

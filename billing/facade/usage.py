@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from uuid import UUID
 
-from billing.contracts.usage import CostKey, CostRow, CostTotal, UseTotal
+from billing.contracts.usage import CostKey, CostRow, CostTotal, ShareIf, UsedMeter, UseTotal
 from billing.ledger import costs as _costs
 from billing.metering import totals as _totals
 
@@ -27,3 +27,11 @@ def cost_totals(
 def use_by_owner(*, from_at: datetime, to_at: datetime) -> list[UseTotal]:
     """What cards brought in [from_at, to_at), per owner and card type; one query."""
     return _totals.by_owner(from_at=from_at, to_at=to_at)
+
+
+def shares_if(
+    *, from_at: datetime, to_at: datetime, rate: Callable[[UsedMeter], int | None]
+) -> list[ShareIf]:
+    """What owners had earned from the use of [from_at, to_at) at another rate; one query, nothing
+    is stored. rate: the owner's share per hour of a meter, None to leave the meter out."""
+    return _totals.shares_if(from_at=from_at, to_at=to_at, rate=rate)

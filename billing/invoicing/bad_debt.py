@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from django.db.models import F
+from django.db.models import F, QuerySet
 
 from billing.contracts import InvoiceState, InvoiceView
 from billing.contracts.dunning import OverdueView, WriteOffView
@@ -44,6 +44,19 @@ def overdue(*, org_ref: UUID | None = None) -> list[OverdueView]:
     rows = Invoice.objects.filter(state__in=_UNPAID, finalized_at__lte=AppNow() - NET)
     if org_ref is not None:
         rows = rows.filter(org_ref=org_ref)
+    return _views(rows)
+
+
+def unpaid(*, after: timedelta) -> list[OverdueView]:
+    """Open invoices that were issued so long ago, up to their date, oldest first."""
+    present = AppNow()
+    rows = Invoice.objects.filter(
+        state=InvoiceState.OPEN, finalized_at__lte=present - after, finalized_at__gt=present - NET
+    )
+    return _views(rows)
+
+
+def _views(rows: QuerySet[Invoice]) -> list[OverdueView]:
     return [
         OverdueView(
             id=row.id,

@@ -21,6 +21,7 @@ from billing.models import (
 # What changes a tenant's account beside use, and so what it owes for a period.
 _CREDITS = (
     TransactionKind.OUTAGE_CREDIT,
+    TransactionKind.INCIDENT_CREDIT,
     TransactionKind.ADJUSTMENT,
     TransactionKind.PROMO_GRANT,
     TransactionKind.PROMO_EXPIRED,

@@ -28,6 +28,7 @@ CATEGORIES: dict[TransactionKind, CostCategory | None] = {
     TransactionKind.USAGE: CostCategory.USAGE,
     TransactionKind.DISK_USAGE: CostCategory.USAGE,
     TransactionKind.OUTAGE_CREDIT: CostCategory.CREDIT,
+    TransactionKind.INCIDENT_CREDIT: CostCategory.CREDIT,
     TransactionKind.CREDIT_NOTE: CostCategory.CREDIT,
     TransactionKind.PROMO_GRANT: CostCategory.CREDIT,
     TransactionKind.PROMO_EXPIRED: CostCategory.CREDIT,
@@ -63,6 +64,7 @@ _OTHERS = [kind.value for kind in CATEGORIES if kind not in (*_USES, *_HOLDS)]
 _COUNTED = [kind.value for kind, category in CATEGORIES.items() if category is not None]
 _TEXTS = {
     TransactionKind.OUTAGE_CREDIT: "Given back",
+    TransactionKind.INCIDENT_CREDIT: "Credit for an incident",
     TransactionKind.CREDIT_NOTE: "Credit note",
     TransactionKind.PROMO_GRANT: "Promotional credit",
     TransactionKind.PROMO_EXPIRED: "Promotional credit expired",

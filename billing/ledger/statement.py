@@ -8,7 +8,15 @@ from uuid import UUID
 from django.db.models import Sum
 
 from billing.contracts import TransactionView
-from billing.models import Account, CauseType, Posting, Transaction, TransactionKind, UsageLine
+from billing.models import (
+    Account,
+    CauseType,
+    IncidentCredit,
+    Posting,
+    Transaction,
+    TransactionKind,
+    UsageLine,
+)
 from billing.models.account import STORED
 from kernel.errors import NotFound
 
@@ -22,6 +30,7 @@ _TEXTS = {
     TransactionKind.INVOICE: "Moved to an invoice",
     TransactionKind.INVOICE_VOID: "Invoice cancelled",
     TransactionKind.OUTAGE_CREDIT: "Given back",
+    TransactionKind.INCIDENT_CREDIT: "Credit for an incident",
     TransactionKind.REFUND: "Refunded",
     TransactionKind.REFUND_RETURNED: "Refund failed, credit returned",
     TransactionKind.DISPUTE_LOST: "Payment taken back by the bank",
@@ -52,7 +61,7 @@ def transactions(*, org_ref: UUID, limit: int, after: UUID | None = None) -> lis
         .values_list("txn", "total")[:limit]
     )
     rows = list(Transaction.objects.filter(id__in=sums).order_by("-id"))
-    uses = _uses(rows)
+    uses = _uses(rows) | _incidents(rows)
     return [
         TransactionView(
             id=row.id,
@@ -74,6 +83,12 @@ def _text(row: Transaction, use: str | None) -> str:
     if use is None:
         return _TEXTS[kind]
     return f"{_TEXTS[kind]}: {use}" if kind in _TEXTS else use
+
+
+def _incidents(rows: Iterable[Transaction]) -> dict[UUID, str]:
+    ids = [row.cause_id for row in rows if row.cause_type == CauseType.INCIDENT]
+    found = IncidentCredit.objects.filter(id__in=ids) if ids else IncidentCredit.objects.none()
+    return dict(found.values_list("id", "title"))
 
 
 def _uses(rows: Iterable[Transaction]) -> dict[UUID, str]:

@@ -11,10 +11,9 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db import connection
-
 from billing.ledger.accounts import lock_purse, open_accounts
 from billing.ledger.post import Entry, post
+from billing.metering.earned import earned
 from billing.metering.tax import give_back
 from billing.models import (
     AccountKind,
@@ -30,21 +29,6 @@ from billing.rating.rounding import charged
 
 # Longer than a day is no interruption of work any more; whoever waits that long has moved on.
 MOST = timedelta(days=1)
-# The owner answers with what the same rental brought it in this time, not with more.
-EARNED_IN = timedelta(days=1)
-
-# The owner's share of the charges in a window, parts of a line by time and rounded down, less what
-# it bore of other interruptions of that time.
-_EARNED = """
-SELECT coalesce((
-         SELECT sum(u.provider_micro * floor(extract(epoch FROM
-                  least(u.to_at, %(until)s) - greatest(u.from_at, %(since)s)))::bigint / u.seconds)
-           FROM billing_usageline u
-          WHERE u.rental_ref = %(rental)s AND u.to_at > %(since)s AND u.from_at < %(until)s), 0)
-       - coalesce((
-         SELECT sum(c.provider_micro) FROM billing_outagecase c
-          WHERE c.rental_ref = %(rental)s AND c.from_at > %(since)s), 0)
-"""
 
 
 def outage(
@@ -59,7 +43,7 @@ def outage(
         return 0
     case = OutageCase.objects.filter(case_ref=case_ref).first()
     if case is None:
-        limit = _earned(rental_ref, from_at) if by_provider else 0
+        limit = earned([rental_ref], from_at)[rental_ref] if by_provider else 0
         case = OutageCase(
             case_ref=case_ref, meter=meter, from_at=from_at, provider_limit_micro=limit
         )
@@ -99,14 +83,6 @@ def provider_gap(*, case_ref: UUID, rental_ref: UUID, seconds: int) -> int:
     legs = ((accounts[pending], amount), (accounts[cost], -amount))
     post([Entry(TransactionKind.PROVIDER_GAP, CauseType.OUTAGE, case_ref, legs)])
     return amount
-
-
-def _earned(rental_ref: UUID, until: datetime) -> int:
-    given: dict[str, UUID | datetime]
-    given = {"rental": rental_ref, "since": until - EARNED_IN, "until": until}
-    with connection.cursor() as cursor:
-        cursor.execute(_EARNED, given)
-        return max(int(cursor.fetchone()[0]), 0)
 
 
 def _post(meter: RentalMeter, case: OutageCase, amount: int, borne: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -19,46 +19,58 @@ from kernel.money import CURRENCY
 
 def balance(*, org_ref: UUID) -> BalanceView:
     """Balance, hold and how long both last at the present burn."""
-    accounts = {
-        row.kind: row
-        for row in Account.objects.filter(
-            owner_ref=org_ref,
-            currency=CURRENCY,
-            kind__in=[AccountKind.TENANT, AccountKind.TENANT_HOLD],
-        )
-    }
-    if len(accounts) < 2:
+    found = balances(org_refs=[org_ref])
+    if org_ref not in found:
         raise NotFound("organization")
+    return found[org_ref]
+
+
+def balances(*, org_refs: Collection[UUID]) -> dict[UUID, BalanceView]:
+    """`balance` of each organization that has accounts, in two queries."""
+    wanted = list(org_refs)
+    accounts: dict[UUID, dict[str, Account]] = {}
+    for row in Account.objects.filter(
+        owner_ref__in=wanted,
+        currency=CURRENCY,
+        kind__in=[AccountKind.TENANT, AccountKind.TENANT_HOLD],
+    ):
+        if row.owner_ref is not None:  # a tenant's account is always somebody's
+            accounts.setdefault(row.owner_ref, {})[row.kind] = row
+    running: dict[UUID, list[Burning]] = {}
+    for meter in RentalMeter.objects.filter(org_ref__in=wanted, running_since__isnull=False):
+        one = Burning(
+            with_tax(meter.price_micro_h, meter.tax_ppm),
+            meter.held_micro,
+            meter.running_since,
+            meter.charged_until,
+        )
+        running.setdefault(meter.org_ref, []).append(one)
+    at = now() if running else None  # the usual answer needs no clock
+    return {
+        owner: _balance(rows, running.get(owner, []), at)
+        for owner, rows in accounts.items()
+        if len(rows) == 2
+    }
+
+
+def _balance(
+    accounts: dict[str, Account], running: list[Burning], at: datetime | None
+) -> BalanceView:
     tenant, held = accounts[AccountKind.TENANT], accounts[AccountKind.TENANT_HOLD]
     available = tenant.balance_micro or 0
     spendable = available - (tenant.floor_micro or 0)
-    burn, ends = _burn(org_ref, spendable)
+    ends = None
+    if running and at is not None:
+        ends = lasts_until(running, spendable_micro=spendable, at=at)
     return BalanceView(
         currency=CURRENCY,
         available_micro=available,
         held_micro=held.balance_micro or 0,
         credit_limit_micro=tenant.credit_limit_micro or 0,
         spendable_micro=spendable,
-        burn_micro_h=burn,
+        burn_micro_h=sum(rental.price_micro_h for rental in running),
         funds_end_at=ends,
     )
-
-
-def _burn(org_ref: UUID, spendable: int) -> tuple[int, datetime | None]:
-    """Hourly price with tax of what runs, and when holds and balance are used up together."""
-    running = [
-        Burning(
-            with_tax(meter.price_micro_h, meter.tax_ppm),
-            meter.held_micro,
-            meter.running_since,
-            meter.charged_until,
-        )
-        for meter in RentalMeter.objects.filter(org_ref=org_ref, running_since__isnull=False)
-    ]
-    burn = sum(rental.price_micro_h for rental in running)
-    if not running:
-        return burn, None  # the usual answer of a list needs no clock
-    return burn, lasts_until(running, spendable_micro=spendable, at=now())
 
 
 def charges(*, rental_ref: UUID) -> list[ChargeView]:
@@ -113,5 +125,6 @@ def _view(line: UsageLine) -> ChargeView:
         provider_micro=line.provider_micro,
         fee_micro=line.fee_micro,
         tax_micro=line.tax_micro,
+        overrun_micro=line.overrun_micro,
         txn_id=line.txn_id,
     )

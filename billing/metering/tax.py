@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.db.models import Sum
 
-from billing.models import RentalMeter
+from billing.models import IncidentCredit, RentalMeter
 from billing.rating.tax import returned
 
 
@@ -17,6 +17,10 @@ def give_back(meter: RentalMeter) -> int:
     if not meter.tax_ppm:
         return 0
     cases = meter.outages.aggregate(total=Sum("amount_micro"))["total"] or 0
+    cases += (
+        IncidentCredit.objects.filter(meter=meter).aggregate(total=Sum("amount_micro"))["total"]
+        or 0
+    )
     paid = meter.charged_micro - meter.overrun_micro
     due = returned(meter.credited_micro + cases, paid, meter.tax_ppm)
     tax = max(0, due - meter.tax_returned_micro)

@@ -4,6 +4,7 @@ from billing.models.account import OWNED, STORED, Account, AccountKind
 from billing.models.autotopup import AutoTopUp
 from billing.models.correction import AGAINST, Adjustment, CreditNote, PromoGrant
 from billing.models.dispute import Dispute
+from billing.models.incident import IncidentCredit
 from billing.models.invoice import Invoice, InvoiceCredit, InvoiceLine, InvoiceSpan
 from billing.models.journal import MonthLock
 from billing.models.meter import RentalMeter, UsageLine
@@ -59,6 +60,7 @@ __all__ = [
     "Customer",
     "Dispute",
     "EventOutcome",
+    "IncidentCredit",
     "Invoice",
     "InvoiceCredit",
     "InvoiceLine",

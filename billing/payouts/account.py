@@ -82,6 +82,8 @@ def seen(stripe_id: str, fact: AccountFact) -> bool:
         before, row.seen_at = row.state, now()
         if fact.receives:
             row.state = AccountState.ACTIVE
+            if before != AccountState.ACTIVE:
+                row.link_url = row.link_expires_at = None  # its page was used, and opens once
             # It works for the first time: whoever opened it had the page until now.
             row.held_until = row.held_until or row.seen_at + ACCOUNT_HOLD
         elif row.held_until is not None:

@@ -33,6 +33,7 @@ SETTLED_AFTER = timedelta(days=30)
 # Legs on provider_pending besides use: aged by the use that they are linked to, else by themselves.
 _OTHERS = (
     TransactionKind.OUTAGE_CREDIT,
+    TransactionKind.INCIDENT_CREDIT,
     TransactionKind.PROVIDER_GAP,
     TransactionKind.ADJUSTMENT,
 )

@@ -17,7 +17,7 @@ from billing.contracts.payouts import (
     PayoutView,
     RunState,
 )
-from billing.models import AccountKind, PayoutLine, PayoutRun, Posting
+from billing.models import AccountKind, PayoutLine, PayoutRun, Posting, RentalMeter
 from billing.payouts import rules
 from billing.payouts.breaks import open_breaks
 from billing.payouts.plan import plans
@@ -117,6 +117,19 @@ def payouts(*, provider_ref: UUID) -> list[PayoutView]:
     lines = PayoutLine.objects.filter(provider_ref=provider_ref)
     lines = lines.exclude(state__in=[LineState.PLANNED, LineState.CANCELED])
     return [line_view(line) for line in lines.order_by("-id")]
+
+
+def ended(*, since: datetime) -> list[PayoutView]:
+    """Payouts of runs made since then that the bank has, or that did not get there."""
+    over = [LineState.PAID, LineState.FAILED, LineState.RETURNED]
+    lines = PayoutLine.objects.filter(state__in=over, created_at__gte=since)
+    return [line_view(line) for line in lines.order_by("id")]
+
+
+def earners(*, since: datetime) -> list[UUID]:
+    """Providers with a share of use that was charged after this moment."""
+    meters = RentalMeter.objects.filter(charged_until__gt=since, provider_charged_micro__gt=0)
+    return list(meters.order_by().values_list("provider_ref", flat=True).distinct())
 
 
 def runs() -> list[PayoutRunView]:

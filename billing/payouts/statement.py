@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime
 from uuid import UUID
 
 from django.db import connection
+from django.db.models import Min
 
 from billing.contracts.payouts import StatementLine, StatementView
 from billing.models import Account, AccountKind, TransactionKind
@@ -19,11 +20,13 @@ from kernel.money import CURRENCY
 
 _TEXTS = {
     TransactionKind.OUTAGE_CREDIT: "Given back to a renter",
+    TransactionKind.INCIDENT_CREDIT: "Given back to a renter for an incident",
     TransactionKind.PROVIDER_GAP: "Paid for a gap",
     TransactionKind.ADJUSTMENT: "Adjustment",
     TransactionKind.PAYOUT: "Payout",
     TransactionKind.PAYOUT_RETURNED: "Payout returned",
 }
+_KINDS = (AccountKind.PROVIDER_PENDING, AccountKind.PROVIDER_DUE)
 _SHARES = (TransactionKind.USAGE, TransactionKind.DISK_USAGE)
 _PAYOUTS = (TransactionKind.PAYOUT, TransactionKind.PAYOUT_RETURNED)
 
@@ -55,11 +58,7 @@ def statement(*, provider_ref: UUID, month: date) -> StatementView:
     begins = datetime(month.year, month.month, 1, tzinfo=UTC)
     ends = begins.replace(year=begins.year + begins.month // 12, month=begins.month % 12 + 1)
     accounts = list(
-        Account.objects.filter(
-            owner_ref=provider_ref,
-            currency=CURRENCY,
-            kind__in=[AccountKind.PROVIDER_PENDING, AccountKind.PROVIDER_DUE],
-        )
+        Account.objects.filter(owner_ref=provider_ref, currency=CURRENCY, kind__in=_KINDS)
     )
     present = now()
     if begins > present or not any(one.created_at < ends for one in accounts):
@@ -85,6 +84,13 @@ def statement(*, provider_ref: UUID, month: date) -> StatementView:
         final=ends <= present,
         lines=lines,
     )
+
+
+def first_at(*, provider_ref: UUID) -> datetime | None:
+    """Since when a provider has statements: its first share; None before that."""
+    accounts = Account.objects.filter(owner_ref=provider_ref, currency=CURRENCY, kind__in=_KINDS)
+    first: datetime | None = accounts.aggregate(at=Min("created_at"))["at"]
+    return first
 
 
 def _line(

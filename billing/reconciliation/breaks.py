@@ -8,6 +8,7 @@ from uuid import UUID
 
 import structlog
 from django.db import transaction
+from django.db.models import Count, Min
 
 from billing.contracts.reconciliation import CHECKS, BreakView, Difference
 from billing.models import Break
@@ -157,3 +158,10 @@ def _view(row: Break) -> BreakView:
         resolved_at=row.resolved_at,
         resolved_by=row.resolved_by,
     )
+
+
+def unresolved() -> tuple[int, datetime | None]:
+    """How many nobody explained, and since when the oldest is there."""
+    rows = Break.objects.filter(resolved_at__isnull=True)
+    found = rows.aggregate(count=Count("id"), oldest=Min("first_seen_at"))
+    return found["count"], found["oldest"]
