@@ -1,4 +1,4 @@
-"""ASGI entry of the streams process (server-sent events: logs of running machines).
+"""ASGI entry of the streams process (server-sent events: logs of running machines, word of change).
 
 It serves no page and no Django view: those are the web process's, by WSGI.
 """
@@ -12,6 +12,7 @@ os.environ.setdefault("GPUYARD_PROCESS", "streams")
 
 django.setup()
 
-from provisioner.streams.app import Streams  # noqa: E402  (needs the models)
+from marketplace.rentals.changes import versions  # noqa: E402  (needs the models)
+from provisioner.streams.app import Streams  # noqa: E402
 
-application = Streams()
+application = Streams(changes=versions)

@@ -36,8 +36,9 @@ BEAT: dict[str, dict[str, Any]] = {
     "leases": _every("provisioner.leases", 10),
     # How long each rental is paid for: a lease of a day is not shorter for being a minute old.
     "lease_wishes": _every("marketplace.leases", 60),
-    # Tokens are renewed at a third of 30 days: hourly is plenty and survives a day of absence.
-    "tokens": _every("provisioner.tokens", 3600),
+    # A cluster's token is looked at hourly; who looks must come by more often than an alarm waits
+    # for a loop that is late. Most runs find none due.
+    "tokens": _every("provisioner.tokens", 30),
     # Kept logs live for thirty days, to the hour.
     "old_logs": _every("provisioner.old_logs", 3600),
     # Reports become averages of five minutes when they are two hours old: as often as one is full.
@@ -48,6 +49,8 @@ BEAT: dict[str, dict[str, Any]] = {
     "charge": _every("marketplace.charge", 15),
     # An interruption that ended is on the balance while its renter still looks.
     "outages": _every("marketplace.outages", 30),
+    # Woken when one is ordered; this net goes on after a crash, which nobody waits for.
+    "incidents": _every("marketplace.incidents", 60),
     # Woken when cards come back and when a host failed; who waits notices five seconds.
     "place": _every("marketplace.place", 5),
     # paid_until is exact to the second; five seconds late is ours to pay.
@@ -66,8 +69,15 @@ BEAT: dict[str, dict[str, Any]] = {
     "seal": _every("marketplace.seal_audit", 3),
     # Woken after commit; this net also sends again what a mail server refused.
     "mail": _every("marketplace.mail", 30),
+    # What is told is ten minutes old at the least: half a minute more changes nothing.
+    "alerts": _every("marketplace.alerts", 30),
     # New cards become drafts while their owner still looks at the page of the cluster.
     "publish": _every("marketplace.publish", 5),
+    # One sample of each card and hour: the first look of an hour takes it, the others find it.
+    # Rarer, and a worker that was down for a moment would leave an hour without any.
+    "card_samples": _every("marketplace.card_samples", 300),
+    # Whoever waits for a card wants it before others: a minute is what a mail takes anyway.
+    "saved_searches": _every("marketplace.saved_searches", 60),
     # Idempotency keys are kept thirty days; an hour more or less matters to nobody.
     "forget": _every("marketplace.forget", 3600),
     # Woken after commit; this net also makes the next attempts at receivers that failed.

@@ -90,6 +90,12 @@ _register(
 _register(models.SecondFactor, ("user", "offered_at"))
 _register(models.RecoveryCode, ("user", "used_at"))
 _register(models.Membership, ("user", "organization", "role"), filters=("role",))
+_register(
+    models.Invitation,
+    ("email", "organization", "role", "expires_at", "accepted_at"),
+    search=("email",),
+)
+_register(models.Letter, ("event", "organization", "cause", "created_at", "posted_at"))
 _register(models.Project, ("name", "organization", "created_at"))
 _register(models.ApiKey, ("name", "organization", "created_by", "expires_at", "revoked_at"))
 _register(models.SshKey, ("name", "organization", "fingerprint"), search=("fingerprint",))
@@ -105,6 +111,10 @@ _register(
     filters=("state", "ownership", "region"),
 )
 _register(models.PriceVersion, ("offer", "number", "price_micro_h", "from_at", "actor"))
+_register(
+    models.SavedSearch, ("name", "organization", "created_by", "notify", "is_there", "told_at")
+)
+_register(models.CardSample, ("accelerator", "hour", "slots_free", "slots_total", "lowest_micro"))
 _register(models.Template, ("slug", "name", "organization", "active"), filters=("active",))
 _register(models.Quote, ("id", "organization", "offer", "gpus", "expires_at", "used_at"))
 _register(

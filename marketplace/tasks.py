@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from marketplace.accounts import audit, auto_topup, idempotency, receipts, tokens
+from marketplace.accounts import audit, auto_topup, idempotency, letters, looks, receipts, tokens
 from marketplace.accounts import mail as mailing
-from marketplace.catalog import opening
+from marketplace.catalog import history, opening
 from marketplace.catalog import publish as publishing
-from marketplace.rentals import budgets, dunning, idle, ladder
+from marketplace.catalog import saved as saved_searches
+from marketplace.providers import alerts as alerting
+from marketplace.rentals import budgets, dunning, idle, incident_posting, ladder, telling, unmet
 from marketplace.rentals import charge as charging
 from marketplace.rentals import follow as following
 from marketplace.rentals import freeze as freezing
@@ -75,6 +77,12 @@ def outages() -> None:
     compensating.compensate()
 
 
+@shared_task(name="marketplace.incidents")
+def incident_credits() -> None:
+    """Book what staff ordered to be given back for incidents."""
+    incident_posting.post_due()
+
+
 @shared_task(name="marketplace.auto_topup")
 def auto_topups() -> None:
     """Charge saved cards where a balance runs low and its people ordered that."""
@@ -103,15 +111,24 @@ def leases() -> None:
 
 @shared_task(name="marketplace.seal_audit")
 def seal_audit() -> None:
-    """Chain the audit rows written since."""
+    """Close looks of staff whose time is over; chain the audit rows written since."""
+    looks.sweep()
     audit.seal()
 
 
 @shared_task(name="marketplace.mail")
 def mail() -> None:
-    """Receipts for what was paid; then the e-mails that are due."""
+    """Receipts for what was paid, mails about what happened; then the e-mails that are due."""
     receipts.order()
+    letters.post()
     mailing.deliver()
+
+
+@shared_task(name="marketplace.alerts")
+def alerts() -> None:
+    """Mails about rentals, clusters, hosts and payouts that no action of anybody tells of."""
+    telling.sweep()
+    alerting.sweep()
 
 
 @shared_task(name="marketplace.publish")
@@ -121,12 +138,27 @@ def publish() -> None:
     opening.advance()
 
 
+@shared_task(name="marketplace.card_samples")
+def card_samples() -> None:
+    """What is on sale of each card, once an hour."""
+    history.record()
+
+
+@shared_task(name="marketplace.saved_searches")
+def look_again() -> None:
+    """Tell people whose saved search has found free cards."""
+    saved_searches.sweep()
+
+
 @shared_task(name="marketplace.forget")
 def forget() -> None:
-    """Drop idempotency keys, e-mail proofs, sessions and webhook events past their time."""
+    """Drop idempotency keys, e-mail proofs, sessions, webhook events, old counts and samples."""
     idempotency.forget()
     tokens.forget()
+    letters.forget()
     health.forget()
+    unmet.forget()
+    history.forget()
 
 
 @shared_task(name="marketplace.webhooks")

@@ -58,14 +58,17 @@ MIDDLEWARE = [
     "marketplace.http.middleware.RequestIdMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "marketplace.http.middleware.CompressPagesMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
+    "marketplace.http.language.LanguageMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "marketplace.http.looking.LookMiddleware",
     "marketplace.http.readonly.ReadOnlyMiddleware",
     "axes.middleware.AxesMiddleware",
 ]
@@ -108,6 +111,12 @@ TEMPLATES = [
 ]
 
 LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+# The reader's choice lives in their browser: a stranger has one too, and signing out keeps it.
+LANGUAGE_COOKIE_NAME = "language"
+LANGUAGE_COOKIE_AGE = 365 * 24 * 3600
+LANGUAGE_COOKIE_HTTPONLY = True
 TIME_ZONE = "UTC"
 USE_I18N = True
 USE_TZ = True
@@ -206,6 +215,7 @@ GPUYARD_BENCH_URL: str
 GPUYARD_PROBES: bool
 GPUYARD_BENCHMARK_WAIT: int
 GPUYARD_FEE_BPS: int
+GPUYARD_FEE_NOTICE_DAYS: int
 GPUYARD_SELLER_NAME: str
 GPUYARD_SELLER_ADDRESS: str
 GPUYARD_SELLER_TAX_ID: str
@@ -249,6 +259,7 @@ def apply(env: Environment) -> dict[str, Any]:
         "GPUYARD_PROBES": env.probes,
         "GPUYARD_BENCHMARK_WAIT": env.benchmark_wait,
         "GPUYARD_FEE_BPS": env.fee_bps,
+        "GPUYARD_FEE_NOTICE_DAYS": env.fee_notice_days,
         "GPUYARD_SELLER_NAME": env.seller_name,
         "GPUYARD_SELLER_ADDRESS": env.seller_address,
         "GPUYARD_SELLER_TAX_ID": env.seller_tax_id,

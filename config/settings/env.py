@@ -50,6 +50,7 @@ class Environment:
     probes: bool
     benchmark_wait: int
     fee_bps: int
+    fee_notice_days: int
     seller_name: str
     seller_address: str
     seller_tax_id: str
@@ -101,6 +102,9 @@ def read(*, defaults: dict[str, str] | None = None) -> Environment:
         probes=_env.bool("GPUYARD_PROBES", default=False),
         benchmark_wait=_env.int("GPUYARD_BENCHMARK_WAIT", default=300),
         fee_bps=_env.int("GPUYARD_FEE_BPS", default=1500),
+        # Two weeks: time to read a mail, reckon, and take cards off sale. Less surprises owners,
+        # much more and a fee that does not carry the platform stays too long.
+        fee_notice_days=_env.int("GPUYARD_FEE_NOTICE_DAYS", default=14),
         seller_name=_env.str("GPUYARD_SELLER_NAME", default="gpuyard"),
         seller_address=_env.str("GPUYARD_SELLER_ADDRESS", default=""),
         seller_tax_id=_env.str("GPUYARD_SELLER_TAX_ID", default=""),

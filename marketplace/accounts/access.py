@@ -21,17 +21,21 @@ from marketplace.models import (
     ApiKey,
     AuditEntry,
     Budget,
+    CardCost,
     DataCenter,
+    Invitation,
     Maintenance,
     Membership,
     Offer,
     Organization,
+    ProblemReport,
     Project,
     Provider,
     Quote,
     RegistryCredential,
     Rental,
     RentalEvent,
+    SavedSearch,
     Secret,
     SshKey,
     Template,
@@ -55,12 +59,12 @@ SCOPES: dict[str, str] = {
     "provider:write": "register clusters and price offers",
     STAFF: "act for the platform",
 }
-_READS = frozenset(scope for scope in SCOPES if scope.endswith(":read"))
+READS = frozenset(scope for scope in SCOPES if scope.endswith(":read"))
 ROLE_SCOPES: dict[str, frozenset[str]] = {
     Membership.Role.OWNER: frozenset(SCOPES) - {STAFF},
-    Membership.Role.MEMBER: _READS | {"account:write", "rentals:write"},
-    Membership.Role.BILLING: _READS | {"billing:write"},
-    Membership.Role.VIEWER: _READS,
+    Membership.Role.MEMBER: READS | {"account:write", "rentals:write"},
+    Membership.Role.BILLING: READS | {"billing:write"},
+    Membership.Role.VIEWER: READS,
 }
 
 
@@ -69,13 +73,17 @@ class Principal:
     """Somebody who acts: a person at the portal, or a person's key.
 
     organization is None for staff who belong to none. scopes of a key are those it was given, less
-    those its maker has lost since.
+    those its maker has lost since. organizations: of a person at the portal, all they belong to.
+    seen_by: the member of the staff who looks as the organization does (accounts/looks.py), and
+    whom nothing is changed for.
     """
 
     user: User
     organization: Organization | None
     scopes: frozenset[str]
     key: ApiKey | None = None
+    seen_by: str | None = None
+    organizations: tuple[Organization, ...] = ()
 
     # Django and DRF ask these two of whatever stands in request.user.
     is_authenticated = True
@@ -84,8 +92,10 @@ class Principal:
     @property
     def actor(self) -> str:
         """``key:key_…``, ``staff:usr_…`` or ``user:usr_…``: what audit rows and prices name."""
+        if self.seen_by is not None:
+            return self.seen_by
         if STAFF in self.scopes and self.organization is None:
-            return f"staff:{public('user', self.user.id)}"
+            return self.staff_actor
         if self.key is not None:
             return f"key:{self.key.public_id}"
         return f"user:{public('user', self.user.id)}"
@@ -93,7 +103,7 @@ class Principal:
     @property
     def staff_actor(self) -> str:
         """The actor of an action for the platform, whoever the person belongs to besides."""
-        return f"staff:{public('user', self.user.id)}"
+        return staff_actor(self.user)
 
     @property
     def is_staff(self) -> bool:
@@ -102,6 +112,8 @@ class Principal:
     @property
     def org(self) -> Organization:
         """The organization acted for; a Refusal for staff who have none."""
+        if self.organization is None and not self.user.is_staff:
+            raise _belongs_nowhere()
         if self.organization is None:
             raise Refusal(
                 "insufficient_scope",
@@ -117,6 +129,8 @@ class Principal:
 
     def require(self, scope: str) -> None:
         """Refuse with 403 unless the scope is held."""
+        if self.seen_by is not None and scope not in self.scopes:
+            raise only_looking()
         if scope == STAFF and lacks_factor(self.user):
             raise Refusal(
                 "second_factor_required",
@@ -124,6 +138,8 @@ class Principal:
                 "under Settings, Second factor, or with POST /api/v1/second-factor.",
             )
         if scope not in self.scopes:
+            if self.organization is None and not self.user.is_staff:
+                raise _belongs_nowhere(scope=scope)
             held = ", ".join(sorted(self.scopes)) or "none"
             raise Refusal(
                 "insufficient_scope",
@@ -151,6 +167,30 @@ class Principal:
             )
 
 
+def staff_actor(user: User) -> str:
+    """A member of the staff as audit rows name them."""
+    return f"staff:{public('user', user.id)}"
+
+
+def only_looking() -> Refusal:
+    """The refusal of whatever a look is not for."""
+    return Refusal(
+        "only_looking",
+        "You look at this organization's pages as its people see them. Nothing is changed "
+        "meanwhile, and what is only theirs stays closed: secrets and keys, templates and "
+        "webhooks, and what is inside their machines (terminal, log, ports). Nothing was done. "
+        "End the look to go on as yourself.",
+    )
+
+
+def _belongs_nowhere(**extra: str) -> Refusal:
+    return Refusal(
+        "insufficient_scope",
+        "You belong to no organization any more. Ask one of its owners for an invitation.",
+        **extra,
+    )
+
+
 def scopes_of(user: User, membership: Membership | None) -> frozenset[str]:
     """What a person may do at most: by role, and as staff."""
     scopes = ROLE_SCOPES[membership.role] if membership else frozenset()
@@ -169,16 +209,26 @@ def lacks_factor(user: User) -> bool:
     return user.is_staff and required and user.second_factor_at is None
 
 
-def principal_of(user: User) -> Principal:
-    """The signed-in person with their organization (the first they joined)."""
-    membership = (
-        Membership.objects.select_related("organization").filter(user=user).order_by("id").first()
+def principal_of(user: User, chosen: object = None) -> Principal:
+    """The signed-in person with the organization they chose, else the first they joined.
+
+    chosen: its id as the session keeps it. It counts for as long as they are a member.
+    """
+    memberships = _memberships(user)
+    membership = next(
+        (one for one in memberships if str(one.organization_id) == chosen),
+        memberships[0] if memberships else None,
     )
     return Principal(
         user=user,
         organization=membership.organization if membership else None,
         scopes=scopes_of(user, membership),
+        organizations=tuple(one.organization for one in memberships),
     )
+
+
+def _memberships(user: User) -> list[Membership]:
+    return list(Membership.objects.select_related("organization").filter(user=user).order_by("id"))
 
 
 def role_of(principal: Principal) -> str | None:
@@ -222,10 +272,14 @@ _VISIBLE: dict[type[Model], Callable[[Principal], Q]] = {
     ApiKey: _keys,
     AuditEntry: _audit,
     Budget: _by("organization"),
+    CardCost: _by("provider__organization"),
+    SavedSearch: _by("organization"),
     DataCenter: _by("provider__organization"),
+    Invitation: _by("organization"),
     Maintenance: _by("provider__organization"),
     Membership: _by("organization"),
     Offer: _by("provider__organization"),
+    ProblemReport: _by("organization"),
     Project: _by("organization"),
     Provider: _by("organization"),
     Quote: _by("organization"),

@@ -76,4 +76,9 @@ def run() -> int:
 def _tell(news: AutoTopUpNews) -> None:
     subject, text = _NEWS[news.what]
     amount = f"{format_micro(news.amount_micro, places=2)} {CURRENCY}"
-    tell(news.org_ref, subject=subject, text=text.format(amount=amount, failure=news.failure))
+    tell(
+        news.org_ref,
+        "auto_topup.off",
+        subject=subject,
+        text=text.format(amount=amount, failure=news.failure),
+    )

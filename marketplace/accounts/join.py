@@ -34,12 +34,7 @@ def sign_up(
     Joins the caller's transaction. InvalidRequest: other terms than those in force, a weak
     password, an empty name. An address that has an account gets a mail instead, and no trace else.
     """
-    if terms_version != settings.TERMS_VERSION:
-        raise InvalidRequest(
-            {"accepted_terms_version": [f"the terms in force are {settings.TERMS_VERSION}"]},
-            "Other terms are in force than those you accepted. Read them and accept "
-            f"{settings.TERMS_VERSION}.",
-        )
+    check_terms(terms_version)
     title = clean(organization, limit=120)
     if not title:
         raise InvalidRequest({"organization": ["must not be empty"]})
@@ -144,6 +139,16 @@ def reset_password(*, token: str, password: str) -> User:
 def person(user_id: UUID) -> User | None:
     """An active person; None when there is none of that id."""
     return User.objects.filter(pk=user_id, is_active=True).first()
+
+
+def check_terms(version: str) -> None:
+    """InvalidRequest unless these are the terms in force."""
+    if version != settings.TERMS_VERSION:
+        raise InvalidRequest(
+            {"accepted_terms_version": [f"the terms in force are {settings.TERMS_VERSION}"]},
+            "Other terms are in force than those you accepted. Read them and accept "
+            f"{settings.TERMS_VERSION}.",
+        )
 
 
 def check_password(password: str, user: User) -> None:

@@ -14,15 +14,16 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import UUID
 
-from django.db.models import Q, QuerySet
+from django.db.models import F, Q, QuerySet
 
 from kernel.clock import AppNow, now
 from kernel.errors import InvalidRequest
 from kernel.ids import BadId, parse
-from marketplace.accounts import audit
+from marketplace.accounts import audit, letters
 from marketplace.accounts.access import SCOPES, Principal, get_visible, scopes_of, visible
-from marketplace.models import ApiKey, Membership
+from marketplace.models import ApiKey, Membership, User
 
 PREFIX = "gy_live_"
 # Writing last_used_at with every request would turn each read into a write.
@@ -77,6 +78,21 @@ def create_key(
         organization_ref=acting.owner_ref,
         details={"name": name, "scopes": wanted},
     )
+    if acting.organization is not None:
+        letters.tell(
+            acting.organization.id,
+            "api_key.created",
+            cause=key.public_id,
+            facts={
+                "name": name,
+                "at": letters.moment(present),
+                "by": acting.user.email,
+                "scopes": ", ".join(wanted),
+                "ends": letters.moment(expires_at) if expires_at else "never",
+                "path": "/api-keys",
+            },
+            also=[acting.user.id],
+        )
     identifier = key.public_id.removeprefix("key_")
     return NewKey(key=key, secret=f"{PREFIX}{identifier}_{token}")
 
@@ -95,6 +111,20 @@ def revoke_key(*, acting: Principal, key_id: str) -> ApiKey:
             organization_ref=acting.owner_ref,
         )
     return key
+
+
+def revoke_all(*, user: User, organization_id: UUID) -> int:
+    """End every key that a person made for an organization they are no member of any more; how
+    many. Joins the caller's transaction, which says so in its own audit row."""
+    live = ApiKey.objects.filter(created_by=user, organization_id=organization_id, revoked_at=None)
+    return live.update(revoked_at=now(), version=F("version") + 1)
+
+
+def live_of(*, user: User, organization_id: UUID) -> int:
+    """How many keys would end if the person were no member any more."""
+    live = Q(expires_at=None) | Q(expires_at__gt=AppNow())
+    made = ApiKey.objects.filter(live, created_by=user, organization_id=organization_id)
+    return made.filter(revoked_at=None).count()
 
 
 def state_of(key: ApiKey) -> str:
@@ -125,19 +155,27 @@ def authenticate(token: str) -> Principal | None:
     present: datetime = key.present
     if key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= present):
         return None
-    user = key.created_by
+    scopes = _scopes(key)
+    if scopes is None:
+        return None
+    if key.last_used_at is None or key.last_used_at < present - _USED_EVERY:
+        ApiKey.objects.filter(pk=key.pk).update(last_used_at=present)
+    return Principal(user=key.created_by, organization=key.organization, scopes=scopes, key=key)
+
+
+def _scopes(key: ApiKey) -> frozenset[str] | None:
+    """What it may do now: a key never outlives the rights of the person who made it. None when the
+    person is gone, or belongs to its organization no more."""
+    user, membership = key.created_by, None
     if not user.is_active:
         return None
-    membership = None
     if key.organization_id is not None:
         membership = Membership.objects.filter(
             user=user, organization_id=key.organization_id
         ).first()
-    # A key never outlives the rights of the person who made it.
-    scopes = frozenset(key.scopes) & scopes_of(user, membership)
-    if key.last_used_at is None or key.last_used_at < present - _USED_EVERY:
-        ApiKey.objects.filter(pk=key.pk).update(last_used_at=present)
-    return Principal(user=user, organization=key.organization, scopes=scopes, key=key)
+        if membership is None:
+            return None
+    return frozenset(key.scopes) & scopes_of(user, membership)
 
 
 def _live(acting: Principal) -> QuerySet[ApiKey]:

@@ -16,9 +16,11 @@ from django.core.mail import send_mail
 from django.db import transaction
 from django.db.models import Count, Min
 from django.template.loader import render_to_string
+from django.utils import translation
 
 from kernel.clock import AppNow, now
-from marketplace.accounts import receipts
+from kernel.text import wrapped
+from marketplace.accounts import invitations, receipts
 from marketplace.accounts.tokens import proof
 from marketplace.models import EmailToken
 
@@ -27,17 +29,28 @@ log = structlog.get_logger(__name__)
 _RETRY = timedelta(minutes=1)
 _RETRY_CAP = timedelta(hours=1)
 _BATCH = 50
-_SUBJECTS = {
+SUBJECTS = {
     EmailToken.Purpose.VERIFY: "Confirm your e-mail address",
     EmailToken.Purpose.RESET: "Set a new password",
     EmailToken.Purpose.KNOWN: "You already have an account",
     EmailToken.Purpose.WEBHOOK: "We stopped sending to a webhook",
     EmailToken.Purpose.RECEIPT: "Your receipt",
     EmailToken.Purpose.PAYOUT: "Your payout account was opened",
+    EmailToken.Purpose.INVITE: "You are invited to an organization at gpuyard",
 }
 # Their order says the subject and the text.
-_SAID = (EmailToken.Purpose.MONEY, EmailToken.Purpose.SECURITY)
-_PAGES = {EmailToken.Purpose.VERIFY: "/verify-email", EmailToken.Purpose.RESET: "/reset-password"}
+_SAID = (
+    EmailToken.Purpose.MONEY,
+    EmailToken.Purpose.SECURITY,
+    EmailToken.Purpose.REPORT,
+    EmailToken.Purpose.SEARCH,
+    EmailToken.Purpose.NOTICE,
+)
+_PAGES = {
+    EmailToken.Purpose.VERIFY: "/verify-email",
+    EmailToken.Purpose.RESET: "/reset-password",
+    EmailToken.Purpose.INVITE: "/invitation",
+}
 
 
 def deliver() -> int:
@@ -76,6 +89,7 @@ def _take() -> list[EmailToken]:
         return taken
 
 
+@translation.override("en")  # mails are English, whoever reads them (docs/i18n.md)
 def _send(token: EmailToken) -> None:
     purpose = EmailToken.Purpose(token.purpose)
     base = settings.GPUYARD_BASE_URL
@@ -86,10 +100,12 @@ def _send(token: EmailToken) -> None:
         "about": token.about,
         "expires_at": token.expires_at,
     }
-    subject, to = _SUBJECTS.get(purpose, ""), [token.address or token.user.email]
+    subject, to = SUBJECTS.get(purpose, ""), [token.address or token.user.email]
     if purpose in _SAID:
         subject, _, context["about"] = token.about.partition("\n")
     if purpose == EmailToken.Purpose.RECEIPT:
         found, to = receipts.contents(UUID(token.about))
         context |= found
-    send_mail(subject, render_to_string(f"email/{purpose}.txt", context), None, to)
+    if purpose == EmailToken.Purpose.INVITE:
+        context |= invitations.mailed(UUID(token.about))
+    send_mail(subject, wrapped(render_to_string(f"email/{purpose}.txt", context)), None, to)

@@ -1,4 +1,8 @@
-"""Mails about an organization's money and rentals, to those of its people who look after them."""
+"""Mails whose words only their sender knows: about an organization's money, mostly.
+
+Their rows stand in letters.EVENTS with all others: who reads them, and whether one may switch them
+off.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +11,20 @@ from uuid import UUID
 
 from django.db.models import Q
 
+from marketplace.accounts.letters import EVENTS, wants
 from marketplace.accounts.tokens import order_notice
 from marketplace.models import EmailToken, Membership
 
-_READERS = (Membership.Role.OWNER, Membership.Role.BILLING)
 
-
-def tell(organization_id: UUID, *, subject: str, text: str, also: Collection[UUID] = ()) -> None:
-    """Order one mail to each owner and bookkeeper, and to these members of it; in the caller's
+def tell(
+    organization_id: UUID, event: str, *, subject: str, text: str, also: Collection[UUID] = ()
+) -> None:
+    """Order one mail to each reader of the event, and to these members; in the caller's
     transaction."""
+    row = EVENTS[event]
     readers = Membership.objects.select_related("user").filter(
-        Q(role__in=_READERS) | Q(user__in=also), organization_id=organization_id
+        Q(role__in=row.readers) | Q(user__in=also), organization_id=organization_id
     )
     for membership in readers.order_by("id"):
-        order_notice(membership.user, EmailToken.Purpose.MONEY, about=f"{subject}\n{text}")
+        if wants(membership.user, row.kind):
+            order_notice(membership.user, EmailToken.Purpose.MONEY, about=f"{subject}\n{text}")

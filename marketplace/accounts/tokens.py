@@ -28,6 +28,10 @@ VALID_FOR = {
     EmailToken.Purpose.PAYOUT: timedelta(days=3),
     EmailToken.Purpose.MONEY: timedelta(days=3),
     EmailToken.Purpose.SECURITY: timedelta(days=3),
+    EmailToken.Purpose.REPORT: timedelta(days=3),
+    EmailToken.Purpose.INVITE: timedelta(days=7),
+    EmailToken.Purpose.NOTICE: timedelta(days=3),
+    EmailToken.Purpose.SEARCH: timedelta(hours=6),  # cards that were free yesterday are no news
 }
 # One mail of a kind per address and minute: a form must not become a way to flood a mailbox.
 _SPACING = timedelta(minutes=1)
@@ -51,8 +55,8 @@ def order_mail(user: User, purpose: EmailToken.Purpose) -> None:
 
 
 def order_notice(user: User, purpose: EmailToken.Purpose, *, about: str, address: str = "") -> None:
-    """Order one mail that proves nothing and names something, to the person or to another address
-    of theirs; in the caller's transaction."""
+    """Order one mail that names something, to the person or to another address; in the caller's
+    transaction."""
     EmailToken.objects.create(
         user=user,
         purpose=purpose,
@@ -75,14 +79,14 @@ def redeem(text: str, purpose: EmailToken.Purpose) -> EmailToken:
     try:
         token_id = parse("user", f"usr_{identifier}")
     except BadId as error:
-        raise _useless() from error
+        raise useless() from error
     token = (
         EmailToken.objects.select_for_update()
         .filter(pk=token_id, purpose=purpose, used_at=None, expires_at__gt=AppNow())
         .first()
     )
     if token is None or not mac.isascii() or not hmac.compare_digest(mac, _mac(token)):
-        raise _useless()
+        raise useless()
     return token
 
 
@@ -91,6 +95,19 @@ def use(token: EmailToken) -> None:
     EmailToken.objects.filter(user=token.user_id, purpose=token.purpose, used_at=None).update(
         used_at=now(), sent_at=now()
     )
+
+
+def end_about(purpose: EmailToken.Purpose, about: str) -> None:
+    """Make every proof and every unsent mail of this purpose about this one thing worthless."""
+    EmailToken.objects.filter(purpose=purpose, about=about, used_at=None).update(used_at=now())
+
+
+def ordered_lately(purpose: EmailToken.Purpose, about: str) -> bool:
+    """Whether a mail about it was ordered within the last minute."""
+    recent = EmailToken.objects.filter(
+        purpose=purpose, about=about, used_at=None, created_at__gt=now() - _SPACING
+    )
+    return recent.exists()
 
 
 def forget() -> int:
@@ -106,7 +123,8 @@ def _mac(token: EmailToken) -> str:
     ).hexdigest()
 
 
-def _useless() -> InvalidRequest:
+def useless() -> InvalidRequest:
+    """For a link that proves nothing, whatever is wrong with it."""
     return InvalidRequest(
         {"token": ["this link was used, has expired or is incomplete"]},
         "This link was used, has expired or is incomplete. Ask for a new one.",

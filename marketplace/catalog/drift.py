@@ -10,6 +10,8 @@ from marketplace.catalog.needs import whole_gib
 from provisioner.contracts import GroupView
 
 _LIMIT: Final = 200  # of the offer's reason
+# Of cards that nothing like was ever offered of: nothing drifted.
+NO_PRICE: Final = "has no price yet"
 
 
 def why_draft(group: GroupView, groups: Sequence[GroupView], offers: Mapping[UUID, str]) -> str:
@@ -26,8 +28,8 @@ def why_draft(group: GroupView, groups: Sequence[GroupView], offers: Mapping[UUI
         default=None,
     )
     if near is None:
-        return "has no price yet"
-    return f"has no price yet; like {near[1]}, but {', '.join(near[2])}"[:_LIMIT]
+        return NO_PRICE
+    return f"{NO_PRICE}; like {near[1]}, but {', '.join(near[2])}"[:_LIMIT]
 
 
 def _differences(now: GroupView, before: GroupView) -> list[str]:

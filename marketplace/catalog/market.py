@@ -6,16 +6,16 @@ below three offers of others, or two other owners, there is none.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from django.conf import settings
 from django.db.models import Aggregate, BigIntegerField, Count, Q
 
 from kernel.errors import InvalidRequest
 from marketplace.accounts.access import Principal, get_visible, visible
-from marketplace.catalog.quote import fee_of
+from marketplace.catalog.fees import ALL, fee_of
 from marketplace.catalog.stock import on_sale
 from marketplace.models import Offer, Provider
 
@@ -45,7 +45,7 @@ class StartView:
     market: MarketView | None
 
 
-class _Percentile(Aggregate):
+class Percentile(Aggregate):
     """The lowest price that ``share`` of all prices do not exceed: a whole number, no float."""
 
     function = "PERCENTILE_DISC"
@@ -74,37 +74,48 @@ def starting_point(
         offer=offer,
         accelerator=accelerator,
         price_micro=(offer.price_micro_h or None) if offer else None,
-        fee_bps=_fee(acting),
+        fee_bps=fee_bps_of(acting, accelerator=accelerator or ALL),
         market=asked(accelerator, besides=acting.org.id) if accelerator else None,
     )
 
 
 def asked(accelerator: str, *, besides: UUID) -> MarketView | None:
     """The market of a card type, as the organization ``besides`` may see it; one statement."""
+    return asked_for([accelerator], besides=besides)[accelerator]
+
+
+def asked_for(accelerators: Collection[str], *, besides: UUID) -> dict[str, MarketView | None]:
+    """The same of several card types, still in one statement."""
     others = ~Q(provider__organization=besides)
-    found: dict[str, Any] = (
+    rows = (
         on_sale()
-        .filter(group__accelerator=accelerator)
+        .filter(group__accelerator__in=accelerators)
         .order_by()
-        .aggregate(
+        .values("group__accelerator")
+        .annotate(
             offers=Count("id"),
             others=Count("id", filter=others),
             owners=Count("provider", filter=others, distinct=True),
-            p10=_Percentile("price_micro_h", share="0.1"),
-            median=_Percentile("price_micro_h", share="0.5"),
-            p90=_Percentile("price_micro_h", share="0.9"),
+            p10=Percentile("price_micro_h", share="0.1"),
+            median=Percentile("price_micro_h", share="0.5"),
+            p90=Percentile("price_micro_h", share="0.9"),
         )
     )
-    if found["others"] < _LEAST_OFFERS or found["owners"] < _LEAST_OWNERS:
+    found = {row["group__accelerator"]: dict(row) for row in rows}
+    return {slug: _market(found.get(slug)) for slug in accelerators}
+
+
+def _market(row: dict[str, Any] | None) -> MarketView | None:
+    """None below the least of others: a summary of few would show one's price as the market's."""
+    if row is None or row["others"] < _LEAST_OFFERS or row["owners"] < _LEAST_OWNERS:
         return None
-    return MarketView(found["offers"], found["p10"], found["median"], found["p90"])
+    return MarketView(row["offers"], row["p10"], row["median"], row["p90"])
 
 
-def _fee(acting: Principal) -> int:
-    """What the platform keeps of this owner's prices; the default for whoever has not applied.
-    Cards of the platform itself pay none away."""
-    provider = visible(Provider, acting).first()
-    if provider is None:
-        default: int = settings.GPUYARD_FEE_BPS
-        return default
-    return 0 if provider.ownership == Provider.Ownership.OWNED else fee_of(provider)
+def fee_bps_of(acting: Principal, provider: Provider | None = None, accelerator: str = ALL) -> int:
+    """What the platform keeps of this owner's prices of a card; everybody's for whoever has not
+    applied. Cards of the platform itself pay none away. provider: theirs, where it is loaded."""
+    provider = provider or visible(Provider, acting).first()
+    if provider is not None and provider.ownership == Provider.Ownership.OWNED:
+        return 0
+    return fee_of(provider, accelerator)

@@ -5,11 +5,12 @@ A price change touches new quotes only: quotes and rentals carry the price they 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from kernel.clock import now
@@ -17,10 +18,10 @@ from kernel.errors import InvalidRequest, Refusal
 from kernel.ids import public
 from kernel.money import CURRENCY, format_micro
 from kernel.text import rfc3339
-from marketplace.accounts import audit
+from marketplace.accounts import audit, letters
 from marketplace.accounts.access import Principal, get_visible, visible
 from marketplace.catalog import availability, opening, tiers
-from marketplace.catalog.drift import why_draft
+from marketplace.catalog.drift import NO_PRICE, why_draft
 from marketplace.catalog.needs import MIB_PER_GIB, whole_gib
 from marketplace.catalog.registry import by_slug
 from marketplace.catalog.search import (
@@ -64,9 +65,24 @@ def sync_offers() -> int:
         for group in fresh
         if group.datacenter_ref in places
     ]
-    Offer.objects.bulk_create(drafts, ignore_conflicts=True)
+    with transaction.atomic():
+        Offer.objects.bulk_create(drafts, ignore_conflicts=True)
+        _tell_of_drift(drafts)
     _set_tiers()
     return len(drafts)
+
+
+def _tell_of_drift(drafts: Sequence[Offer]) -> None:
+    """Cards that were on sale until a label changed wait for a price: their owner should know."""
+    drifted = [offer for offer in drafts if offer.reason != NO_PRICE]
+    at = letters.moment(now()) if drifted else ""
+    for offer in drifted:
+        letters.tell(
+            offer.provider.organization_id,
+            "offer.drifted",
+            cause=f"group:{offer.group_id}",
+            facts={"name": offer.public_id, "text": offer.reason, "at": at, "path": "/provider"},
+        )
 
 
 def _set_tiers() -> None:

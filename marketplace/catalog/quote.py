@@ -11,7 +11,6 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-from django.conf import settings
 from django.db.models import F, QuerySet
 
 from billing import facade as billing
@@ -23,6 +22,7 @@ from kernel.ids import parse as parse_id
 from kernel.money import CURRENCY, format_micro, parse_micro
 from kernel.text import rfc3339
 from marketplace.accounts.access import Principal, get_visible
+from marketplace.catalog.fees import fee_of
 from marketplace.catalog.needs import MIB_PER_GIB
 from marketplace.catalog.opening import contract_end
 from marketplace.catalog.price import (
@@ -146,14 +146,9 @@ def price_of(
     return order_price(
         per_gpu_micro_h=per_gpu,
         gpus=gpus,
-        fee_bps=fee_of(provider),
+        fee_bps=fee_of(provider, offer.group.accelerator),
         owned=provider.ownership == Provider.Ownership.OWNED,
     )
-
-
-def fee_of(provider: Provider) -> int:
-    """The platform's fee as agreed with this owner, in basis points."""
-    return settings.GPUYARD_FEE_BPS if provider.fee_bps is None else provider.fee_bps
 
 
 def _store(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.contrib.postgres.aggregates import ArrayAgg
 from django.db.models import Min, Q, Sum
 
 from kernel.money import CURRENCY, format_micro
@@ -33,20 +34,25 @@ def vocabulary() -> Vocabulary:
 
 def accelerators() -> list[dict[str, Any]]:
     """Every known card with the number on sale and free now, and the lowest price of those."""
-    stock: dict[str, Any] = {
-        row["group__accelerator"]: row
-        for row in on_sale()
+    return accelerators_and_regions()[0]
+
+
+def accelerators_and_regions() -> tuple[list[dict[str, Any]], list[str]]:
+    """The same, and the regions in which anything is on sale; one statement for both."""
+    rows = (
+        on_sale()
         .order_by()
         .values("group__accelerator")
         .annotate(
             free=Sum("group__slots_free"),
             lowest=Min("price_micro_h", filter=Q(group__slots_free__gt=0)),
+            regions=ArrayAgg("region", distinct=True),
         )
-    }
-    return [
-        _accelerator(row, stock.get(row.slug, {"free": 0, "lowest": None}))
-        for row in provisioner.accelerators()
-    ]
+    )
+    stock: dict[str, Any] = {row["group__accelerator"]: row for row in rows}
+    none = {"free": 0, "lowest": None}
+    cards = [_accelerator(row, stock.get(row.slug, none)) for row in provisioner.accelerators()]
+    return cards, sorted({region for row in stock.values() for region in row["regions"]})
 
 
 def _accelerator(row: Accelerator, stock: dict[str, Any]) -> dict[str, Any]:

@@ -112,6 +112,21 @@ def get_offer(public_id: str) -> OfferRow:
     return OfferRow(offer, max(1, offer.min_gpus), "price")
 
 
+def get_offers(public_ids: Sequence[str]) -> tuple[list[OfferRow], list[str]]:
+    """Several at once, in the order asked; and the ids that are of none, or of drafts."""
+    wanted: dict[uuid.UUID, str] = {}
+    gone = []
+    for text in public_ids:
+        try:
+            wanted[parse_id("offer", text)] = text
+        except BadId:
+            gone.append(text)
+    found = with_stock(Offer.objects.exclude(state=Offer.State.DRAFT)).in_bulk(list(wanted))
+    gone += [text for key, text in wanted.items() if key not in found]
+    rows = [found[key] for key in wanted if key in found]
+    return [OfferRow(offer, max(1, offer.min_gpus), "price") for offer in rows], gone
+
+
 def alternatives(query: OfferQuery, *, besides: uuid.UUID | None = None) -> list[dict[str, Any]]:
     """A few offers that would take the order now, cheapest first."""
     found = with_stock(fitting(query).filter(group__largest_block__gte=query.asked_gpus))

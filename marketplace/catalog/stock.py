@@ -49,11 +49,16 @@ def on_sale() -> QuerySet[Offer]:
 
 
 def fitting(
-    query: OfferQuery, *, needs: Mapping[str, Any] | None = None, in_stock: bool = True
+    query: OfferQuery,
+    *,
+    needs: Mapping[str, Any] | None = None,
+    in_stock: bool = True,
+    with_parts: bool = False,
 ) -> QuerySet[Offer]:
     """Offers on sale that match every filter and, where given, a template's needs.
 
     in_stock False: whatever the summary, which may be a second old, says about free cards.
+    with_parts: parts of cards as well, though nobody named them, for whoever tells them apart.
     Annotated with ``n``: the cards asked for, or the offer's minimum where that is more.
     """
     # As bigint: 4,096 cards times their MiB would overflow an integer.
@@ -61,7 +66,7 @@ def fitting(
     found = on_sale().annotate(n=Cast(cards, BigIntegerField()))
     wanted = (
         *_plain(query, in_stock),
-        *_shared(query),
+        *([] if with_parts and query.sharing_mode is None else _shared(query)),
         *_sizes(query),
         *_given(query),
         *_reliable(query),

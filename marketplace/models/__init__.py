@@ -2,13 +2,20 @@
 
 from marketplace.models.audit import AuditEntry, AuditSeal
 from marketplace.models.budget import Budget
+from marketplace.models.catalogue import CardSample, SavedSearch
+from marketplace.models.cost import CardCost
+from marketplace.models.desk import Look, ProblemReport, UnmetDemand
 from marketplace.models.dunning import Dunning
+from marketplace.models.fee import FeeChange
 from marketplace.models.funds import FundsWatch
+from marketplace.models.incident import Incident, IncidentLine
+from marketplace.models.letter import Letter
 from marketplace.models.listing import Offer, PriceVersion, Template
 from marketplace.models.organization import (
     ApiKey,
     EmailToken,
     IdempotencyKey,
+    Invitation,
     Membership,
     Organization,
     Project,
@@ -30,16 +37,25 @@ __all__ = [
     "AuditEntry",
     "AuditSeal",
     "Budget",
+    "CardCost",
+    "CardSample",
     "DataCenter",
     "Dunning",
     "EmailToken",
+    "FeeChange",
     "FundsWatch",
     "IdempotencyKey",
+    "Incident",
+    "IncidentLine",
+    "Invitation",
+    "Letter",
+    "Look",
     "Maintenance",
     "Membership",
     "Offer",
     "Organization",
     "PriceVersion",
+    "ProblemReport",
     "Project",
     "Provider",
     "Quote",
@@ -48,11 +64,13 @@ __all__ = [
     "Rental",
     "RentalEvent",
     "RentalVolume",
+    "SavedSearch",
     "SecondFactor",
     "Secret",
     "SshKey",
     "Switch",
     "Template",
+    "UnmetDemand",
     "User",
     "Volume",
     "VolumeMeter",

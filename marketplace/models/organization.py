@@ -45,6 +45,8 @@ class User(AbstractBaseUser, PermissionsMixin):
     is_staff = models.BooleanField(default=False)
     # Since when the second factor is asked for; empty: not at all (accounts/second_factor.py).
     second_factor_at = models.DateTimeField(null=True, blank=True)
+    # Kinds of mail the person does not want (accounts/letters.py); required ones come all the same.
+    mail_off = ArrayField(models.CharField(max_length=20), default=list, blank=True, db_default=[])
     created_at = models.DateTimeField(db_default=AppNow(), editable=False)
 
     objects: ClassVar[UserManager] = UserManager()
@@ -91,6 +93,10 @@ class EmailToken(models.Model):
         PAYOUT = "payout"  # a payout account was opened for a change: a mail about it, no proof
         MONEY = "money"  # about the organization's money: ``about`` is subject and text, no proof
         SECURITY = "security"  # about how the person signs in: the same
+        REPORT = "report"  # a problem they reported was answered: the same
+        INVITE = "invite"  # about names the invitation; the person is who invites
+        NOTICE = "notice"  # what happened: ``about`` is subject and text, no proof
+        SEARCH = "search"  # a saved search found cards: the same
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="email_tokens")
@@ -164,6 +170,35 @@ class Membership(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["organization", "user"], name="membership_once")
+        ]
+
+
+class Invitation(PublicObject):
+    """A place in an organization, offered to an e-mail address until it is taken or withdrawn.
+
+    The proof in its link is a mail's (EmailToken): sent again, it is another one, and the old one
+    is worth nothing.
+    """
+
+    kind = "invitation"
+
+    organization = models.ForeignKey(
+        Organization, on_delete=models.CASCADE, related_name="invitations"
+    )
+    email = models.EmailField(max_length=254)  # in small letters
+    role = models.CharField(max_length=10, choices=Membership.Role.choices)
+    invited_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    expires_at = models.DateTimeField()
+    accepted_at = models.DateTimeField(null=True, blank=True)
+    withdrawn_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organization", "email"],
+                name="invitation_once",
+                condition=models.Q(accepted_at__isnull=True, withdrawn_at__isnull=True),
+            )
         ]
 
 

@@ -33,7 +33,8 @@ class Provider(PublicObject):
     )
     contact_email = models.EmailField()
     description = models.CharField(max_length=500, blank=True)
-    # The platform's fee in basis points; None: the platform's default. Owned cards pay none away.
+    # The fee agreed with the approval, in basis points; None: everybody's. Changes of it are rows
+    # (models/fee.py). Owned cards pay none away.
     fee_bps = models.PositiveIntegerField(null=True, blank=True)
     # Networks and ports staff bound this provider's API servers to (a VPN): not public otherwise.
     allowed_networks = ArrayField(models.CharField(max_length=43), default=list, blank=True)

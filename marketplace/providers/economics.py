@@ -23,7 +23,7 @@ from kernel.money import CURRENCY, MICRO, format_micro
 HOURS_PER_YEAR: Final = 8760
 HOURS_PER_MONTH: Final = 730
 LIVES: Final = (3, 4, 5, 8)
-MAX_FEE_BPS: Final = 5000  # what staff may agree at most, see review.py
+MAX_FEE_BPS: Final = 5000  # what staff may agree at most, see models/fee.py
 BASIS_POINTS: Final = 10_000
 # Above these a figure is a slip of the decimal point. They are far from any card there is.
 MAX_PURCHASE_MICRO: Final = 1_000_000 * MICRO
@@ -111,6 +111,10 @@ class Costs:
     def margin(self, price_micro: int, utilisation: Fraction) -> Fraction:
         """What a rented hour leaves after all costs."""
         return price_micro * self.kept - self.full_cost(utilisation)
+
+    def left(self, price_micro: int, utilisation: Fraction) -> Fraction:
+        """What an hour of the clock leaves, rented or not: below zero under break-even."""
+        return utilisation * (price_micro * self.kept - self.extra) - self.standing
 
     def break_even(self, price_micro: int) -> Figure:
         """The utilisation at which this price covers everything."""

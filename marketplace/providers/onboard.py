@@ -7,8 +7,10 @@ address first (a network is asked) and therefore opens its own.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -191,17 +193,34 @@ def own_cluster(acting: Principal, cluster_id: str) -> ClusterView:
 
 def stage_of(cluster: ClusterView) -> Placed:
     """Where a cluster stands, with the maintenance that is under way in all of it."""
-    at = clock.now()
+    return stages_of([cluster])[cluster.id]
+
+
+def stages_of(shown: Sequence[ClusterView]) -> dict[UUID, Placed]:
+    """The same of several, in one statement."""
     rows = Maintenance.objects.filter(
-        Q(ends_at=None) | Q(ends_at__gt=at),
-        cluster_ref=cluster.id,
+        Q(ends_at=None) | Q(ends_at__gt=clock.AppNow()),
+        cluster_ref__in=[cluster.id for cluster in shown],
         node_ref=None,
         withdrawn_at=None,
-        starts_at__lte=at,
+        starts_at__lte=clock.AppNow(),
     )
-    ends = list(rows.values_list("ends_at", flat=True))
-    known = None if None in ends else max(filter(None, ends), default=None)
-    return stage(cluster, maintained=bool(ends), maintained_until=known)
+    ends: dict[UUID, list[datetime | None]] = defaultdict(list)
+    for cluster_ref, end in rows.values_list("cluster_ref", "ends_at"):
+        ends[cluster_ref].append(end)
+    return {
+        cluster.id: stage(
+            cluster,
+            maintained=bool(ends[cluster.id]),
+            maintained_until=_last(ends[cluster.id]),
+        )
+        for cluster in shown
+    }
+
+
+def _last(ends: Sequence[datetime | None]) -> datetime | None:
+    """When the last of them is over; None while one has no end."""
+    return None if None in ends else max(filter(None, ends), default=None)
 
 
 def replace_token(*, acting: Principal, cluster_id: str, token: str) -> ClusterView:

@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Final
 
 from marketplace.providers.economics import (
+    HOURS_PER_YEAR,
     LIVES,
     Figure,
     Inputs,
@@ -86,6 +87,33 @@ def book(given: Inputs) -> list[Year]:
 
 
 @dataclass(frozen=True)
+class Point:
+    """What an hour of the clock leaves when so much of the time is rented, in percent."""
+
+    utilisation: int
+    left_micro: int
+
+
+def curve(given: Inputs, price_micro: int) -> list[Point]:
+    """From never rented to always, in steps of five percent."""
+    found = costs(given)
+    return [
+        Point(percent, down(found.left(price_micro, Fraction(percent, 100))))
+        for percent in range(0, 101, 5)
+    ]
+
+
+def cash(given: Inputs, price_micro: int) -> list[int]:
+    """What is in hand at the end of each year of its life, the purchase paid at its beginning and
+    nothing sold: above zero it has paid for itself."""
+    found = costs(given)
+    yearly = (found.left(price_micro, Fraction(given.utilisation)) + found.depreciation) * (
+        HOURS_PER_YEAR
+    )
+    return [down(yearly * year - given.purchase_micro) for year in range(given.life_years + 1)]
+
+
+@dataclass(frozen=True)
 class Outlook:
     """Micro-units, per hour unless it is a price (per GPU-hour) or a book value.
 
@@ -114,6 +142,8 @@ class Outlook:
     utilisations: tuple[Decimal, ...]
     table: tuple[Row, ...]
     years: tuple[Year, ...]
+    curve: tuple[Point, ...] = ()  # with a price
+    cash_micro: tuple[int, ...] = ()  # the same
 
 
 def outlook(given: Inputs, price_micro: int | None) -> Outlook:
@@ -149,6 +179,8 @@ def outlook(given: Inputs, price_micro: int | None) -> Outlook:
         utilisations=tuple(shares),
         table=tuple(table(given, shares)),
         years=tuple(book(given)),
+        curve=tuple(curve(given, price_micro)) if price_micro else (),
+        cash_micro=tuple(cash(given, price_micro)) if price_micro else (),
     )
 
 

@@ -15,13 +15,13 @@ from kernel.clock import now
 from kernel.errors import InvalidRequest
 from kernel.ids import public
 from kernel.money import format_micro
-from marketplace.accounts import audit
+from marketplace.accounts import audit, letters
 from marketplace.accounts.access import STAFF, Principal, find
 from marketplace.models import Organization, Provider
+from marketplace.models.fee import MAX_FEE_BPS
 from marketplace.providers.onboard import binding_of
 from provisioner import facade as provisioner
 
-MAX_FEE_BPS = 5000  # half of the price; more is a slip of the finger
 _MANY = 32  # networks or ports: a binding names a VPN, not the internet
 
 
@@ -47,7 +47,11 @@ def approve(
 ) -> Provider:
     """Approve a provider and bind its API servers to networks and ports; repeating it rebinds.
 
-    InvalidRequest: a text that is no network, a port out of range, a fee above half.
+    fee_bps: what is agreed with the first approval. Later it stays, and a change has its notice
+    (catalog/fee_changes.py).
+
+    InvalidRequest: a text that is no network, a port out of range, a fee above half or, later, any
+    other than was agreed.
     """
     acting.require(STAFF)
     errors: dict[str, list[str]] = {}
@@ -59,12 +63,24 @@ def approve(
     if errors:
         raise InvalidRequest(errors)
     provider = find(Provider.objects.select_for_update(), provider_id)
+    agreed = fee_bps if provider.approved_at is None else provider.fee_bps
+    if fee_bps is not None and fee_bps != agreed:
+        raise InvalidRequest(
+            {"fee_bps": ["is changed at /staff/fees, where the owner is told before it holds"]}
+        )
+    if provider.approved_at is None:
+        letters.tell(
+            provider.organization_id,
+            "provider.approved",
+            cause=provider.public_id,
+            facts={"name": provider.organization.name, "at": letters.moment(now())},
+        )
     provider.state = Provider.State.APPROVED
     provider.reason = ""
     provider.ownership = ownership
     provider.allowed_networks = list(networks)
     provider.allowed_ports = list(ports)
-    provider.fee_bps = fee_bps
+    provider.fee_bps = agreed
     provider.approved_at = provider.approved_at or now()
     provider.version += 1
     provider.save()
@@ -78,7 +94,7 @@ def approve(
             "ownership": ownership,
             "networks": list(networks),
             "ports": list(ports),
-            "fee_bps": fee_bps,
+            "fee_bps": agreed,
         },
     )
     return provider

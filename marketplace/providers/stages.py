@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from kernel.text import rfc3339
 from provisioner.contracts import ClusterState, ClusterView
 from provisioner.contracts.preflight import PreflightState
 
@@ -37,7 +36,7 @@ def stage(cluster: ClusterView, *, maintained_until: datetime | None, maintained
     if cluster.state == ClusterState.DRAINING:
         return Placed(Stage.DRAINING, "It takes no new rentals; those that run go on.")
     if maintained:
-        until = f" until {rfc3339(maintained_until)}" if maintained_until else ""
+        until = f" until {_at(maintained_until)}" if maintained_until else ""
         return Placed(Stage.MAINTENANCE, f"It is taken down{until}: nothing is let there.")
     if cluster.last_observed_at is None and not cluster.preflight_sells:
         return Placed(Stage.ENROLLED, f"It was not heard yet. {cluster.detail}".strip())
@@ -46,9 +45,14 @@ def stage(cluster: ClusterView, *, maintained_until: datetime | None, maintained
     return _on_sale(cluster)
 
 
+def _at(moment: datetime) -> str:
+    """A time inside a sentence, which people and programs read alike."""
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
 def _before_sale(cluster: ClusterView) -> Placed:
     if cluster.joining.benchmark_until is not None:
-        until = rfc3339(cluster.joining.benchmark_until)
+        until = _at(cluster.joining.benchmark_until)
         said = f"Its free cards are measured once; it sells when they are, or at {until}."
         return Placed(Stage.BENCHMARKING, _with_failure(said, cluster))
     text = {
@@ -64,7 +68,7 @@ def _on_sale(cluster: ClusterView) -> Placed:
     left = cluster.joining.starts_left
     said = (
         f"It is for rent, and its offers are shown as new until {left} more starts without"
-        f" a fault of the host's, or {rfc3339(cluster.joining.probation_until)}."
+        f" a fault of the host's, or {_at(cluster.joining.probation_until)}."
     )
     return Placed(Stage.PROBATION, _with_failure(said, cluster))
 

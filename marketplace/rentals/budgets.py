@@ -72,7 +72,7 @@ def standings(budgets: Iterable[Budget]) -> list[Standing]:
         return []
     since = month_of(now())
     known: dict[UUID, list[tuple[UUID, UUID | None]]] = {}
-    for metered, org, project in _metered({row.organization_id for row in rows}, since):
+    for metered, org, project, _state in what_costs({row.organization_id for row in rows}, since):
         known.setdefault(org, []).append((metered, project))
     groups = {
         row.id: [
@@ -86,14 +86,18 @@ def standings(budgets: Iterable[Budget]) -> list[Standing]:
     return [Standing(row, spent[row.id], since) for row in rows]
 
 
-def _metered(orgs: set[UUID], since: datetime) -> Iterator[tuple[UUID, UUID, UUID | None]]:
-    """What organizations have or had since then that costs: reference, organization, project."""
+def what_costs(orgs: set[UUID], since: datetime) -> Iterator[tuple[UUID, UUID, UUID | None, str]]:
+    """What organizations have or had since then that costs: reference, organization, project, and
+    the state of what is a rental."""
     rentals = Rental.objects.filter(organization__in=orgs)
     lasting = rentals.filter(Q(ended_at=None) | Q(settled_at=None) | Q(ended_at__gte=since))
-    yield from lasting.values_list("id", "organization_id", "project_id")
+    yield from lasting.values_list("id", "organization_id", "project_id", "state")
     disks = VolumeMeter.objects.filter(volume__organization__in=orgs)
     kept = disks.filter(Q(over_at=None) | Q(settled_at=None) | Q(over_at__gte=since))
-    yield from kept.values_list("id", "volume__organization_id", "volume__project_id")
+    for disk, org, project in kept.values_list(
+        "id", "volume__organization_id", "volume__project_id"
+    ):
+        yield disk, org, project, ""
 
 
 def create(
@@ -225,6 +229,7 @@ def _tell(one: Standing) -> None:
         does = {row["action"] for row in budget.thresholds if row["percent"] == percent}
         tell(
             budget.organization_id,
+            "budget.reached",
             subject=f"{percent} % of the budget {name_of(one.budget)} is spent",
             text=(
                 f"{_usd(one.spend.used_micro)} of {_usd(budget.amount_micro)} were spent since "

@@ -20,7 +20,7 @@ from kernel.errors import Refusal
 from kernel.ids import public
 from kernel.money import CURRENCY, format_micro, from_minor
 from kernel.text import rfc3339
-from marketplace.accounts import audit
+from marketplace.accounts import audit, letters
 from marketplace.accounts.money_mail import tell
 from marketplace.models import Dunning, Rental
 from marketplace.rentals import notice
@@ -29,6 +29,8 @@ from marketplace.rentals.state import INTERRUPTING, LEGAL, RUNNING
 BLOCK: Final = 10
 STOP: Final = 14
 GIVE_UP: Final = 60
+# A saved card that can be charged is charged within minutes; then the receipt says it all.
+_PAID_AT_ONCE: Final = timedelta(hours=1)
 _REASON: Final = "overdue"
 
 # Days after the date, subject, and what follows. Reminders come first; the last two weeks before a
@@ -53,11 +55,27 @@ STEPS: Final = (
 
 def run() -> None:
     """Tell what is new, stop what has to stop, write off what is two months late."""
+    _tell_of_open()
     overdue = billing.overdue()
     at = now()
     for invoice in overdue:
         _step(invoice, at)
     _stop(overdue, at)
+
+
+def _tell_of_open() -> None:
+    """Once, of each invoice that no card paid at once."""
+    for invoice in billing.unpaid(after=_PAID_AT_ONCE):
+        letters.tell(
+            invoice.org_ref,
+            "invoice.open",
+            cause=public("invoice", invoice.id),
+            facts={
+                "name": _number(invoice),
+                "text": f"{_usd(invoice)}, due by {letters.moment(invoice.due_at)}.",
+                "path": f"/billing/invoices/{public('invoice', invoice.id)}",
+            },
+        )
 
 
 def check(organization_id: UUID) -> None:
@@ -93,6 +111,7 @@ def _step(invoice: OverdueView, at: datetime) -> None:
             _give_up(invoice)
         tell(
             invoice.org_ref,
+            "invoice.overdue",
             subject=subject.format(number=_number(invoice)),
             text=f"{_usd(invoice)} were due on {invoice.due_at:%Y-%m-%d}. {text} "
             f"Pay it here: {invoice.hosted_url or settings.GPUYARD_BASE_URL + '/billing/invoices'}",

@@ -7,6 +7,7 @@ not paid, from that second on. All actions join the caller's transaction.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,10 +23,10 @@ from kernel.wake import wake_on_commit
 from marketplace.accounts.access import Principal, get_visible, visible
 from marketplace.catalog.opening import renew_cluster
 from marketplace.catalog.tiers import NOTICE
-from marketplace.models import AbuseReport, Maintenance, Rental
+from marketplace.models import AbuseReport, Maintenance, Offer, Rental
 from marketplace.providers import onboard
 from marketplace.rentals import abuse
-from marketplace.rentals.state import LEGAL
+from marketplace.rentals.state import HOLDS_CARDS, LEGAL
 from marketplace.rentals.stop import halt_all
 from provisioner import facade as provisioner
 from provisioner.contracts import ClusterState, NodeView
@@ -78,6 +79,27 @@ def _described(each: Occupant, rental: Rental) -> dict[str, Any]:
         "maintenance_at": rfc3339(rental.maintenance_at),
         "actions": ["stop-now"] if rental.state in LEGAL["stop"] else [],
     }
+
+
+@dataclass(frozen=True)
+class PriceThere:
+    """Rentals of one offer that were placed at one price per GPU and hour, and keep it."""
+
+    price_micro_h: int
+    rentals: int
+    gpus: int
+
+
+def prices_there(acting: Principal, offer_id: str) -> list[PriceThere]:
+    """What those pay who rent an own offer now, the most first: a new price is none of theirs.
+    NotFound."""
+    offer = get_visible(Offer, acting, offer_id)
+    alive = Rental.objects.filter(offer=offer, state__in=HOLDS_CARDS)
+    found: dict[int, list[int]] = defaultdict(list)
+    for gpus, total in alive.values_list("gpus", "price_micro_h"):
+        found[total // gpus].append(gpus)
+    rows = [PriceThere(price, len(gpus), sum(gpus)) for price, gpus in found.items()]
+    return sorted(rows, key=lambda row: (-row.gpus, row.price_micro_h))
 
 
 def announce(*, acting: Principal, asked: Asked) -> Maintenance:

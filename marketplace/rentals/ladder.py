@@ -72,18 +72,31 @@ class Standing:
     grace_until: datetime | None
 
 
-def standing(organization_id: UUID, balance: BalanceView, *, at: datetime) -> Standing | None:
-    """What its people should see on every page; None when all is well.
+def standing(
+    balance: BalanceView, *, grace_until: datetime | None, at: datetime
+) -> Standing | None:
+    """What its people should see on every page; None when all is well. PURE.
 
-    Who could pay an hour of all that a new organization may rent is in no grace: every page asks
-    this, and most need no query for it.
+    Who could pay an hour of all that a new organization may rent is in no grace any more, whatever
+    the loop has still to write.
     """
-    if balance.spendable_micro < STEPS[0].per_hour_micro:
-        watch = FundsWatch.objects.filter(pk=organization_id, grace_until__isnull=False).first()
-        if watch is not None:
-            return Standing(None, watch.grace_until)
+    if grace_until is not None and balance.spendable_micro < STEPS[0].per_hour_micro:
+        return Standing(None, grace_until)
     ends = balance.funds_end_at
     return Standing(ends, None) if ends is not None and ends <= at + max(RUNGS) * _HOUR else None
+
+
+def unpaid(rental: Rental) -> bool:
+    """Whether the lack of money stopped it, and nobody started or ended it since."""
+    return rental.state in (STOPPING, STOPPED) and rental.reason == _FUNDS
+
+
+def kept_until(rental: Rental) -> datetime | None:
+    """Until when a rental that the lack of money stopped is kept; None: no end is set."""
+    if not unpaid(rental):
+        return None
+    watch = FundsWatch.objects.filter(pk=rental.organization_id).first()
+    return watch.grace_until if watch is not None else None
 
 
 def _forecasts() -> None:
@@ -107,6 +120,7 @@ def _climb(watch: FundsWatch, *, end: datetime) -> None:
     left = f"about {rung} hours" if rung != 1 else "about an hour"
     tell(
         watch.organization_id,
+        "balance.low",
         subject=f"Your balance lasts {left}",
         text=(
             f"At what you run now the balance is used up on {_date(end)}, in {left}. Rentals are "
@@ -147,6 +161,7 @@ def _begin(watch: FundsWatch) -> None:
     names = _names(_stopped().filter(organization=watch.organization_id))
     tell(
         watch.organization_id,
+        "balance.empty",
         subject="Your balance is used up: rentals were stopped, data is kept",
         text=(
             f"Stopped, and not charged since: {names}. Nothing is deleted now. Their volumes are "
@@ -168,6 +183,7 @@ def _warn(watch: FundsWatch) -> None:
     names = _names(_stopped().filter(organization=watch.organization_id))
     tell(
         watch.organization_id,
+        "balance.last_day",
         subject="Last day: stopped rentals and their volumes will be deleted",
         text=(
             f"Your balance is used up and {names} will be deleted on {_date(watch.grace_until)}, "
@@ -201,6 +217,7 @@ def _finish(org: UUID, hour: int) -> None:
         gone = ", ".join([*map(_name, ended), *map(_name, volumes)])
         tell(
             org,
+            "balance.deleted",
             subject="Stopped rentals and their volumes were deleted",
             text=f"The seven days are over: {gone}. The receipt of each volume is on its page.",
         )

@@ -20,14 +20,8 @@ from kernel.ids import BadId
 from kernel.ids import parse as parse_id
 from marketplace.models import Rental
 from provisioner import facade as provisioner
-from provisioner.contracts import (
-    LOGS_FOLLOW,
-    LOGS_TAIL,
-    STREAM_PATHS,
-    InstanceState,
-    InstanceView,
-    LogText,
-)
+from provisioner.contracts import InstanceState, InstanceView, LogText
+from provisioner.contracts.streaming import LOGS_FOLLOW, LOGS_TAIL, STREAM_PATHS
 
 _NEVER: Final = "No machine was placed yet, so there is no log."
 _NOT_KEPT: Final = (

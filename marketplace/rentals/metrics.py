@@ -100,38 +100,6 @@ def reported(
     }
 
 
-def at_a_glance(rental: Rental) -> list[dict[str, Any]]:
-    """Each card in the last hour: its figures of the last minute, None where it is silent, and the
-    average of its use. Empty where no machine ever reported."""
-    at = now()
-    found = reports.series(rental_ref=rental.id, since=at - _SHOWN, until=at, step=None)
-    latest = 1 + 60 // found.step  # the last step has only just begun
-
-    def last(name: str, device: int) -> float | None:
-        known = [v for v in found.values[name, device][-latest:] if v is not None]
-        return known[-1] if known else None
-
-    def average(device: int) -> float | None:
-        known = [v for v in found.values["gpu_percent", device] if v is not None]
-        return round(sum(known) / len(known)) if known else None
-
-    def gib(name: str, device: int) -> float | None:
-        value = last(name, device)
-        return None if value is None else round(value / 2**30, 1)
-
-    return [
-        {
-            "name": name,
-            "percent": last("gpu_percent", device),
-            "average": average(device),
-            "memory_used_gib": gib("memory_used_bytes", device),
-            "memory_total_gib": gib("memory_total_bytes", device),
-            "temperature": last("temperature_c", device),
-        }
-        for device, name in enumerate(found.device_ids)
-    ]
-
-
 def _device_id(found: Series, device: int | None) -> str | None:
     known = device is not None and device < len(found.device_ids)
     return found.device_ids[device] if known and device is not None else None

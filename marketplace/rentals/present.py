@@ -204,6 +204,7 @@ def describe_charge(
         "seconds": charge.seconds,
         "price_per_hour": format_micro(charge.price_micro_h),
         "amount": format_micro(charge.amount_micro),
+        "not_charged": format_micro(charge.overrun_micro),
         "tax": format_micro(charge.tax_micro),
         "currency": currency,
         "transaction": public("transaction", charge.txn_id),

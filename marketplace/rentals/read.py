@@ -13,10 +13,12 @@ from django.db.models import Count, QuerySet
 
 from billing import facade as billing
 from billing.contracts import ChargeView
+from billing.contracts.incidents import IncidentCreditView
+from billing.facade import incidents
 from kernel.errors import NotFound
 from kernel.ids import BadId
 from kernel.ids import parse as parse_id
-from marketplace.accounts.access import Principal, get_visible, visible
+from marketplace.accounts.access import STAFF, Principal, get_visible, visible
 from marketplace.models import Rental, RentalEvent, Volume, VolumeMeter
 from marketplace.rentals.present import LOADED
 from marketplace.rentals.state import FAILED, TERMINATED
@@ -36,6 +38,12 @@ _waiting = threading.BoundedSemaphore(8)
 def rentals(acting: Principal) -> QuerySet[Rental]:
     """The caller's rentals, loaded for describing."""
     return visible(Rental, acting).select_related(*LOADED)
+
+
+def every(acting: Principal) -> QuerySet[Rental]:
+    """Everybody's rentals with their organizations, for staff."""
+    acting.require(STAFF)
+    return Rental.objects.select_related("organization")
 
 
 def get(acting: Principal, rental_id: str) -> Rental:
@@ -106,6 +114,11 @@ def all_events(
 def charges(rental: Rental) -> list[ChargeView]:
     """Its usage lines, oldest first."""
     return billing.charges(rental_ref=rental.id)
+
+
+def incident_credits(rental: Rental) -> list[IncidentCreditView]:
+    """What it was given for incidents, oldest first."""
+    return incidents.credits_of(rental_ref=rental.id)
 
 
 def disk_charges(

@@ -24,6 +24,7 @@ class Reason:
 
 _ROWS = (
     Reason("placed", NONE, NO, "Cards are reserved; the machine is being created."),
+    Reason("incident_credit", NONE, NO, "A credit for an incident was given."),
     Reason("no_capacity", NONE, LATER, "No cards fit the order now. Nothing is charged."),
     Reason("queue_deadline", NONE, LATER, "No cards became free before the deadline you set."),
     Reason("price_above_cap", NONE, LATER, "Cards are free, but above the price you set."),

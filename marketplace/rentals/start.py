@@ -37,7 +37,7 @@ from marketplace.catalog.search import on_sale_now
 from marketplace.catalog.templates import check_fit
 from marketplace.catalog.tiers import grace_of
 from marketplace.models import Offer, Quote, Rental
-from marketplace.rentals import ports, tenure
+from marketplace.rentals import ports, tenure, unmet
 from marketplace.rentals.limits import check_limits
 from marketplace.rentals.order import Prepared, RentOrder, prepare
 from marketplace.rentals.reasons import sentence
@@ -171,7 +171,9 @@ def _rent(acting: Principal, order: RentOrder, claim: Claim | None, render: Rend
             continue
     if prepared.queue_seconds is not None and choice.offers:
         return once(claim, partial(_enqueue, acting, prepared, choice, key=key), render)
-    raise _with_queue(acting, prepared, choice)
+    refusal = _with_queue(acting, prepared, choice)
+    unmet.note(refusal.slug, choice.gpus, quote=choice.quote, query=prepared.query)
+    raise refusal
 
 
 def _kept_off(prepared: Prepared) -> tuple[UUID, ...]:

@@ -110,7 +110,11 @@ def _let_go(rental: Rental, reason: str, *, without_notice: bool = False) -> boo
     """Its machine shall end; False without one that may still run."""
     fault = Fault(_fault(reason))
     ending = provisioner.request_end(
-        rental_ref=rental.id, reason=reason, fault=fault, without_notice=without_notice
+        rental_ref=rental.id,
+        reason=reason,
+        fault=fault,
+        without_notice=without_notice,
+        asked_at=rental.stop_ack_at,
     )
     if ending is not None and ending != rental.instance_ref:
         # A restart was under way and is called off: the machine that ends is the old one.

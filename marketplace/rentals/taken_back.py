@@ -121,6 +121,7 @@ def _tell(organization: UUID, ids: Sequence[UUID], each: Maintenance) -> None:
         names = ", ".join(f"{rental.name} ({rental.public_id})" for rental in told)
         tell(
             organization,
+            "host.maintenance",
             subject="A host of your rentals is taken down for maintenance",
             text=f"{names}: {_text(each)} Nothing is charged after the stop.",
             also={rental.created_by_id for rental in told},

@@ -18,7 +18,7 @@ from marketplace.accounts.access import Principal
 from marketplace.models import Rental
 from marketplace.rentals.state import actions_of
 from provisioner import facade as provisioner
-from provisioner.contracts import STREAM_PATHS, TERMINAL
+from provisioner.contracts.streaming import STREAM_PATHS, TERMINAL
 from provisioner.facade import access
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from kernel.text import clean
 from marketplace.models import Rental, RentalEvent
+from marketplace.rentals import telling
 from marketplace.rentals.announce import announce
 from marketplace.rentals.state import ENDING, may_move
 from provisioner.facade import access
@@ -55,7 +56,8 @@ def note(
     text: str,
     evidence: dict[str, Any] | None = None,
 ) -> RentalEvent:
-    """Append an event in the rental's present state; webhooks hear of it when that is new."""
+    """Append an event in the rental's present state; webhooks and people hear of it when that is
+    new."""
     earlier = RentalEvent.objects.filter(rental=rental).order_by("-seq")
     seq, state = earlier.values_list("seq", "state").first() or (0, "")
     event = RentalEvent.objects.create(
@@ -70,4 +72,5 @@ def note(
     )
     if state != rental.state:
         announce(rental, seq=event.seq)
+        telling.moved(rental, seq=event.seq, at=at, text=event.text)
     return event

@@ -14,8 +14,8 @@ from kernel.money import format_micro
 from kernel.text import clean
 from marketplace.accounts import audit
 from marketplace.accounts.access import Principal, get_visible
+from marketplace.catalog.fees import fee_of
 from marketplace.catalog.price import share_bps
-from marketplace.catalog.quote import fee_of
 from marketplace.models import DataCenter, Project, Provider, RentalVolume, Volume
 from marketplace.volumes import confirm, metering, quota
 from marketplace.volumes.place import choose_cluster

@@ -1,0 +1,331 @@
+"""Mails about what happened: one table of events, and one mail for what comes together.
+
+To add a mail, add a row to :data:`EVENTS` and a template of its name, and call :func:`tell` where
+the fact is stored. A fact waits some seconds for others of its event, so an outage that ends twenty
+rentals of an organization is one mail to each reader. People switch off the kinds that are not
+required (:data:`KINDS`); what is about money and security always comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q
+from django.template.loader import render_to_string
+from django.utils import translation
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+from kernel.clock import AppNow, now
+from kernel.errors import InvalidRequest
+from kernel.text import clean
+from marketplace.accounts.tokens import order_notice
+from marketplace.models import EmailToken, Letter, Membership, Organization, User
+
+Text = str | Promise
+Facts = dict[str, Any]
+
+# How long a fact waits for others. Shorter, and one outage is several mails; longer, and a mail
+# that says what runs for two more minutes comes too late.
+WAIT: Final = timedelta(seconds=20)
+# Of one mail; whoever has more reads them on the page.
+_SHOWN: Final = 25
+_GROUPS: Final = 200
+# As long as a cause could come again.
+_REMEMBERED: Final = timedelta(days=30)
+
+_ROLE = Membership.Role
+OWNERS: Final = frozenset({_ROLE.OWNER})
+MONEY_READERS: Final = frozenset({_ROLE.OWNER, _ROLE.BILLING})
+OPERATORS: Final = frozenset({_ROLE.OWNER, _ROLE.MEMBER})
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What people switch on and off together. required: it comes whatever they say."""
+
+    label: Text
+    text: Text
+    required: bool = False
+
+
+KINDS: Final[dict[str, Kind]] = {
+    "security": Kind(
+        _("Security and people"), _("Keys, roles, second factor, passwords."), required=True
+    ),
+    "money": Kind(_("Money"), _("Balance, budgets, invoices, receipts, payouts."), required=True),
+    "trouble": Kind(
+        _("Trouble with rentals"), _("One failed, its host is lost, or it cannot be reached.")
+    ),
+    "stops": Kind(
+        _("Stops"), _("A rental was stopped or ended, and nobody pressed a button for it.")
+    ),
+    "notices": Kind(
+        _("Notices before a stop"),
+        _("End date, idle cards, maintenance, an order at the full price."),
+    ),
+    "supply": Kind(
+        _("Clusters and offers"),
+        _("For owners of cards: clusters that fall silent, failed checks, hosts taken off sale."),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Event:
+    """What one mail tells. subject: of one fact, by its fields; many: of several, by ``count``.
+
+    readers: the roles that are told, besides the members a fact names. said: subject and text are
+    the caller's, because only it knows the figures; there is no template then.
+    """
+
+    name: str
+    kind: str
+    readers: frozenset[str]
+    subject: str
+    many: str = ""
+    page: str = "/"
+    said: bool = False
+
+    @property
+    def template(self) -> str:
+        return f"email/events/{self.name.replace('.', '_')}.txt"
+
+
+def _said(name: str, kind: str, subject: str) -> Event:
+    return Event(name, kind, MONEY_READERS, subject, page="/billing", said=True)
+
+
+_ROWS: Final = (
+    Event(
+        "rental.failed", "trouble", OWNERS,
+        "Rental {name} failed", "{count} rentals failed", "/rentals",
+    ),
+    Event(
+        "rental.elsewhere", "trouble", OWNERS,
+        "Rental {name} lost its host and gets another",
+        "{count} rentals lost their host and get another", "/rentals",
+    ),
+    Event(
+        "rental.unreachable", "trouble", OWNERS,
+        "Rental {name} cannot be reached", "{count} rentals cannot be reached", "/rentals",
+    ),
+    Event(
+        "rental.stopped", "stops", OWNERS,
+        "Rental {name} was stopped", "{count} rentals were stopped", "/rentals",
+    ),
+    Event(
+        "rental.ended", "stops", OWNERS,
+        "Rental {name} was ended", "{count} rentals were ended", "/rentals",
+    ),
+    Event(
+        "rental.notice", "notices", OWNERS,
+        "Rental {name} will be stopped", "{count} rentals will be stopped", "/rentals",
+    ),
+    Event(
+        "api_key.created", "security", OWNERS,
+        "A new API key: {name}", "{count} new API keys", "/api-keys",
+    ),
+    Event(
+        "member.joined", "security", OWNERS,
+        "{email} joined {organization}", "{count} people joined your organization", "/team",
+    ),
+    Event(
+        "member.changed", "security", OWNERS,
+        "{email} is {role} now", "The roles of {count} people changed", "/team",
+    ),
+    Event(
+        "member.removed", "security", OWNERS,
+        "{email} belongs to {organization} no more",
+        "{count} people belong to your organization no more", "/team",
+    ),
+    Event(
+        "cluster.offline", "supply", OPERATORS,
+        "Cluster {name} cannot be used", "{count} clusters cannot be used", "/provider",
+    ),
+    Event(
+        "cluster.preflight", "supply", OPERATORS,
+        "Cluster {name} does not pass its check", "{count} clusters do not pass their checks",
+        "/provider",
+    ),
+    Event(
+        "host.quarantined", "supply", OPERATORS,
+        "Host {name} was taken off sale", "{count} hosts were taken off sale", "/provider",
+    ),
+    Event(
+        "offer.drifted", "supply", OPERATORS,
+        "Cards of yours changed and need a price", "{count} groups of cards changed", "/provider",
+    ),
+    Event(
+        "provider.approved", "supply", OPERATORS,
+        "You may offer cards now", "You may offer cards now", "/provider/join",
+    ),
+    Event(
+        "payout.paid", "money", MONEY_READERS,
+        "{name} was paid out", "{count} payouts were made", "/provider/payouts",
+    ),
+    Event(
+        "payout.failed", "money", MONEY_READERS,
+        "A payout of {name} failed", "{count} payouts failed", "/provider/payouts",
+    ),
+    Event(
+        "statement.ready", "money", MONEY_READERS,
+        "Your statement of {name}", "{count} statements", "/provider/payouts",
+    ),
+    Event(
+        "invoice.open", "money", MONEY_READERS,
+        "Invoice {name} waits for payment", "{count} invoices wait for payment",
+        "/billing/invoices",
+    ),
+    _said("balance.low", "money", "Your balance lasts about N hours"),
+    _said("balance.empty", "money", "Your balance is used up: rentals were stopped, data is kept"),
+    _said("balance.last_day", "money", "Last day: stopped rentals will be deleted"),
+    _said("balance.deleted", "money", "Stopped rentals and their volumes were deleted"),
+    _said("budget.reached", "money", "N % of a budget is spent"),
+    _said("auto_topup.off", "money", "Automatic top-up is switched off, or needs you"),
+    _said("invoice.overdue", "money", "An invoice is overdue"),
+    _said("incident.credited", "money", "Credit for an incident"),
+    _said("fee.changes", "money", "The platform's fee changes"),
+    _said("host.maintenance", "notices", "A host of your rentals is taken down for maintenance"),
+)  # fmt: skip
+
+EVENTS: Final[dict[str, Event]] = {row.name: row for row in _ROWS}
+
+
+def tell(
+    organization_id: UUID,
+    event: str,
+    *,
+    cause: str,
+    facts: Facts,
+    also: Collection[UUID] = (),
+) -> None:
+    """Have the organization's people mailed of a fact; joins the caller's transaction.
+
+    event: a name in EVENTS. cause: what makes the fact one and the same; told once. facts: texts
+    for the template: ``name``, ``text``, ``at``, ``path`` and whatever else it shows, never a
+    secret. also: members told whatever their role is.
+    """
+    if EVENTS[event].said:
+        raise ValueError(f"{event} is told by money_mail.tell")
+    Letter.objects.bulk_create(
+        [
+            Letter(
+                organization_id=organization_id,
+                event=event,
+                cause=cause,
+                facts=facts,
+                also=list(also),
+            )
+        ],
+        ignore_conflicts=True,
+    )
+
+
+def told(event: str, cause: str) -> list[UUID]:
+    """The organizations that were told of it, for sweeps that would have to look anew."""
+    rows = Letter.objects.filter(event=event, cause=cause)
+    return list(rows.values_list("organization_id", flat=True))
+
+
+def tell_person(user: User, event: str, *, facts: Facts) -> None:
+    """Mail one person at once, member or not; joins the caller's transaction. The facts name the
+    ``organization``."""
+    subject, text = render(EVENTS[event], [facts], organization=facts["organization"])
+    order_notice(user, EmailToken.Purpose.NOTICE, about=f"{subject}\n{text}")
+
+
+def post() -> int:
+    """Order the mails for facts that waited long enough; how many mails."""
+    due = Letter.objects.filter(posted_at=None, created_at__lte=AppNow() - WAIT)
+    groups = due.order_by("organization_id", "event").values_list("organization_id", "event")
+    return sum(_post(org, event) for org, event in groups.distinct()[:_GROUPS])
+
+
+def _post(organization_id: UUID, name: str) -> int:
+    with transaction.atomic(durable=True):
+        waiting = Letter.objects.select_for_update(skip_locked=True).filter(
+            organization_id=organization_id, event=name, posted_at=None
+        )
+        letters = list(waiting.order_by("id"))
+        organization, ordered = Organization.objects.get(pk=organization_id), 0
+        for user, mine in _readers(organization_id, EVENTS[name], letters):
+            facts = [letter.facts for letter in mine]
+            subject, text = render(EVENTS[name], facts, organization=organization.name)
+            order_notice(user, EmailToken.Purpose.NOTICE, about=f"{subject}\n{text}")
+            ordered += 1
+        Letter.objects.filter(id__in=[letter.id for letter in letters]).update(posted_at=now())
+        return ordered
+
+
+def _readers(
+    organization_id: UUID, event: Event, letters: Sequence[Letter]
+) -> list[tuple[User, Sequence[Letter]]]:
+    """Who is told of which of these."""
+    named = {user for letter in letters for user in letter.also}
+    members = Membership.objects.select_related("user").filter(
+        Q(role__in=event.readers) | Q(user__in=named),
+        organization_id=organization_id,
+        user__is_active=True,
+    )
+    found: list[tuple[User, Sequence[Letter]]] = []
+    for member in members.order_by("id"):
+        by_role = member.role in event.readers
+        mine = [letter for letter in letters if by_role or member.user_id in letter.also]
+        if mine and wants(member.user, event.kind):
+            found.append((member.user, mine))
+    return found
+
+
+@translation.override("en")  # it is stored, for whoever reads it
+def render(event: Event, rows: Sequence[Facts], *, organization: str) -> tuple[str, str]:
+    """Subject and text of one mail about these facts. It names the organization, because its
+    reader may belong to several."""
+    count = len(rows)
+    pattern = event.subject if count == 1 else event.many
+    subject = pattern.format(**{**rows[0], "count": count})
+    context = {
+        "rows": rows[:_SHOWN],
+        "first": rows[0],
+        "count": count,
+        "organization": organization,
+        "more": max(count - _SHOWN, 0),
+        "base_url": settings.GPUYARD_BASE_URL,
+        "page": rows[0]["path"] if count == 1 and "path" in rows[0] else event.page,
+        "required": KINDS[event.kind].required,
+    }
+    return clean(subject, limit=150), render_to_string(event.template, context).strip()
+
+
+def wants(user: User, kind: str) -> bool:
+    """Whether the person gets mails of this kind."""
+    return KINDS[kind].required or kind not in user.mail_off
+
+
+def choose(*, user: User, off: Collection[str]) -> None:
+    """Switch these kinds off and all others on; joins the caller's transaction.
+
+    InvalidRequest for a kind that is required, or none of ours.
+    """
+    fixed = sorted(name for name in off if name not in KINDS or KINDS[name].required)
+    if fixed:
+        raise InvalidRequest({"off": [f"{name} cannot be switched off" for name in fixed]})
+    user.mail_off = sorted(set(off))
+    user.save(update_fields=["mail_off"])
+
+
+def forget() -> int:
+    """Delete facts that were told a month ago; how many."""
+    deleted, _rows = Letter.objects.filter(posted_at__lt=now() - _REMEMBERED).delete()
+    return deleted
+
+
+def moment(at: datetime) -> str:
+    """A time as mails write it."""
+    return f"{at:%Y-%m-%d %H:%M} UTC"
