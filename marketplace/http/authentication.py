@@ -16,7 +16,8 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from marketplace.accounts import keys
-from marketplace.accounts.access import Principal, principal_of
+from marketplace.accounts.access import Principal
+from marketplace.http import seeing
 from marketplace.models import ApiKey, User
 from provisioner.contracts.reports import Reporting
 from provisioner.facade import reports
@@ -67,8 +68,8 @@ class SessionAuthentication(BaseAuthentication):
     """The portal's session cookie; changing requests need the CSRF token in X-CSRFToken."""
 
     def authenticate(self, request: Request) -> tuple[Principal, ApiKey | None] | None:
-        user = getattr(request._request, "user", None)
-        if not isinstance(user, User) or not user.is_active:
+        principal = seeing.who(request._request)
+        if principal is None:
             return None
         check = _CsrfCheck(lambda _: None)  # type: ignore[arg-type]
         check.process_request(request._request)
@@ -78,7 +79,7 @@ class SessionAuthentication(BaseAuthentication):
                 "The session needs its CSRF token in the header X-CSRFToken with every change "
                 f"({reason}). POST /api/v1/session gives it."
             )
-        return principal_of(user), None
+        return principal, None
 
     def authenticate_header(self, request: Request) -> str:
         return 'Bearer realm="gpuyard"'

@@ -38,6 +38,7 @@ PROBLEMS: dict[str, tuple[int, str, str]] = {
     "payment_requires_action": (402, "Payment needs the card holder", "Open `url`."),
     "insufficient_scope": (403, "Not allowed", "Use a key or a person with the right."),
     "second_factor_required": (403, "Second factor needed", "Switch it on under Settings."),
+    "only_looking": (403, "You are only looking", "End the look, then act as yourself."),
     "email_unverified": (403, "E-mail address not verified", "Open the link in our mail."),
     "account_frozen": (403, "Account frozen", "Write to support."),
     "spend_rate_limit": (403, "Spend limit per hour reached", "It rises at `raises_at`."),

@@ -1,9 +1,9 @@
 """While the switch read_only is on, every change outside the API is refused here.
 
 The API refuses by itself (api/base.py): only there it is known whose Idempotency-Key a request
-carries, and what was answered before is answered again. Signing in and out goes on, or nobody could
-turn the switch off; Stripe's events are stored, or they would be lost. A view that is asked by POST
-and changes nothing says so.
+carries, and what was answered before is answered again. Signing in and out and turning switches go
+on, or nobody could turn it off; Stripe's events are stored, or they would be lost. A view that is
+asked by POST and changes nothing says so.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from marketplace.http.api.schema import CHANGING
 from marketplace.http.portal.base import principal_in, refused
 
 _OPEN: Final = frozenset(
-    {"/sign-in", "/sign-in/code", "/sign-out", "/admin/logout/", "/webhooks/stripe"}
+    {
+        *("/sign-in", "/sign-in/code", "/sign-out", "/admin/logout/", "/webhooks/stripe"),
+        *("/staff/switches", "/staff/look/end"),
+    }
 )
 V = TypeVar("V", bound=Callable[..., Any])
 

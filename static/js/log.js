@@ -18,7 +18,7 @@
   let paused = false;
   let waiting = []; /* lines that came while paused or since the last frame */
   let drawing = false;
-  let last = "";
+  const told = new Set(); /* notices since the last line: a stream that is tried again repeats them */
 
   let condition = ""; /* of the connection; what is shown while not paused */
   function say(text) {
@@ -53,8 +53,8 @@
   }
 
   function notice(text) {
-    if (text !== last) add(text, true);
-    last = text;
+    if (!told.has(text)) add(text, true);
+    told.add(text);
   }
 
   /* The page stops looking at the rental when nothing can change any more. */
@@ -68,7 +68,7 @@
     source = new EventSource(said.log);
     source.onopen = () => say(said.saidLive);
     source.onmessage = (event) => {
-      last = "";
+      told.clear();
       add(JSON.parse(event.data).text, false);
     };
     source.addEventListener("notice", (event) => notice(JSON.parse(event.data).text));

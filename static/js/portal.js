@@ -18,11 +18,27 @@
     clock: { hour: "2-digit", minute: "2-digit", second: "2-digit" },
   };
 
+  /* As tables in Chinese write dates; "2026年11月29日 01:01" is too long for them. */
+  if (root.lang.startsWith("zh")) {
+    for (const shape of Object.values(shapes)) {
+      if (shape.month) Object.assign(shape, { month: "2-digit", day: "2-digit" });
+    }
+  }
+
   /* Dialogs come in through htmx; opening them modal is what a script must do. */
   function openDialogs() {
     for (const dialog of document.querySelectorAll("dialog[data-modal]:not([open])")) {
       dialog.removeAttribute("data-modal");
       dialog.showModal();
+    }
+  }
+
+  /* On a phone a row of tabs is wider than the screen: where the reader is must be in sight. */
+  function showPlace() {
+    for (const here of document.querySelectorAll(".tabs [aria-current]")) {
+      const row = here.parentElement;
+      const [one, all] = [here.getBoundingClientRect(), row.getBoundingClientRect()];
+      row.scrollLeft += one.left - all.left - (all.width - one.width) / 2;
     }
   }
 
@@ -98,6 +114,62 @@
     }
   });
 
+  document.addEventListener("change", (event) => {
+    const all = event.target.closest("[data-check-all]");
+    if (!all) return;
+    for (const box of all.form.querySelectorAll(`input[name="${all.dataset.checkAll}"]`)) box.checked = all.checked;
+  });
+
+  /* Word of change: an event stream that carries versions only. While it is open the page looks when
+     told to; its own clock is for what has no version, such as the meter's estimate. */
+  const OWN_LOOK_MS = 10000;
+  const AGAIN_MS = 5000;
+  let told = false; /* whether the stream is open */
+  let looked = Date.now();
+
+  function listen() {
+    const place = document.querySelector("[data-live]");
+    if (!place || !("EventSource" in window)) return;
+    let known = place.dataset.version;
+    let source = null;
+    function isOver() {
+      const poll = document.getElementById("poll");
+      return !place.isConnected || (poll && !poll.hasAttribute("hx-get"));
+    }
+    function open() {
+      if (source || document.hidden || isOver()) return;
+      source = new EventSource(place.dataset.live);
+      source.onopen = () => { told = true; };
+      source.addEventListener("version", (message) => {
+        const version = JSON.parse(message.data);
+        if (known && version !== known) document.body.dispatchEvent(new CustomEvent("moved"));
+        known = version;
+      });
+      source.onerror = () => {
+        told = false;
+        if (source && source.readyState === EventSource.CLOSED) { close(); setTimeout(open, AGAIN_MS); }
+      };
+    }
+    function close() {
+      told = false;
+      if (source) source.close();
+      source = null;
+    }
+    /* A hidden tab holds no connection: a browser has six per server, and tabs stay open for days. */
+    document.addEventListener("visibilitychange", () => { if (document.hidden) close(); else open(); });
+    document.addEventListener("htmx:afterSettle", () => { if (source && isOver()) close(); });
+    open();
+  }
+
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    const asker = event.detail.elt;
+    const byClock = !event.detail.requestConfig.triggeringEvent;
+    if (asker.id === "poll" && byClock && told && Date.now() - looked < OWN_LOOK_MS) event.preventDefault();
+    /* Whoever is choosing rows is not disturbed. */
+    else if (asker.id === "rental-list" && asker.querySelector("input[name]:checked")) event.preventDefault();
+    else if (asker.id === "poll") looked = Date.now();
+  });
+
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Escape") return;
     for (const menu of document.querySelectorAll("details.menu[open]")) {
@@ -134,6 +206,8 @@
   }
 
   showTimes(document);
+  showPlace();
+  listen();
   tick();
   setInterval(tick, 1000);
 })();

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.http import HttpResponse
 from django.urls import path
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 
@@ -16,7 +16,15 @@ from marketplace.accounts.access import SCOPES, Principal, get_visible, role_of,
 from marketplace.accounts.spend_limit import spend_limit
 from marketplace.http import ratelimit
 from marketplace.http.api.base import ApiView, Body
-from marketplace.http.api.fields import IdOut, MoneyOut, NameIn, PublicShown, Shown, shown
+from marketplace.http.api.fields import (
+    IdOut,
+    MoneyOut,
+    NameIn,
+    PublicShown,
+    Shown,
+    moment,
+    shown,
+)
 from marketplace.http.api.schema import paged
 from marketplace.models import ApiKey, AuditEntry, Membership, Organization, Project, SshKey
 from marketplace.rentals import ssh_keys as rental_keys
@@ -262,6 +270,24 @@ class Projects(ApiView):
         )
 
 
+class OneProject(ApiView):
+    """One cost centre. PATCH gives it another name; what was booked on it stays."""
+
+    scopes = {"GET": "account:read", "PATCH": "account:write"}
+
+    @extend_schema(responses={200: ProjectOut})
+    def get(self, request: Request, id: str) -> HttpResponse:
+        return self.show(ProjectOut(get_visible(Project, self.principal(request), id)).data)
+
+    @extend_schema(request=ProjectIn, responses={200: ProjectOut})
+    def patch(self, request: Request, id: str) -> HttpResponse:
+        principal, name = self.principal(request), self.body(ProjectIn)["name"]
+        return self.change(
+            lambda: organizations.rename_project(acting=principal, project_id=id, name=name),
+            lambda project: (200, ProjectOut(project).data),
+        )
+
+
 class AuditOut(Shown):
     id = serializers.UUIDField()
     at = serializers.DateTimeField(source="ts")
@@ -277,10 +303,24 @@ class AuditLog(ApiView):
     scopes = {"GET": "account:read"}
     lists = True
 
-    @extend_schema(parameters=[], responses={200: paged(AuditOut)})
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("action", str),
+            OpenApiParameter("object", str),
+            OpenApiParameter("actor", str),
+            OpenApiParameter("from", str),
+            OpenApiParameter("to", str),
+        ],
+        responses={200: paged(AuditOut)},
+    )
     def get(self, request: Request) -> HttpResponse:
-        wanted = self.filters(request, {"action": str, "object": str, "actor": str})
-        rows = visible(AuditEntry, self.principal(request)).filter(**wanted)
+        wanted = self.filters(
+            request, {"action": str, "object": str, "actor": str, "from": moment, "to": moment}
+        )
+        times = {"from": "ts__gte", "to": "ts__lt"}
+        rows = visible(AuditEntry, self.principal(request)).filter(
+            **{times.get(name, name): value for name, value in wanted.items()}
+        )
         return self.page(request, rows, shown(AuditOut))
 
 
@@ -292,5 +332,6 @@ urls = [
     path("ssh-keys/<str:id>", OneSshKey.as_view()),
     path("members", Members.as_view()),
     path("projects", Projects.as_view()),
+    path("projects/<str:id>", OneProject.as_view()),
     path("audit-log", AuditLog.as_view()),
 ]

@@ -16,8 +16,8 @@ from billing.facade import refunds as door
 from marketplace.accounts import freezing
 from marketplace.accounts.access import STAFF
 from marketplace.http.api.account import OrganizationOut
-from marketplace.http.api.base import ApiView
-from marketplace.http.api.fields import Shown
+from marketplace.http.api.base import ApiView, Body
+from marketplace.http.api.fields import NameIn, Shown
 from marketplace.http.api.schema import paged
 from marketplace.http.api.staff import Nothing
 from marketplace.models import Organization
@@ -63,6 +63,28 @@ def _signals(rows: Sequence[Organization]) -> list[Any]:
     ]
 
 
+class FreezeIn(Body):
+    """reason: its people read it when something is refused."""
+
+    reason = NameIn(max_length=200)
+
+
+class Freeze(ApiView):
+    """Let an organization spend nothing more until staff let it go. What runs goes on until its
+    money ends; stop-now of single rentals is their owners'."""
+
+    scopes = {"POST": STAFF}
+
+    @extend_schema(request=FreezeIn, responses={200: OrganizationOut})
+    def post(self, request: Request, id: str) -> HttpResponse:
+        principal, data = self.principal(request), self.body(FreezeIn)
+        return self.act(
+            request,
+            lambda: freezing.freeze(acting=principal, organization_id=id, reason=data["reason"]),
+            lambda organization: (200, OrganizationOut(organization).data),
+        )
+
+
 class Unfreeze(ApiView):
     """Let a frozen organization spend again, as after a lost dispute that was settled otherwise.
     While a dispute is open it is frozen anew."""
@@ -81,5 +103,6 @@ class Unfreeze(ApiView):
 
 urls = [
     path("staff/fraud-signals", FraudSignals.as_view()),
+    path("staff/organizations/<str:id>/freeze", Freeze.as_view()),
     path("staff/organizations/<str:id>/unfreeze", Unfreeze.as_view()),
 ]

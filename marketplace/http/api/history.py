@@ -10,7 +10,7 @@ from rest_framework.request import Request
 
 from kernel.money import CURRENCY
 from marketplace.http.api.base import ApiView
-from marketplace.http.api.fields import Shown, moment, one_of
+from marketplace.http.api.fields import IdOut, MoneyOut, Shown, moment, one_of, shown
 from marketplace.http.api.schema import paged as pages
 from marketplace.rentals import certificate, read
 from marketplace.rentals.present import describe_charge, describe_event, describe_evidence
@@ -133,6 +133,9 @@ class ChargeOut(Shown):
     size_gib = serializers.IntegerField(allow_null=True, help_text="Of a volume")
     price_per_hour = serializers.CharField()
     amount = serializers.CharField()
+    not_charged = serializers.CharField(
+        help_text="Of the amount: what no balance covered when it ran out, borne by the platform"
+    )
     tax = serializers.CharField()
     currency = serializers.CharField()
     transaction = serializers.CharField()
@@ -155,6 +158,36 @@ class Charges(ApiView):
             read.charges(rental),
             lambda charge: describe_charge(charge, rental.currency),
             key=lambda charge: f"{charge.seq:012d}",
+        )
+
+
+class IncidentCreditOut(Shown):
+    """``seconds`` of the incident's time, at ``percent`` of the price; before tax."""
+
+    transaction = IdOut("transaction", source="txn_id")
+    title = serializers.CharField()
+    from_at = serializers.DateTimeField()
+    to_at = serializers.DateTimeField()
+    seconds = serializers.IntegerField()
+    percent = serializers.IntegerField()
+    amount = MoneyOut(source="amount_micro")
+    created_at = serializers.DateTimeField()
+
+
+class Credits(ApiView):
+    """What a rental was given for incidents, oldest first."""
+
+    scopes = {"GET": "billing:read"}
+    lists = True
+
+    @extend_schema(responses={200: pages(IncidentCreditOut)})
+    def get(self, request: Request, rental_id: str) -> HttpResponse:
+        rental = read.get(self.principal(request), rental_id)
+        return self.page_of(
+            request,
+            read.incident_credits(rental),
+            shown(IncidentCreditOut),
+            key=lambda row: str(row.txn_id),
         )
 
 
@@ -229,6 +262,7 @@ urls = [
     path("rentals/<str:rental_id>/events", RentalEvents.as_view()),
     path("rentals/<str:rental_id>/certificate", RentalCertificate.as_view()),
     path("rentals/<str:rental_id>/charges", Charges.as_view()),
+    path("rentals/<str:rental_id>/credits", Credits.as_view()),
     path("events", Events.as_view()),
     path("volumes/<str:volume_id>/charges", VolumeCharges.as_view()),
     path("charges/<str:charge_id>/evidence", ChargeEvidence.as_view()),

@@ -10,6 +10,7 @@ from rest_framework.request import Request
 
 from marketplace.accounts import switches
 from marketplace.accounts.access import STAFF
+from marketplace.http.api import desk
 from marketplace.http.api.base import ApiView, Body
 from marketplace.http.api.fields import Flag, IdOut, NameIn, Shown, shown
 from marketplace.http.api.schema import paged
@@ -100,4 +101,5 @@ class Explain(ApiView):
 urls = [
     path("staff/switches", Switches.as_view()),
     path("staff/rentals/<str:id>/explain", Explain.as_view()),
+    *desk.urls,
 ]

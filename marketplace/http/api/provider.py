@@ -11,12 +11,14 @@ from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 
+from marketplace.catalog import fees
 from marketplace.http.api import datacenters
 from marketplace.http.api.base import ApiView, Body
 from marketplace.http.api.fields import (
     IdOut,
     NameIn,
     PublicShown,
+    Shown,
     StorageShown,
     shown,
 )
@@ -57,16 +59,45 @@ class ProviderOut(PublicShown):
         return ["add_datacenter", "add_cluster"] if approved else ["add_datacenter"]
 
 
+class ComingFeeOut(Shown):
+    """accelerator: a card's slug or a vendor; empty for all cards and volumes."""
+
+    accelerator = serializers.CharField(allow_blank=True)
+    from_bps = serializers.IntegerField()
+    to_bps = serializers.IntegerField()
+    valid_from = serializers.DateTimeField()
+
+
+class FeesOut(Shown):
+    """What the platform keeps of what is rented now, and of what will be rented later. cards: kinds
+    for which another fee holds than in general."""
+
+    bps = serializers.IntegerField()
+    cards = serializers.DictField(child=serializers.IntegerField())
+    coming = ComingFeeOut(many=True)
+
+
+class OwnProviderOut(ProviderOut):
+    fee_bps = serializers.IntegerField(
+        allow_null=True, help_text="As agreed with the approval; null: everybody's. See fees"
+    )
+    fees = FeesOut()
+
+    def to_representation(self, instance: Provider) -> Any:
+        instance.fees = fees.outlook(instance)  # type: ignore[attr-defined]
+        return super().to_representation(instance)
+
+
 class OwnProvider(ApiView):
     """The organization as a supplier of cards. POST applies; staff approve."""
 
     scopes = {**_BOTH, "PATCH": "provider:write"}
 
-    @extend_schema(responses={200: ProviderOut})
+    @extend_schema(responses={200: OwnProviderOut})
     def get(self, request: Request) -> HttpResponse:
-        return self.show(ProviderOut(onboard.own_provider(self.principal(request))).data)
+        return self.show(OwnProviderOut(onboard.own_provider(self.principal(request))).data)
 
-    @extend_schema(request=ProviderIn, responses={201: ProviderOut})
+    @extend_schema(request=ProviderIn, responses={201: OwnProviderOut})
     def post(self, request: Request) -> HttpResponse:
         principal, data = self.principal(request), self.body(ProviderIn)
         return self.act(
@@ -76,17 +107,17 @@ class OwnProvider(ApiView):
                 contact_email=data["contact_email"],
                 description=data["description"],
             ),
-            lambda provider: (201, ProviderOut(provider).data),
+            lambda provider: (201, OwnProviderOut(provider).data),
         )
 
-    @extend_schema(request=ProviderChange, responses={200: ProviderOut})
+    @extend_schema(request=ProviderChange, responses={200: OwnProviderOut})
     def patch(self, request: Request) -> HttpResponse:
         principal, data = self.principal(request), self.body(ProviderChange)
         return self.change(
             lambda: onboard.describe(
                 acting=principal, changes=data, expected_version=self.expected_version(request)
             ),
-            lambda provider: (200, ProviderOut(provider).data),
+            lambda provider: (200, OwnProviderOut(provider).data),
         )
 
 

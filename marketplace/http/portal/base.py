@@ -18,11 +18,13 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from billing import facade as billing
 from kernel.clock import now
 from kernel.errors import InvalidRequest, Refusal
-from marketplace.accounts.access import Principal, lacks_factor, principal_of, visible
+from marketplace.accounts import freezing
+from marketplace.accounts.access import Principal, lacks_factor
+from marketplace.accounts.glance import glance
 from marketplace.accounts.idempotency import Claim, blinded, hash_request, once
-from marketplace.http import ratelimit
+from marketplace.http import ratelimit, seeing
+from marketplace.http.portal.places import navigation
 from marketplace.http.problems import PROBLEMS, rate_limited
-from marketplace.models import Provider, User
 from marketplace.rentals.ladder import standing
 
 View = Callable[..., HttpResponse]
@@ -73,9 +75,8 @@ def is_htmx(request: HttpRequest) -> bool:
 
 
 def principal_in(request: HttpRequest) -> Principal | None:
-    """Who is signed in; None for a stranger."""
-    user = request.user
-    return principal_of(user) if isinstance(user, User) and user.is_active else None
+    """Who is signed in, or looked as by staff; None for a stranger."""
+    return seeing.who(request)
 
 
 def _throttle(request: HttpRequest, principal: Principal | None, cost: float) -> None:
@@ -103,23 +104,29 @@ def show(
     status: int = 200,
 ) -> HttpResponse:
     """A whole page with its frame: who is signed in, what they can spend, where they may go."""
-    return render(request, template, {**frame(principal), **(context or {})}, status=status)
+    parts = context or {}
+    known = parts.get("provider") is not None
+    shown = {**frame(request.path, principal, is_provider=known), **parts}
+    return render(request, template, shown, status=status)
 
 
-def frame(principal: Principal | None) -> dict[str, Any]:
-    """What the frame of a page shows."""
-    context: dict[str, Any] = {"principal": principal, "served_at": now()}
+def frame(path: str, principal: Principal | None, *, is_provider: bool = False) -> dict[str, Any]:
+    """What the frame of the page at ``path`` shows. is_provider: the page knows that already."""
+    context: dict[str, Any] = {"principal": principal, "is_provider": False}
     if principal is not None:
         context["lacks_factor"] = lacks_factor(principal.user)
         context["unverified"] = principal.user.email_verified_at is None
         if principal.organization is not None:
-            context["is_provider"] = visible(Provider, principal).exists()
+            seen = glance(principal.organization.id)
+            context["served_at"], context["is_provider"] = seen.at, is_provider or seen.supplies
+            context["frozen"] = freezing.standing(principal.organization)
             if "billing:read" in principal.scopes:
                 balance = billing.balance(org_ref=principal.organization.id)
                 context["balance"] = balance
-                context["funds"] = standing(
-                    principal.organization.id, balance, at=context["served_at"]
-                )
+                context["funds"] = standing(balance, grace_until=seen.grace_until, at=seen.at)
+    if "served_at" not in context:
+        context["served_at"] = now()
+    context["nav"] = navigation(path, principal, is_provider=context["is_provider"])
     return context
 
 
@@ -145,6 +152,21 @@ def refused(request: HttpRequest, principal: Principal | None, refusal: Refusal)
 def status_of(refusal: Refusal | None) -> int:
     """The HTTP status of a page that shows this refusal, 200 without one."""
     return PROBLEMS[refusal.slug][0] if refusal is not None else 200
+
+
+def show_form(
+    request: HttpRequest,
+    principal: Principal | None,
+    template: str,
+    *forms: Form,
+    refusal: Refusal | None = None,
+    context: dict[str, Any] | None = None,
+) -> HttpResponse:
+    """A page with forms: the first one is ``form`` there. With what is wrong in one of them, or
+    with what refused it, the page has that status; it always has a key for what is sent next."""
+    status = 422 if any(form.errors for form in forms) else status_of(refusal)
+    parts = {"form": forms[0] if forms else None, "refusal": refusal, "idempotency_key": new_key()}
+    return show(request, principal, template, {**parts, **(context or {})}, status=status)
 
 
 def blame(form: Form, refusal: Refusal) -> Refusal | None:

@@ -6,6 +6,7 @@ and then goes there. Coming back, the same page looks until the money is confirm
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from uuid import UUID
 
@@ -25,6 +26,7 @@ from marketplace.accounts import audit, auto_topup, returns
 from marketplace.accounts.access import Principal
 from marketplace.http.address import client_address
 from marketplace.http.api.paging import bad_cursor, decode_cursor, encode_cursor
+from marketplace.http.portal import money_charts
 from marketplace.http.portal.base import (
     ORDER,
     blame,
@@ -50,7 +52,10 @@ _WAITING = (PaymentState.PENDING, PaymentState.OPEN)
 
 @page(scope="billing:read")
 def balance_page(request: HttpRequest, principal: Principal) -> HttpResponse:
-    return _balance(request, principal, TopUpForm())
+    """``?amount=50.00``: what somebody came to pay, as an order's page worked it out."""
+    amount = request.GET.get("amount", "")
+    asked = {"amount": amount} if re.fullmatch(r"[0-9]{1,5}\.[0-9]{2}", amount) else {}
+    return _balance(request, principal, TopUpForm(initial=asked))
 
 
 @require_POST
@@ -81,10 +86,13 @@ def _balance(
     org_ref = principal.org.id
     methods, order = billing.payment_methods(org_ref=org_ref), orders.order(org_ref=org_ref)
     auto = auto or AutoTopUpForm(initial=initial_of(order.wish), methods=methods)
+    balance = billing.balance(org_ref=org_ref)
+    charts = [money_charts.balance_ahead(principal, balance), money_charts.spent_per_day(principal)]
     context = {
         "auto": auto,
         "order": order,
-        "balance": billing.balance(org_ref=org_ref),
+        "balance": balance,
+        "charts": [chart for chart in charts if chart is not None],
         "form": form,
         "refusal": refusal,
         "amounts": _PRESETS,

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import Any
+from uuid import UUID
 
 from django.contrib import messages
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
+from kernel.clock import now
 from kernel.errors import Refusal
 from kernel.ids import public
 from marketplace.accounts.access import Principal, get_visible, visible
 from marketplace.catalog import availability, publish
 from marketplace.catalog.registry import by_slug
-from marketplace.http.portal.base import (
-    blame,
-    claim_of,
-    new_key,
-    once_to,
-    page,
-    posted,
-    show,
-    status_of,
-)
+from marketplace.http.portal.base import blame, claim_of, new_key, once_to, page, posted, show_form
+from marketplace.http.portal.calendar import Month, month_named, month_of, span
 from marketplace.http.portal.supply_forms import MaintenanceForm, StopNowForm, TimesForm
 from marketplace.models import Maintenance, Offer
 from marketplace.providers import onboard
 from marketplace.rentals import abuse, host
-from provisioner import facade as provisioner
 from provisioner.contracts import ClusterState
+from provisioner.facade import fleet
 
 _HERE = "/provider/capacity"
 _SHOWN = 50
@@ -52,6 +48,7 @@ def _overview(
     shown = {public("cluster", view.id): view.name for view in clusters}
     planned = visible(Maintenance, principal).order_by("-starts_at", "-id")[:_SHOWN]
     context = {
+        "month": _month(request, principal, {view.id: view.name for view in clusters}),
         "rentals": [
             {
                 **row,
@@ -76,24 +73,38 @@ def _overview(
             if view.state != ClusterState.RETIRED
         ],
         "may_write": "provider:write" in principal.scopes,
-        "form": form,
-        "refusal": refusal,
-        "idempotency_key": new_key(),
     }
-    status = 422 if form.errors else status_of(refusal)
-    return show(request, principal, "portal/capacity.html", context, status=status)
+    return show_form(
+        request, principal, "portal/capacity.html", form, refusal=refusal, context=context
+    )
+
+
+def _month(request: HttpRequest, principal: Principal, names: dict[UUID, str]) -> Month:
+    """The month that the address names, with what is announced and was not called off."""
+    today = now().astimezone(UTC).date()
+    first = month_named(request.GET.get("month"), today)
+    start, end = span(first)
+    rows = visible(Maintenance, principal).filter(
+        Q(ends_at=None) | Q(ends_at__gt=start), starts_at__lt=end, withdrawn_at=None
+    )
+    return month_of(
+        first,
+        today,
+        rows,
+        lambda row: ", ".join(filter(None, (names.get(row.cluster_ref, ""), row.node_name))),
+    )
 
 
 def _places(principal: Principal) -> list[tuple[str, str]]:
     """Clusters with their nodes, as the form's choices: ``clu_…`` or ``clu_… nod_…``."""
+    here = [view for view in onboard.clusters(principal) if view.state != ClusterState.RETIRED]
+    nodes = fleet.node_names(cluster_ids=[view.id for view in here])
     found = []
-    for view in onboard.clusters(principal):
-        if view.state == ClusterState.RETIRED:
-            continue
+    for view in here:
         cluster = public("cluster", view.id)
         found.append((cluster, _("{name}, all of it").format(name=view.name)))
-        for node in provisioner.nodes(cluster_id=view.id):
-            found.append((f"{cluster} {public('node', node.id)}", f"{view.name}, {node.name}"))
+        for node, name in nodes.get(view.id, ()):
+            found.append((f"{cluster} {public('node', node)}", f"{view.name}, {name}"))
     return found
 
 
@@ -178,12 +189,10 @@ def _stop(request: HttpRequest, principal: Principal, title: str, act: Any) -> H
             "you earn nothing. What is on volumes is kept."
         ),
         "submit": _("Stop now"),
-        "form": form,
-        "refusal": refusal,
-        "idempotency_key": new_key(),
     }
-    status = 422 if form.errors else status_of(refusal)
-    return show(request, principal, "portal/form_page.html", context, status=status)
+    return show_form(
+        request, principal, "portal/form_page.html", form, refusal=refusal, context=context
+    )
 
 
 @page(scope="provider:write")
@@ -212,7 +221,7 @@ def times(request: HttpRequest, principal: Principal, offer: str) -> HttpRespons
                     times={"windows": form.windows(), "ends_at": given["ends_at"]},
                     network={name: given[name] for name in ("egress", "bandwidth_mbps")},
                 ),
-                lambda _offer: "/provider",
+                lambda _offer: "/provider/offers",
             )
         except Refusal as error:
             refusal = blame(form, error)
@@ -227,11 +236,10 @@ def times(request: HttpRequest, principal: Principal, offer: str) -> HttpRespons
         if many
         else _("Rentals that run keep the end that they were placed with."),
         "submit": _("Set times"),
-        "form": form,
-        "refusal": refusal,
     }
-    status = 422 if form.errors else status_of(refusal)
-    return show(request, principal, "portal/form_page.html", context, status=status)
+    return show_form(
+        request, principal, "portal/form_page.html", form, refusal=refusal, context=context
+    )
 
 
 def _times_of(row: Offer) -> dict[str, Any]:

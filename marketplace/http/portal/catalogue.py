@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlencode
 
 from django.http import HttpRequest, HttpResponse, QueryDict
@@ -10,14 +10,23 @@ from django.urls import path
 from django.utils.translation import gettext as _
 
 from kernel.errors import Refusal
+from kernel.money import format_micro
 from marketplace.accounts.access import Principal
-from marketplace.catalog import registry, search
+from marketplace.catalog import facets, marks, registry, search
+from marketplace.catalog.price import HOURS_PER_MONTH
 from marketplace.catalog.query import OfferQuery
 from marketplace.catalog.relax import relaxations
-from marketplace.http.portal.base import go, is_htmx, page, piece, show, status_of
-from marketplace.http.portal.forms import FilterForm
+from marketplace.http.portal.base import go, is_htmx, new_key, page, piece, show, status_of
+from marketplace.http.portal.compare import MOST
+from marketplace.http.portal.filters import FilterForm, choices
+from marketplace.http.portal.offer_words import MARKS, spelled
 
 Params = dict[str, list[str]]
+
+
+# Three screens of a desk. Writing a row is two thirds of a page's time: with fifty it takes half as
+# long again, with fewer people turn pages more than they read.
+ROWS: Final = 30
 
 
 @page(public=True)
@@ -27,35 +36,46 @@ def catalogue(request: HttpRequest, principal: Principal | None) -> HttpResponse
     clean_url = f"/?{urlencode(given, doseq=True)}" if given else "/"
     if not is_htmx(request) and _has_blanks(request.GET):
         return go(clean_url)
-    refusal, found, nearby = None, None, []
+    refusal, found, query, nearby = None, None, OfferQuery(), []
     cursors = given.pop("cursor", [])
     try:
         query = search.parse(given)
-        found = search.search(query, cursor=cursors[0] if cursors else None)
+        found = search.search(query, cursor=cursors[0] if cursors else None, limit=ROWS)
         if not found.rows and not cursors:
             nearby = _nearby(given, query)
     except Refusal as error:
         refusal = error
-    cards = registry.accelerators()
+    cards, regions = registry.accelerators_and_regions()
     names = {card["slug"]: card["name"] for card in cards}
     context = {
         "refusal": refusal,
-        "offers": _rows(found, names) if found else [],
+        "offers": _rows(found, names, query) if found else [],
         "nearby": nearby,
         "asked": len([name for name in given if name != "order"]),
         "gpus": found.rows[0].gpus if found and found.rows else 1,
+        "disk": given.get("min_disk_gib", [""])[0],
+        "most_compared": MOST,
         "offer_query": _offer_query(given),
         "next_cursor": found.next_cursor if found else None,
         "more_query": _more(given, found.next_cursor if found else None),
+        "may_save": refusal is None and _may_save(principal),
+        "save_query": urlencode(given, doseq=True),
+        "save_key": new_key(),
+        **_filter_bar(given, query, cards, regions),
     }
     status = status_of(refusal)
     if is_htmx(request):
         context["fragment"] = True
-        answer = piece(request, "portal/catalogue_results.html", context, status=status)
+        answer = piece(request, "portal/catalogue_piece.html", context, status=status)
         answer["HX-Push-Url"] = clean_url
         return answer
-    context |= _filter_bar(given, cards)
     return show(request, principal, "portal/catalogue.html", context, status=status)
+
+
+def _may_save(principal: Principal | None) -> bool:
+    """Whether searches of theirs are kept."""
+    inside = principal is not None and principal.organization is not None
+    return inside and principal is not None and "rentals:write" in principal.scopes
 
 
 def _without_blanks(params: QueryDict) -> Params:
@@ -68,27 +88,34 @@ def _has_blanks(params: QueryDict) -> bool:
     return any(not value.strip() for _name, values in params.lists() for value in values)
 
 
-def _rows(found: search.OfferPage, names: dict[str, str]) -> list[dict[str, Any]]:
-    known = registry.by_slug()
-    rows = [search.describe(row, known) for row in found.rows]
-    return [{**row, "name": names.get(row["accelerator"], row["accelerator"])} for row in rows]
+def _rows(
+    found: search.OfferPage, names: dict[str, str], query: OfferQuery
+) -> list[dict[str, Any]]:
+    known, best = registry.by_slug(), marks.best(query)
+    return [
+        {
+            **search.describe(row, known),
+            "name": names.get(row.offer.group.accelerator, row.offer.group.accelerator),
+            "per_month": format_micro(row.price_micro_h * row.gpus * HOURS_PER_MONTH),
+            "marks": [MARKS[name] for name in marks.marks(row, best)],
+        }
+        for row in found.rows
+    ]
 
 
-def _filter_bar(given: Params, cards: list[dict[str, Any]]) -> dict[str, Any]:
+def _filter_bar(
+    given: Params, query: OfferQuery, cards: list[dict[str, Any]], regions: list[str]
+) -> dict[str, Any]:
     """The form as the address says, and filters that it has no field for, kept as they are."""
-    free = [(card["slug"], card["name"]) for card in cards if card["in_stock"]]
-    # Parts of cards are many kinds: only what somebody has, or was asked for, is worth a line.
-    asked = given.get("accelerator", [])
-    shown = [card for card in cards if not card["partition"] or card["slug"] in asked]
-    rest = [(card["slug"], card["name"]) for card in shown if not card["in_stock"]]
-    groups: list[tuple[str, Any]] = []
-    if free:
-        groups.append((_("Free now"), free))
-    if rest:
-        groups.append((_("Not free now"), rest))
-    places = sorted({place["region"] for place in registry.regions()})
     form = FilterForm(
-        initial={name: values[0] for name, values in given.items()}, cards=groups, regions=places
+        initial={name: values[0] for name, values in given.items()},
+        choices=choices(
+            facets.counts(query),
+            given,
+            cards=cards,
+            known=registry.by_slug(),
+            regions=regions,
+        ),
     )
     kept = [
         (name, value)
@@ -129,8 +156,7 @@ def _spelled(change: dict[str, Any]) -> str:
     if to in (None, "", []):
         return _("%(name)s: any") % {"name": name}
     listed = ", ".join(map(_written, to if isinstance(to, list) else [to]))
-    choices = dict(getattr(field, "choices", ()))
-    return f"{name}: {choices.get(listed, listed)}"
+    return f"{name}: {spelled(change['field'], listed)}"
 
 
 def _written(value: Any) -> str:

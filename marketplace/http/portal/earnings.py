@@ -18,11 +18,13 @@ from billing.contracts.meters import MeterKind
 from billing.facade import payouts as billing
 from kernel.clock import now
 from kernel.errors import NotFound
+from kernel.money import MICRO
 from marketplace.accounts.access import Principal
 from marketplace.catalog import publish
 from marketplace.catalog.registry import by_slug
 from marketplace.catalog.visibility import visibility
 from marketplace.http.portal.base import page, show
+from marketplace.http.portal.charts import Chart, Line
 from marketplace.models import Offer, Provider
 from marketplace.providers import onboard
 from marketplace.providers.earned import By, EarnedRow, earned, occupancy
@@ -32,8 +34,6 @@ from provisioner.facade import reliability as records
 _SPANS: Final = (7, 30, 90)
 _USUAL: Final = 30
 _CARDS: Final = 200  # more rows are read by a program, from the API
-# The chart's size in its own units; its width on the page is the style sheet's.
-_WIDE, _HIGH = 320, 120
 
 
 @page(scope="provider:read")
@@ -56,10 +56,7 @@ def earnings(request: HttpRequest, principal: Principal) -> HttpResponse:
         "spans": _SPANS,
         "span": int(wanted),
         **_totals(days),
-        "points": _line([micro for _day, micro in sums]),
-        "best": max(sums, key=lambda one: one[1]),
-        "wide": _WIDE,
-        "high": _HIGH,
+        "chart": _chart(sums) if any(micro for _day, micro in sums) else None,
         "days": [_shown(row) for row in reversed(days)],
         "cards": _cards(cards),
         "more": max(0, sum(map(_busy, cards)) - _CARDS),
@@ -77,12 +74,17 @@ def _by_day(rows: Sequence[EarnedRow], days: Sequence[date]) -> list[tuple[date,
     return [(day, sums[day]) for day in days]
 
 
-def _line(values: Sequence[int]) -> str:
-    """The points of a curve from the first day on the left; the highest touches the top."""
-    top, last = max(values), len(values) - 1
-    return " ".join(
-        f"{_WIDE * number // last},{_HIGH - (_HIGH * value // top if top else 0)}"
-        for number, value in enumerate(values)
+def _chart(sums: Sequence[tuple[date, int]]) -> Chart:
+    best = max(sums, key=lambda one: one[1])
+    return Chart(
+        id="share-per-day",
+        title=_("Your share per day"),
+        at=[datetime.combine(day, time(), UTC) for day, _micro in sums],
+        lines=[Line(_("Cards and disks"), [micro / MICRO for _day, micro in sums])],
+        unit="$",
+        kind="bars",
+        note=_("The best day was {day}. Today is not over.").format(day=best[0]),
+        daily=True,
     )
 
 
@@ -149,13 +151,13 @@ def _offers(principal: Principal) -> list[dict[str, Any]]:
             else offer.group.accelerator,
             "region": offer.region,
             "state": offer.state,
-            **_record(kept[offer.group_id]),
+            **record_of(kept[offer.group_id]),
         }
         for offer in offers
     ]
 
 
-def _record(view: ReliabilityView) -> dict[str, Any]:
+def record_of(view: ReliabilityView) -> dict[str, Any]:
     sample = view.sample
     return {
         "record": view,
@@ -180,7 +182,7 @@ def why(request: HttpRequest, principal: Principal, offer: str) -> HttpResponse:
         "view": view,
         "offer": publish.describe_owned(view.offer),
         "name": card.name if card else view.offer.group.accelerator,
-        **_record(view.reliability),
+        **record_of(view.reliability),
     }
     return show(request, principal, "portal/visibility.html", context)
 

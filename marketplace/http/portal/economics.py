@@ -1,25 +1,34 @@
-"""What a card costs its owner and what to ask for it. The figures live in the URL; none is kept."""
+"""What a card costs its owner and what to ask for it. The figures live in the address; an owner may
+keep one set for each card type, which then stands beside its prices."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from django import forms
+from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_POST
 
-from kernel.errors import NotFound, Refusal
-from marketplace.accounts.access import Principal
+from kernel.errors import InvalidRequest, NotFound, Refusal
+from kernel.money import MICRO, format_micro
+from marketplace.accounts.access import Principal, visible
 from marketplace.catalog import publish
 from marketplace.catalog.market import StartView, starting_point
 from marketplace.catalog.registry import by_slug
 from marketplace.http.api.economics import plain, worked_out
-from marketplace.http.portal.base import blame, page, show, status_of
+from marketplace.http.portal.base import blame, once_to, page, show_form
+from marketplace.http.portal.charts import Chart, Line
 from marketplace.http.portal.money_forms import MoneyField, OptionalMoneyField
+from marketplace.models import Provider
+from marketplace.providers import card_costs
 from marketplace.providers.economics import (
     BASIS_POINTS,
     LIVES,
@@ -28,14 +37,12 @@ from marketplace.providers.economics import (
     Inputs,
     Method,
 )
-from marketplace.providers.outlook import Outlook, Year
+from marketplace.providers.outlook import Outlook, outlook
 
 _METHODS: Final = {
     Method.STRAIGHT_LINE: gettext_lazy("Straight line"),
     Method.MARKET_VALUE: gettext_lazy("Market value"),
 }
-# The chart's size in its own units; its width on the page is the style sheet's.
-_WIDE, _HIGH = 320, 120
 _LESS_THAN_ALL: Final = Decimal("99.99")  # percent
 
 
@@ -146,26 +153,90 @@ class EconomicsForm(forms.Form):
 
 @page(scope="provider:read")
 def economics_page(request: HttpRequest, principal: Principal) -> HttpResponse:
-    """The form; with figures in the URL, what they come to."""
+    """The form; with figures in the address, or kept ones of the card, what they come to."""
     names = {slug: card.name for slug, card in by_slug().items()}
     card = request.GET.get("card", "")
     start = starting_point(acting=principal, **_named(card, names))
-    asked = "purchase_price" in request.GET
-    form = EconomicsForm(
-        request.GET if asked else None,
-        cards=_cards(principal, names),
-        start=start,
-        card=card,
-    )
-    context: dict[str, Any] = {"form": form, "market": start.market, "refusal": None}
-    context["card"] = names.get(start.accelerator or "", start.accelerator)
-    if asked and form.is_valid():
+    kept = card_costs.saved(principal)
+    saved = kept.get(start.accelerator or "")
+    data: Any = request.GET if "purchase_price" in request.GET else None
+    if data is None and saved is not None:
+        data = {"card": card, **_written(saved.given)}
+    form = EconomicsForm(data, cards=_cards(principal, names), start=start, card=card)
+    context: dict[str, Any] = {
+        "market": start.market,
+        "card": names.get(start.accelerator or "", start.accelerator),
+        "saved": saved,
+        "from_saved": saved is not None and "purchase_price" not in request.GET,
+        "kept": [(slug, names.get(slug, slug), cost) for slug, cost in kept.items()],
+        "may_save": _may_save(principal, start),
+        "may_write": "provider:write" in principal.scopes,
+    }
+    refusal = None
+    if data is not None and form.is_valid():
         try:
             context |= _results(worked_out(start, form.figures()))
         except Refusal as error:
-            context["refusal"] = blame(form, error)
-    status = 422 if form.errors else status_of(context["refusal"])
-    return show(request, principal, "portal/economics.html", context, status=status)
+            refusal = blame(form, error)
+    return show_form(
+        request, principal, "portal/economics.html", form, refusal=refusal, context=context
+    )
+
+
+def _may_save(principal: Principal, start: StartView) -> bool:
+    return (
+        start.accelerator is not None
+        and "provider:write" in principal.scopes
+        and visible(Provider, principal).exists()
+    )
+
+
+def _written(given: Inputs) -> dict[str, Any]:
+    """Kept figures as the form has them: shares in percent, and no fee or price."""
+    shares = ("utilisation", "residual", "decline", "upkeep")
+    return {
+        "purchase_price": format_micro(given.purchase_micro),
+        "kwh_price": format_micro(given.kwh_micro),
+        "colocation": format_micro(given.colocation_micro),
+        "watts_load": plain(given.watts_load),
+        "watts_idle": plain(given.watts_idle),
+        "pue": plain(given.pue),
+        "life_years": given.life_years,
+        "method": given.method,
+        **{name: percent(getattr(given, name)) for name in shares},
+    }
+
+
+@require_POST
+@page(scope="provider:write")
+def save(request: HttpRequest, principal: Principal) -> HttpResponse:
+    """Keep the figures of the form for its card, in place of those that were kept."""
+    names = {slug: card.name for slug, card in by_slug().items()}
+    card = request.POST.get("card", "")
+    start = starting_point(acting=principal, **_named(card, names))
+    form = EconomicsForm(request.POST, cards=_cards(principal, names), start=start, card=card)
+    if start.accelerator is None or not form.is_valid():
+        raise InvalidRequest({"card": [_("Choose a card and give its figures first.")]})
+    slug, given = start.accelerator, worked_out(start, form.figures()).given
+    answer = once_to(
+        None,
+        lambda: card_costs.save(acting=principal, accelerator=slug, given=given),
+        lambda _cost: f"/provider/economics?{urlencode({'card': card})}",
+    )
+    messages.success(request, _("Kept. Its floor price stands beside your prices from now on."))
+    return answer
+
+
+@require_POST
+@page(scope="provider:write")
+def forget(request: HttpRequest, principal: Principal, card: str) -> HttpResponse:
+    answer = once_to(
+        None,
+        lambda: card_costs.forget(acting=principal, accelerator=card),
+        lambda _none: "/provider/economics",
+    )
+    messages.success(request, _("Forgotten."))
+    return answer
 
 
 def _named(card: str, names: dict[str, str]) -> dict[str, str]:
@@ -206,21 +277,69 @@ def _results(found: Outlook) -> dict[str, Any]:
             }
             for row in found.table
         ],
-        "lines": {
-            "straight": _line(found.years, "straight_line_micro"),
-            "market": _line(found.years, "market_value_micro"),
-            "wide": _WIDE,
-            "high": _HIGH,
-        },
+        "charts": _charts(found),
+        "compared": _compared(found),
     }
 
 
-def _line(years: Sequence[Year], name: str) -> str:
-    """The points of a curve of book values, from the purchase on the left."""
-    paid, last = getattr(years[0], name), len(years) - 1
-    return " ".join(
-        f"{_WIDE * one.year // last},{_HIGH - _HIGH * getattr(one, name) // paid}" for one in years
-    )
+def _charts(found: Outlook) -> list[Chart]:
+    """What the card is worth, what it leaves, when it has paid for itself."""
+    years = [float(one.year) for one in found.years]
+    charts = [
+        Chart(
+            id="book",
+            title=_("Book value"),
+            at=years,
+            lines=[
+                Line(_("Straight line"), [_usd(one.straight_line_micro) for one in found.years]),
+                Line(_("Market value"), [_usd(one.market_value_micro) for one in found.years]),
+            ],
+            unit="$",
+            across=_("End of year"),
+        )
+    ]
+    if found.curve:
+        left = [_usd(one.left_micro) for one in found.curve]
+        charts.append(
+            Chart(
+                id="break-even",
+                title=_("What an hour of the clock leaves"),
+                at=[float(one.utilisation) for one in found.curve],
+                lines=[Line(_("At your price"), left), Line(_("Nothing"), [0.0] * len(left), True)],
+                unit="$/h",
+                across=_("Rented, % of all hours"),
+                note=_("Where it crosses nothing is the break-even."),
+            )
+        )
+        charts.append(
+            Chart(
+                id="payback",
+                title=_("Money in hand"),
+                at=years,
+                lines=[
+                    Line(_("At your price and utilisation"), [_usd(m) for m in found.cash_micro]),
+                    Line(_("Nothing"), [0.0] * len(years), True),
+                ],
+                unit="$",
+                across=_("End of year"),
+                note=_("The purchase is paid at the beginning, and nothing is sold."),
+            )
+        )
+    return charts
+
+
+def _usd(micro: int) -> float:
+    return micro / MICRO
+
+
+def _compared(found: Outlook) -> list[dict[str, Any]]:
+    """The same card as a partner's, with the fee, and as one of the platform's own, without."""
+    without = outlook(replace(found.given, fee_bps=0), found.price_micro)
+    fee = percent(Decimal(found.given.fee_bps) / BASIS_POINTS)
+    return [
+        {"who": _("Partner, fee %(fee)s %%") % {"fee": fee}, "found": found},
+        {"who": _("Owned by the platform, no fee"), "found": without},
+    ]
 
 
 def percent(share: Decimal) -> str:
@@ -228,4 +347,8 @@ def percent(share: Decimal) -> str:
     return plain(share * 100)
 
 
-urls = [path("provider/economics", economics_page)]
+urls = [
+    path("provider/economics", economics_page),
+    path("provider/economics/save", save),
+    path("provider/economics/<str:card>/forget", forget),
+]

@@ -18,7 +18,22 @@ def password_field(label: Any, autocomplete: str, **options: Any) -> forms.CharF
     )
 
 
-class SignUpForm(forms.Form):
+class TermsForm(forms.Form):
+    """What every form that makes an account asks for."""
+
+    accept = forms.BooleanField(error_messages={"required": _("Without this we cannot start.")})
+    # The version that was on the page, not the one in force when the form arrives.
+    accepted_terms_version = forms.CharField(max_length=20, widget=forms.HiddenInput)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["accepted_terms_version"].initial = settings.TERMS_VERSION
+        self.fields["accept"].label = _("I accept the terms of %(version)s") % {
+            "version": settings.TERMS_VERSION
+        }
+
+
+class SignUpForm(TermsForm):
     email = forms.EmailField(
         label=_("E-mail"), max_length=254, widget=forms.EmailInput(attrs={"autocomplete": "email"})
     )
@@ -31,16 +46,7 @@ class SignUpForm(forms.Form):
         help_text=_("Shown on invoices. Your own name is fine."),
         widget=forms.TextInput(attrs={"autocomplete": "organization"}),
     )
-    accept = forms.BooleanField(error_messages={"required": _("Without this we cannot start.")})
-    # The version that was on the page, not the one in force when the form arrives.
-    accepted_terms_version = forms.CharField(max_length=20, widget=forms.HiddenInput)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.fields["accepted_terms_version"].initial = settings.TERMS_VERSION
-        self.fields["accept"].label = _("I accept the terms of %(version)s") % {
-            "version": settings.TERMS_VERSION
-        }
+    field_order = ("email", "password", "organization", "accept", "accepted_terms_version")
 
 
 class SignInForm(forms.Form):

@@ -13,61 +13,7 @@ from kernel.money import BadAmount, parse_micro
 from marketplace.http.portal.entry_forms import password_field
 from marketplace.http.portal.port_text import PortsField
 
-LIFETIMES: Final[dict[str, tuple[Any, Decimal | None]]] = {
-    "1": (_("1 hour"), Decimal(1)),
-    "8": (_("8 hours"), Decimal(8)),
-    "24": (_("24 hours"), Decimal(24)),
-    "168": (_("7 days"), Decimal(168)),
-    "none": (_("No end date"), None),
-}
-
-
 _PLAIN: Final = {"spellcheck": "false", "autocapitalize": "off", "autocomplete": "off"}
-
-
-class FilterForm(forms.Form):
-    """The filter bar. It only draws: the catalogue's own parser reads the URL."""
-
-    accelerator = forms.ChoiceField(label=_("Card"))
-    gpus = forms.CharField(label=_("GPUs in one machine"))
-    min_memory_gib = forms.CharField(label=_("Memory per card, GiB"))
-    max_price = forms.CharField(label=_("At most, $ per GPU and hour"))
-    region = forms.ChoiceField(label=_("Region"))
-    ownership = forms.ChoiceField(
-        label=_("Owner"),
-        choices=[("", _("All")), ("owned", _("Our data centres")), ("partner", _("Partners"))],
-    )
-    interruptible = forms.ChoiceField(
-        label=_("Use"), choices=[("", _("Any")), ("true", _("Interruptible"))]
-    )
-    ssh = forms.ChoiceField(
-        label=_("Way in"),
-        choices=[("", _("Any")), ("true", _("SSH and ports")), ("false", _("None"))],
-    )
-    order = forms.ChoiceField(
-        label=_("Sort by"),
-        choices=[
-            ("", _("Price, lowest first")),
-            ("-price", _("Price, highest first")),
-            ("reliability", _("Reliability, highest first")),
-        ],
-    )
-
-    def __init__(
-        self, *args: Any, cards: list[tuple[str, str]], regions: list[str], **kwargs: Any
-    ) -> None:
-        super().__init__(*args, **kwargs)
-        self._choose("accelerator", [("", _("Any card")), *cards])
-        self._choose("region", [("", _("Anywhere")), *((name, name) for name in regions)])
-        for name in ("gpus", "min_memory_gib", "max_price"):
-            self.fields[name].widget.attrs.update(inputmode="decimal", autocomplete="off")
-        for field in self.fields.values():
-            field.required = False
-
-    def _choose(self, name: str, choices: list[tuple[str, Any]]) -> None:
-        field = self.fields[name]
-        assert isinstance(field, forms.ChoiceField)
-        field.choices = choices
 
 
 class VolumeForm(forms.Form):
@@ -89,50 +35,6 @@ class VolumeForm(forms.Form):
 class VolumeChangeForm(forms.Form):
     name = forms.CharField(label=_("Name"), max_length=80)
     size_gib = forms.IntegerField(label=_("Size, GiB"), min_value=1)
-
-
-class ShapeForm(forms.Form):
-    """What a quote is made of."""
-
-    gpus = forms.IntegerField(label=_("GPUs"), min_value=1, max_value=4096)
-    disk_gib = forms.IntegerField(
-        label=_("Disk in GiB"), min_value=1, max_value=1_000_000, required=False
-    )
-    interruptible = forms.BooleanField(required=False)
-
-
-class RentForm(ShapeForm):
-    """The whole order beside the quote."""
-
-    template = forms.CharField(max_length=60)
-    image = forms.CharField(
-        label=_("Image"),
-        required=False,
-        max_length=400,
-        widget=forms.TextInput(
-            attrs={"class": "input--mono", "placeholder": "ghcr.io/you/app:1.0", **_PLAIN}
-        ),
-    )
-    registry_credentials = forms.CharField(required=False, max_length=40)
-    ssh = forms.CharField(max_length=40)
-    public_key = forms.CharField(
-        label=_("Public key"),
-        required=False,
-        max_length=16_384,
-        widget=forms.Textarea(
-            attrs={
-                "rows": 3,
-                "class": "input--mono",
-                "placeholder": "ssh-ed25519 AAAA… you@laptop",
-                "spellcheck": "false",
-                "autocapitalize": "off",
-            }
-        ),
-    )
-    ports = PortsField()
-    name = forms.CharField(label=_("Name"), required=False, max_length=80)
-    lifetime = forms.ChoiceField(choices=[(key, key) for key in LIFETIMES])
-    quote = forms.CharField(max_length=40, widget=forms.HiddenInput)
 
 
 class TopUpForm(forms.Form):

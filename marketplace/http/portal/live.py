@@ -8,9 +8,10 @@ others stay untouched.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -20,11 +21,12 @@ from billing.contracts import ChargeView
 from kernel.clock import now
 from kernel.money import format_micro
 from marketplace.catalog.registry import by_slug
-from marketplace.http.portal import words
+from marketplace.http.portal import stops, words
 from marketplace.http.portal.actions import ACTIONS
-from marketplace.models import Rental
-from marketplace.rentals import metrics, read
+from marketplace.models import Rental, RentalEvent
+from marketplace.rentals import ladder, read
 from marketplace.rentals.present import describe, describe_charge, describe_event
+from marketplace.rentals.state import INTERRUPTING, TERMINATED
 
 # While it moves a second is what people notice; a running rental changes by the meter only.
 _MOVING_S: Final = 1
@@ -33,12 +35,13 @@ _SHOWN: Final = 100  # micro-units: an estimate is shown to a hundredth of a cen
 _PLACES: Final = (
     ("head", "top"),
     ("stats", "main"),
-    ("usage", "main"),
     ("timeline", "main"),
     ("charges", "main"),
     ("access", "side"),
     ("facts", "side"),
 )
+# What leads into the machine.
+_WAYS_IN: Final = frozenset({"access"})
 
 
 @dataclass(frozen=True)
@@ -72,26 +75,31 @@ class Look:
         return [section for section in self.sections if seen.get(section.name) != section.digest]
 
 
-def look(rental: Rental) -> Look:
-    """The whole page's sections for a rental that the caller may see."""
+def look(rental: Rental, *, inside: bool = True) -> Look:
+    """The whole page's sections for a rental that the caller may see. inside: with its ways in,
+    which who only looks at the page is not shown."""
     shown = describe(rental)
-    charges = read.charges(rental)
+    charges, events = read.charges(rental), list(read.events(rental).order_by("seq"))
     word = words.word("rental", rental.state)
     # After the end the last seconds are still to be charged, and the hold to be returned.
     settled = word.settled and rental.settled_at is not None
+    kept_until = ladder.kept_until(rental)
     cards = by_slug()
     card = cards.get(rental.accelerator)
     named = {**shown, "accelerator_name": card.name if card else rental.accelerator}
     context = {
         "rental": named,
-        "events": [_event(row) for row in map(describe_event, read.events(rental).order_by("seq"))],
+        "events": [_event(row) for row in map(describe_event, events)],
         "charges": [describe_charge(charge, rental.currency) for charge in charges],
-        "usage": [] if word.settled else metrics.at_a_glance(rental),
-        "running_up": running_up(rental, charges, now()) if metered(shown) else None,
+        "given_back": read.incident_credits(rental),
+        "running_up": running_up(rental, charges, events, now()) if metered(shown) else None,
         "moving": word.busy,
-        "ended": word.settled,
+        "at_rest": word.settled,
+        "ended": rental.state == TERMINATED,
         "settled": settled,
         "meter_on": metered(shown),
+        "stop": stops.said(shown),
+        "kept_until": kept_until,
         "offered": [
             {"name": name, "words": words_of}
             for name, words_of in ACTIONS.items()
@@ -101,8 +109,11 @@ def look(rental: Rental) -> Look:
     sections = tuple(
         Section(name, place, render_to_string(f"portal/rental/{name}.html", context))
         for name, place in _PLACES
+        if inside or name not in _WAYS_IN
     )
-    every = 0 if settled else _MOVING_S if word.busy else _RESTING_S
+    # Of what the lack of money stopped, it is settled later until when it is kept.
+    rests = settled and (kept_until is not None or not ladder.unpaid(rental))
+    every = 0 if rests else _MOVING_S if word.busy else _RESTING_S
     return Look(named, sections, every)
 
 
@@ -115,7 +126,12 @@ def _event(event: dict[str, Any]) -> dict[str, Any]:
     return {**event, "label": words.step(event["state"], event["reason"])}
 
 
-def running_up(rental: Rental, charges: list[ChargeView], present: datetime) -> str | None:
+def running_up(
+    rental: Rental,
+    charges: Sequence[ChargeView],
+    events: Sequence[RentalEvent],
+    present: datetime,
+) -> str | None:
     """About what runs up since the last settled second: an estimate for the eye, never a charge.
 
     None before it ever ran; only asked while the meter is on. It counts from the latest of:
@@ -123,6 +139,13 @@ def running_up(rental: Rental, charges: list[ChargeView], present: datetime) -> 
     """
     if rental.ready_at is None:
         return None
-    since = max([rental.ready_at, rental.state_since, *(charge.to_at for charge in charges[-1:])])
+    since = max([rental.ready_at, *began(events), *(charge.to_at for charge in charges[-1:])])
     seconds = max(0, int((present - since).total_seconds()))
     return format_micro(rental.price_micro_h * seconds // 3600 // _SHOWN * _SHOWN)
+
+
+def began(events: Sequence[RentalEvent]) -> list[datetime]:
+    """Since when it is in its state; a notice is none, it runs on. One moment, or none."""
+    steps = [event for event in events if event.state != INTERRUPTING]
+    alike = takewhile(lambda event: event.state == steps[-1].state, reversed(steps))
+    return [event.at for event in alike][-1:]

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django import forms
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from billing.contracts import PaymentMethodView
 from billing.contracts.autotopup import AutoTopUpWish
@@ -44,7 +45,7 @@ class AutoTopUpForm(forms.Form):
     threshold = MoneyField(label=_("When less than this is left, USD"))
     target = MoneyField(label=_("Up to this, USD"), help_text=_("One charge, at most one an hour."))
     daily_ceiling = MoneyField(label=_("At most in 24 hours, USD"))
-    payment_method = forms.ChoiceField(label=_("Card"), required=False)
+    payment_method = forms.ChoiceField(label=pgettext_lazy("payment", "Card"), required=False)
 
     def __init__(self, *args: Any, methods: Sequence[PaymentMethodView], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

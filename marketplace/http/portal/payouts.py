@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -127,7 +127,10 @@ def _account(provider: Provider) -> PayoutAccountView | None:
 
 def _months(provider: Provider) -> list[str]:
     """Months with a statement, newest first."""
-    first, last = provider.created_at, now()
+    first, last = billing.first_statement_at(provider_ref=provider.id), now()
+    if first is None:
+        return []
+    first = first.astimezone(UTC)
     count = (last.year - first.year) * 12 + last.month - first.month + 1
     numbers = (last.year * 12 + last.month - 1 - back for back in range(min(count, _MONTHS)))
     return [f"{number // 12}-{number % 12 + 1:02d}" for number in numbers]

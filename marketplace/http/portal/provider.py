@@ -1,254 +1,160 @@
-"""A provider's home: clusters with their state, the map of cards, offers with prices, earnings.
+"""An owner's home: what needs it, what its cards earn, how they are doing, its clusters.
 
-Registering data centres and clusters is done over the API in this version.
+A cluster's own page is in clusters.py, offers and prices in owner_offers.py.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
+from datetime import UTC, datetime, time
+from decimal import Decimal
 from typing import Any, Final
 
-from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
-from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 
 from billing import facade as billing
-from kernel.errors import InvalidRequest, Refusal
+from kernel.errors import Refusal
 from kernel.ids import public
-from marketplace.accounts.access import Principal, get_visible, visible
-from marketplace.accounts.idempotency import once
-from marketplace.catalog import publish
+from kernel.money import MICRO
+from marketplace.accounts.access import Principal, visible
+from marketplace.catalog import fees
+from marketplace.catalog.market import fee_bps_of
+from marketplace.catalog.price import BASIS_POINTS
 from marketplace.catalog.registry import by_slug
-from marketplace.http.portal.base import (
-    blame,
-    claim_of,
-    new_key,
-    once_to,
-    page,
-    show,
-    status_of,
-)
-from marketplace.http.portal.forms import ApplyForm, DiskPriceForm, PriceForm
-from marketplace.models import Offer, Provider
+from marketplace.http.portal import words
+from marketplace.http.portal.base import blame, claim_of, once_to, page, show_form
+from marketplace.http.portal.charts import Chart, Line
+from marketplace.http.portal.forms import ApplyForm
+from marketplace.models import Provider
 from marketplace.providers import onboard
-from provisioner import facade as provisioner
-from provisioner.contracts import ClusterState, ClusterView
-from provisioner.facade import access
+from marketplace.providers.attention import Need
+from marketplace.providers.overview import Overview, Starts, overview
+from provisioner.contracts import ClusterState
 
-# The form's fields as the API calls them.
-_PRICES: Final = {
-    "price": "price_per_gpu_hour",
-    "interruptible": "interruptible_price_per_gpu_hour",
+# Where each need is seen to, and what the link says.
+_FIXES: Final[dict[str, tuple[str, words.Text]]] = {
+    "suspended": ("/provider/capacity", _("See what runs")),
+    "not_approved": ("/provider/join", _("Go on")),
+    "no_cluster": ("/provider/join", _("Add a cluster")),
+    "cluster_offline": ("/provider/clusters/{about}", _("See the cluster")),
+    "preflight_failed": ("/provider/clusters/{about}/preflight", _("See what to do")),
+    "reaper": ("/provider/clusters/{about}", _("See the cluster")),
+    "relay": ("/provider/clusters/{about}", _("Show the values")),
+    "quarantined": ("/provider/clusters/{about}#nodes", _("See the nodes")),
+    "no_price": ("/provider/offers?state=draft", _("Set prices")),
+    "below_floor": ("/provider/offers", _("See the offers")),
+    "payout_account": ("/provider/payouts#account", _("See the account")),
+    "maintenance": ("/provider/capacity", _("See it")),
 }
 
 
 @page(scope="provider:read")
 def provider_home(request: HttpRequest, principal: Principal) -> HttpResponse:
-    return _home(request, principal)
-
-
-def _home(
-    request: HttpRequest,
-    principal: Principal,
-    *,
-    refusal: Refusal | None = None,
-    form: ApplyForm | None = None,
-    relay: dict[str, Any] | None = None,
-) -> HttpResponse:
     provider = visible(Provider, principal).first()
-    context: dict[str, Any] = {
-        "refusal": refusal,
-        "provider": provider,
-        "may_write": "provider:write" in principal.scopes,
-        "idempotency_key": new_key(),
-    }
     if provider is None:
-        context["form"] = form or ApplyForm(initial={"contact_email": principal.user.email})
-        template = "portal/provider_apply.html"
-    else:
-        names = {slug: card.name for slug, card in by_slug().items()}
-        context |= {
-            "clusters": _clusters(principal, names),
-            "offers": [
-                {**offer, "name": names.get(offer["accelerator"], offer["accelerator"])}
-                for offer in map(publish.describe_owned, publish.list_offers(principal))
-            ],
-            "places": onboard.places(principal),
-            "earnings": billing.earnings(provider_ref=provider.id),
-            "has_gateway": access.has_gateway(),
-            "relay": relay,
-        }
-        template = "portal/provider.html"
-    status = 422 if form is not None and form.errors else status_of(refusal)
-    return show(request, principal, template, context, status=status)
+        return _apply_page(request, principal, ApplyForm(initial=_mail_of(principal)))
+    clusters = onboard.clusters(principal)
+    found = overview(acting=principal, clusters=clusters, fee_bps=fee_bps_of(principal))
+    stages = onboard.stages_of(clusters)
+    context = {
+        "provider": provider,
+        "needs": [_need(one) for one in found.needs],
+        "found": found,
+        "started": _share(found.starts),
+        "chart": _chart(found) if found.thirty.share_micro else None,
+        "earnings": billing.earnings(provider_ref=provider.id),
+        "fees": _fees(provider),
+        "clusters": [
+            {"id": public("cluster", view.id), "view": view, "stage": stages[view.id]}
+            for view in sorted(clusters, key=lambda one: one.state == ClusterState.RETIRED)
+        ],
+        "may_write": "provider:write" in principal.scopes,
+    }
+    return show_form(request, principal, "portal/provider.html", context=context)
 
 
-def _clusters(principal: Principal, names: dict[str, str]) -> list[dict[str, Any]]:
-    views = onboard.clusters(principal)
-    places = onboard.datacenters_of(views)
-    return [
-        {
-            "id": public("cluster", view.id),
-            "name": view.name,
-            "is_retired": view.state == ClusterState.RETIRED,
-            "relay_seen_at": view.relay_seen_at,
-            "preflight": view.preflight.value,
-            "sells": view.preflight_sells,
-            "stage": onboard.stage_of(view),
-            "state": view.state.value,
-            "reason": view.reason,
-            "detail": view.detail,
-            "state_since": view.state_since,
-            "server_version": view.server_version,
-            "last_observed_at": view.last_observed_at,
-            "reaper": view.reaper_state.value,
-            "reaper_seen_at": view.reaper_seen_at,
-            "datacenter": places[view.datacenter_ref].name,
-            "nodes": _nodes(view, names),
-        }
-        for view in views
-    ]
+def _fees(provider: Provider) -> dict[str, Any]:
+    """What the platform keeps now and will keep, as shares of the price."""
+    outlook, known = fees.outlook(provider), by_slug()
+
+    def card(slug: str) -> str:
+        return known[slug].name if slug in known else slug
+
+    return {
+        "share": _of_price(outlook.bps),
+        "cards": [
+            {"card": card(slug), "share": _of_price(bps)} for slug, bps in outlook.cards.items()
+        ],
+        "coming": [
+            {
+                "card": card(one.accelerator),
+                "share": _of_price(one.to_bps),
+                "at": one.valid_from,
+            }
+            for one in outlook.coming
+        ],
+    }
 
 
-def _nodes(cluster: ClusterView, names: dict[str, str]) -> list[dict[str, Any]]:
-    """The nodes, each with the states of its cards in order."""
-    states: dict[str, list[str]] = {}
-    for slot in provisioner.slots(cluster_id=cluster.id):
-        states.setdefault(slot.node, []).append(slot.state)
-    return [
-        {
-            "name": node.name,
-            "ready": node.ready,
-            "reason": node.reason,
-            "accelerator": " · ".join(names.get(slug, slug) for slug in node.accelerators),
-            "slots_free": node.slots_free,
-            "slot_states": states.get(node.name, []),
-        }
-        for node in provisioner.nodes(cluster_id=cluster.id)
-    ]
+def _of_price(bps: int) -> Decimal:
+    return Decimal(bps) / BASIS_POINTS
+
+
+def _need(one: Need) -> dict[str, Any]:
+    link, label = _FIXES[one.code]
+    return {"need": one, "link": link.format(about=one.about), "label": label}
+
+
+def _chart(found: Overview) -> Chart:
+    """The share of each of the last thirty days."""
+    return Chart(
+        id="share-per-day",
+        title=_("Your share per day"),
+        at=[datetime.combine(day, time(), UTC) for day, _micro in found.per_day],
+        lines=[Line(_("Cards and disks"), [micro / MICRO for _day, micro in found.per_day])],
+        unit="$",
+        kind="bars",
+        note=_("Today is not over."),
+        daily=True,
+    )
+
+
+def _share(starts: Starts) -> Decimal | None:
+    return Decimal(starts.started) / starts.sample if starts.sample else None
+
+
+def _mail_of(principal: Principal) -> dict[str, str]:
+    return {"contact_email": principal.user.email}
+
+
+def _apply_page(
+    request: HttpRequest, principal: Principal, form: ApplyForm, refusal: Refusal | None = None
+) -> HttpResponse:
+    context = {"may_write": "provider:write" in principal.scopes}
+    return show_form(
+        request, principal, "portal/provider_apply.html", form, refusal=refusal, context=context
+    )
 
 
 @require_POST
 @page(scope="provider:write")
 def apply(request: HttpRequest, principal: Principal) -> HttpResponse:
-    form = ApplyForm(request.POST)
-    refusal = None
+    form, refusal = ApplyForm(request.POST), None
     if form.is_valid():
         try:
             return once_to(
                 claim_of(request, principal),
                 lambda: onboard.apply(acting=principal, **form.cleaned_data),
-                lambda _provider: "/provider",
+                lambda _provider: "/provider/join",
             )
         except Refusal as error:
             refusal = blame(form, error)
-    return _home(request, principal, refusal=refusal, form=form)
-
-
-@require_POST
-@page(scope="provider:write")
-def set_price(request: HttpRequest, principal: Principal, offer: str) -> HttpResponse:
-    """A price puts a draft on sale; of an offer on sale it changes new quotes only."""
-    form = PriceForm(request.POST)
-    try:
-        if not form.is_valid():
-            raise InvalidRequest(
-                {_PRICES[name]: list(map(str, said)) for name, said in form.errors.items()}
-            )
-        answer = once_to(
-            None,
-            lambda: _price(principal, offer, **form.cleaned_data),
-            lambda _offer: "/provider",
-        )
-    except InvalidRequest as error:
-        return _home(request, principal, refusal=_spelled(error))
-    messages.success(request, _("The price is set. It holds for new quotes from now on."))
-    return answer
-
-
-@require_POST
-@page(scope="provider:write")
-def set_disk_price(request: HttpRequest, principal: Principal, datacenter: str) -> HttpResponse:
-    """Of a data centre, for volumes that are made from now on."""
-    form = DiskPriceForm(request.POST)
-    try:
-        if not form.is_valid():
-            raise InvalidRequest({"disk_price": list(map(str, form.errors["price"]))})
-        answer = once_to(
-            None,
-            lambda: publish.set_disk_price(
-                acting=principal,
-                datacenter_id=datacenter,
-                micro_gib_month=form.cleaned_data["price"],
-            ),
-            lambda _place: "/provider#disks",
-        )
-    except InvalidRequest as error:
-        return _home(request, principal, refusal=_spelled(error))
-    messages.success(
-        request, _("The price is set. It holds for volumes made from now on; others keep theirs.")
-    )
-    return answer
-
-
-@require_POST
-@page(scope="provider:write")
-def show_relay(request: HttpRequest, principal: Principal, cluster: str) -> HttpResponse:
-    """What the cluster's relay needs, on this one answer; with ``replace`` another key."""
-    replace = request.POST.get("replace") == "yes"
-    rendered = once(
-        claim_of(request, principal),
-        lambda: onboard.relay_values(acting=principal, cluster_id=cluster, replace=replace),
-        lambda values: (200, asdict(values)),
-        secret_fields=("relay_seed",),
-    )
-    values = json.loads(rendered.body)
-    return _home(request, principal, relay={**values, **_commands(values)})
-
-
-def _commands(values: dict[str, Any]) -> dict[str, str]:
-    """What relay.yaml says to run, with the values in it."""
-    given = {
-        "cluster": values["cluster"],
-        "gateway": values["gateway"],
-        "relay.seed": values["relay_seed"],
-        "gateway.pub": values["gateway_key"],
-    }
-    literals = " ".join(f"--from-literal={name}='{value}'" for name, value in given.items())
-    make = "kubectl create secret generic gpuyard-relay --namespace gpuyard-system"
-    # Created or replaced: a second visit to this page changes the Secret that is there.
-    return {
-        "secret_command": f"{make} {literals} --dry-run=client -o yaml | kubectl apply -f -",
-        "apply_command": f"sed 's|IMAGE|{values['image']}|' relay.yaml | kubectl apply -f -",
-    }
-
-
-def _price(principal: Principal, offer_id: str, *, price: int, interruptible: int | None) -> Offer:
-    offer = get_visible(Offer, principal, offer_id)
-    approved = offer.provider.state == Provider.State.APPROVED
-    opens = offer.state == Offer.State.DRAFT and approved
-    return publish.set_offer(
-        acting=principal,
-        offer_id=offer_id,
-        price_micro_h=price,
-        interruptible_price_micro_h=interruptible,
-        state=Offer.State.ACTIVE if opens else None,
-    )
-
-
-def _spelled(error: InvalidRequest) -> InvalidRequest:
-    """The messages as one sentence: the row that they are about is a small form in a table."""
-    said = "; ".join(text for texts in error.extra["errors"].values() for text in texts)
-    return InvalidRequest(error.extra["errors"], _("The price was not changed: ") + said)
+    return _apply_page(request, principal, form, refusal)
 
 
 urls = [
     path("provider", provider_home),
     path("provider/apply", apply),
-    path("provider/offers/<str:offer>/price", set_price),
-    path("provider/clusters/<str:cluster>/relay", show_relay),
-    path("provider/datacenters/<str:datacenter>/disk-price", set_disk_price),
 ]

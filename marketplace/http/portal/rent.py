@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any, Final
-from urllib.parse import urlencode
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import path
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
+from billing import facade as billing
 from kernel.errors import InvalidRequest, Refusal
 from kernel.money import format_micro, parse_micro
-from marketplace.accounts.access import Principal, get_visible, visible
+from marketplace.accounts.access import Principal, visible
 from marketplace.accounts.idempotency import once, stored
 from marketplace.catalog import quote as quotes
 from marketplace.catalog import registry, search
 from marketplace.catalog.needs import unmet
 from marketplace.catalog.templates import has, ports_of
 from marketplace.http.pinning import pin_order
+from marketplace.http.portal import words
 from marketplace.http.portal.base import (
     ORDER,
     SEE_OTHER,
@@ -33,31 +33,50 @@ from marketplace.http.portal.base import (
     show,
     status_of,
 )
-from marketplace.http.portal.forms import LIFETIMES, RentForm, ShapeForm, whole_number
+from marketplace.http.portal.forms import whole_number
+from marketplace.http.portal.rent_form import (
+    CARRIED,
+    LIFETIMES,
+    WAITS,
+    RentForm,
+    ShapeForm,
+    address_of,
+    order_of,
+)
 from marketplace.http.portal.templates import logins
-from marketplace.models import Offer, Quote, Rental, Secret, SshKey, Template
+from marketplace.models import Offer, Project, Quote, Rental, Secret, SshKey, Template
 from marketplace.rentals import way_in
-from marketplace.rentals.order import RentOrder
 from marketplace.rentals.start import rent
+from marketplace.volumes import present as kept
+from provisioner.contracts import StorageDomain
 
 _HOURS_A_DAY: Final = 24
 _KEYS_SHOWN: Final = 20
-# Stands in the form for "no template but this image".
-_OWN_IMAGE: Final = "image"
+_VOLUMES_SHOWN: Final = 50
+_YES: Final = ("true", "on")
+_LEAST_TOPUP: Final = 5  # dollars
 # A refusal after which the same form, sent again, could only be refused again.
 _SPENT: Final = {"idempotency_key_reuse"}
 
 
 @page(public=True)
 def offer_page(request: HttpRequest, principal: Principal | None, offer: str) -> HttpResponse:
+    """The address may carry an order that was begun (``rent_form.CARRIED``)."""
     row = search.get_offer(offer)
     asked = request.GET.get("gpus", "")
     gpus = max(row.offer.min_gpus, whole_number(asked, row.offer.min_gpus))
     if not _may_rent(principal):
         return show(request, principal, "portal/offer.html", _facts(row, gpus))
     assert principal is not None
-    wished = request.GET.get("interruptible") == "true"
-    form = RentForm(initial={**_defaults(principal, row.offer, gpus), "interruptible": wished})
+    carried = {name: request.GET[name] for name in CARRIED if request.GET.get(name)}
+    begun = {
+        **_defaults(principal, row.offer, gpus),
+        **carried,
+        "gpus": gpus,
+        "interruptible": carried.get("interruptible") in _YES,
+        "failover": carried.get("failover") in _YES,
+    }
+    form = RentForm(initial=begun, projects=_projects(principal))
     return _rent_page(request, principal, row, form)
 
 
@@ -66,7 +85,11 @@ def offer_page(request: HttpRequest, principal: Principal | None, offer: str) ->
 def quote_piece(request: HttpRequest, principal: Principal, offer: str) -> HttpResponse:
     """A fresh quote for the shape in the form; refusals stand where the price would."""
     quote, refusal = _quote(principal, offer, ShapeForm(request.POST))
-    context = {"quote": quote, "quote_refusal": refusal, "offer": {"id": offer}}
+    context = {
+        "quote_refusal": refusal,
+        "offer": {"id": offer},
+        **_priced_context(request, principal, offer, quote, refusal),
+    }
     return piece(request, "portal/quote.html", context, status=status_of(refusal))
 
 
@@ -82,24 +105,27 @@ def price_page(request: HttpRequest, principal: Principal, offer: str) -> HttpRe
 def rent_now(request: HttpRequest, principal: Principal, offer: str) -> HttpResponse:
     """Rent once per form, then follow the rental; a refusal keeps what was filled in.
 
-    Nothing is rented at a price that was not seen: without a quote the answer is the price.
+    Nothing is rented at a price that was not seen: without a quote the answer is the price, unless
+    the order is to wait for cards, at the offer's price at most.
     """
-    if not request.POST.get("quote"):
+    waits = bool(request.POST.get("wait"))
+    if not request.POST.get("quote") and not waits:
         return _priced(request, principal, offer)
     row = search.get_offer(offer)
-    form = RentForm(request.POST)
+    form = RentForm(_sent(request, waits), projects=_projects(principal), waits=waits)
     refusal: Refusal | None = None
     if form.is_valid():
         try:
             claim = claim_of(request, principal)
-            order = _order(principal, form.cleaned_data, request.POST.getlist("secrets"))
+            secrets = request.POST.getlist("secrets")
+            order = order_of(principal, form, row.offer, secrets=secrets)
             if stored(claim) is None:
                 order = pin_order(principal, order)
             rendered = rent(acting=principal, order=order, claim=claim, render=_where)
         except Refusal as error:
             refusal = blame(form, error)
             if error.slug == "insufficient_funds":
-                request.session[ORDER] = _address(offer, form.cleaned_data["gpus"])
+                request.session[ORDER] = address_of(offer, request.POST)
         else:
             request.session.pop(ORDER, None)
             return go(json.loads(rendered.body)["location"])
@@ -110,17 +136,45 @@ def rent_now(request: HttpRequest, principal: Principal, offer: str) -> HttpResp
     return _rent_page(request, principal, row, form, refusal=refusal)
 
 
-def _address(offer: str, gpus: int) -> str:
-    return f"/offers/{offer}?{urlencode({'gpus': gpus})}"
+def _sent(request: HttpRequest, waits: bool) -> QueryDict:
+    """What was sent; how long it waits is chosen beside the button, where there is one."""
+    if not waits or not request.POST.get("wait_for"):
+        return request.POST
+    sent = request.POST.copy()
+    sent["queue"] = request.POST.get("wait_for", "")
+    return sent
 
 
 def _priced(request: HttpRequest, principal: Principal, offer: str) -> HttpResponse:
     row = search.get_offer(offer)
-    form = RentForm(request.POST)
+    form = RentForm(request.POST, projects=_projects(principal))
     quote, refusal = _quote(principal, offer, ShapeForm(request.POST))
     form.full_clean()
     form.errors.clear()  # the order is not sent yet: only the price was asked
     return _rent_page(request, principal, row, form, quote=quote, quote_refusal=refusal)
+
+
+def _priced_context(
+    request: HttpRequest,
+    principal: Principal,
+    offer: str,
+    quote: dict[str, Any] | None,
+    refusal: Refusal | None,
+) -> dict[str, Any]:
+    """Beside a price: what is missing to pay its first hour, and the way back from paying it.
+    Without cards: whether the order can wait for some."""
+    context: dict[str, Any] = {"quote": quote}
+    if quote is not None and (missing := quote["missing_micro"]) > 0:
+        request.session[ORDER] = address_of(offer, request.POST)
+        dollars = max(_LEAST_TOPUP, -(-missing // 1_000_000))
+        context |= {"missing": missing, "top_up": f"{dollars}.00"}
+        context["may_pay"] = "billing:write" in principal.scopes
+    if refusal is not None and refusal.slug == "offer_taken":
+        row = search.get_offer(offer)
+        context["waits"] = list(WAITS.items()) if search.on_sale_now(row.offer) else []
+        context["wait_cap"] = row.offer.price_micro_h
+        context["wait_region"] = row.offer.region
+    return context
 
 
 def _where(rental: Rental) -> tuple[int, Any]:
@@ -133,28 +187,6 @@ def _may_rent(principal: Principal | None) -> bool:
         and principal.organization is not None
         and "rentals:write" in principal.scopes
     )
-
-
-def _order(principal: Principal, data: dict[str, Any], secrets: list[str]) -> RentOrder:
-    """The form as the domain's order. A secret becomes the variable that it is called after."""
-    hours = LIFETIMES[data["lifetime"]][1]
-    own_image = data["template"] == _OWN_IMAGE
-    chosen = [get_visible(Secret, principal, secret) for secret in secrets]
-    order = RentOrder(
-        quote_id=data["quote"],
-        name=data["name"],
-        template=None if own_image else data["template"],
-        image=data["image"].strip() if own_image else None,
-        registry_credentials=(data["registry_credentials"] or None) if own_image else None,
-        ports=data["ports"],
-        secrets={secret.name: secret.public_id for secret in chosen},
-        max_hours=hours,
-        no_limit=hours is None,
-    )
-    if data["ssh"] == "none":
-        return replace(order, ssh=False)
-    key = data["public_key"] if data["ssh"] == "paste" else data["ssh"]
-    return replace(order, ssh_keys=(key,) if key.strip() else ())
 
 
 def _quote(
@@ -173,6 +205,7 @@ def _quote(
                 gpus=shape.cleaned_data["gpus"],
                 disk_gib=shape.cleaned_data["disk_gib"],
                 interruptible=shape.cleaned_data["interruptible"],
+                volume_gib=shape.cleaned_data["new_gib"],
             )
         )
 
@@ -180,12 +213,16 @@ def _quote(
         once(None, act, lambda _result: (200, None))
     except Refusal as refusal:
         return None, refusal
-    quote = held[0]
-    per_day = format_micro(quote.price_micro_h * _HOURS_A_DAY)
-    shown = quotes.describe(quote)
-    tax = parse_micro(shown["tax"]["per_hour"] or "0")
-    hold = format_micro(parse_micro(shown["total_per_hour"]) + tax)
-    return {**shown, "per_day": per_day, "first_hold": hold}, None
+    shown = quotes.describe(held[0])
+    total = parse_micro(shown["total_per_hour"])
+    hold = total + parse_micro(shown["tax"]["per_hour"] or "0")
+    missing = hold - billing.balance(org_ref=principal.org.id).spendable_micro
+    return {
+        **shown,
+        "per_day": format_micro(total * _HOURS_A_DAY),
+        "first_hold": format_micro(hold),
+        "missing_micro": missing,
+    }, None
 
 
 def _rent_page(
@@ -206,8 +243,8 @@ def _rent_page(
         "can_rent": True,
         "form": form,
         "refusal": refusal,
-        "quote": quote,
         "quote_refusal": quote_refusal,
+        **_priced_context(request, principal, row.offer.public_id, quote, quote_refusal),
         "idempotency_key": new_key() if fresh else sent,
         "gpu_choices": _gpu_choices(row.offer, gpus),
         "chosen_gpus": gpus,
@@ -217,6 +254,7 @@ def _rent_page(
         "chosen_secrets": request.POST.getlist("secrets"),
         "logins": logins(principal),
         "lifetimes": _lifetimes(),
+        "volumes": _volumes(principal, row.offer),
         "included_disk": quotes.included_disk_gib(row.offer, 1),
     }
     status = status_of(refusal or quote_refusal)
@@ -266,7 +304,10 @@ def _templates(principal: Principal, offer: Offer) -> list[dict[str, Any]]:
     def missing(template: Template) -> list[str]:
         needs = dict(template.needs)
         named = way_in.are_named(ports_of(template)) and way_in.is_shut(offer)
-        return [*(_need(name, needs) for name in unmet(needs, card)), *[_("a way in")] * named]
+        return [
+            *(words.need(name, needs[name]) for name in unmet(needs, card)),
+            *[_("a way in")] * named,
+        ]
 
     rows = [
         {
@@ -281,15 +322,17 @@ def _templates(principal: Principal, offer: Offer) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: bool(row["missing"]))
 
 
-def _need(name: str, needs: dict[str, Any]) -> str:
-    """A need in words: ``CUDA 12.4``, ``24 GiB per card``."""
-    value = needs[name]
-    if name == "min_memory_gib":
-        return _("%(size)s GiB per card") % {"size": value}
-    if name == "min_cuda":
-        return f"CUDA {value}"
-    listed = value if isinstance(value, list) else [value]
-    return _(" or ").join(str(item).upper() for item in listed)
+def _projects(principal: Principal) -> list[tuple[str, str]]:
+    return [(one.public_id, one.name) for one in visible(Project, principal).order_by("name")]
+
+
+def _volumes(principal: Principal, offer: Offer) -> list[dict[str, Any]]:
+    """Those in the offer's data centre that no machine has now."""
+    if offer.group.storage_domain == StorageDomain.NONE:
+        return []
+    rows = kept.volumes(principal).filter(datacenter=offer.datacenter, removed_at=None)
+    shown = kept.describe_many(list(rows.order_by("-id")[:_VOLUMES_SHOWN]))
+    return [volume for volume in shown if "attach" in volume["actions"]]
 
 
 def _ssh_keys(principal: Principal) -> list[SshKey]:

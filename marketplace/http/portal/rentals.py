@@ -15,11 +15,12 @@ from kernel.text import clean
 from marketplace.accounts.access import Principal
 from marketplace.catalog.registry import by_slug
 from marketplace.http.api.paging import keyset_page
-from marketplace.http.portal import actions
+from marketplace.http.portal import actions, bulk, edit, rental_charts
 from marketplace.http.portal.base import page, piece, show
 from marketplace.http.portal.live import look
 from marketplace.http.portal.log import log_panel
-from marketplace.rentals import read
+from marketplace.models import Organization, Rental
+from marketplace.rentals import changes, read
 from marketplace.rentals.present import describe_charge, describe_evidence, describe_many
 from marketplace.rentals.state import FAILED, STATES, TERMINATED
 
@@ -45,12 +46,19 @@ def rental_list(request: HttpRequest, principal: Principal) -> HttpResponse:
     )
     names = by_slug()
     shown = [
-        {**row, "accelerator_name": _name(names, row["accelerator"])} for row in describe_many(rows)
+        {
+            **row,
+            "accelerator_name": _name(names, row["accelerator"]),
+            "project_name": rental.project.name if rental.project else "",
+        }
+        for rental, row in zip(rows, describe_many(rows), strict=True)
     ]
     context = {
         "rentals": shown,
         "which": which,
         "tabs": [("", _("All")), ("live", _("Live")), ("ended", _("Ended"))],
+        "may_write": "rentals:write" in principal.scopes,
+        "bulk": [(name, actions.ACTIONS[name]) for name in bulk.OFFERED],
         "next_cursor": following,
         "more_query": urlencode({**({"show": which} if which else {}), "cursor": following}),
     }
@@ -64,9 +72,11 @@ def _name(names: dict[str, Any], slug: str) -> str:
 @page(scope="rentals:read")
 def rental_page(request: HttpRequest, principal: Principal, rental: str) -> HttpResponse:
     found = read.get(principal, rental)
-    seen = look(found)
+    closed = principal.seen_by is not None
+    seen = look(found, inside=not closed)
     context = {
-        "log": log_panel(found),
+        "log": None if closed else log_panel(found),
+        "panel": rental_charts.panel_of(found),
         "rental": seen.rental,
         "sections": seen.sections,
         "every": seen.every,
@@ -76,9 +86,28 @@ def rental_page(request: HttpRequest, principal: Principal, rental: str) -> Http
 
 
 @page(scope="rentals:read")
+def rental_changes(request: HttpRequest, principal: Principal, rental: str) -> HttpResponse:
+    """An event stream that says when to look again; 204 when nothing can change any more."""
+    found = read.get(principal, rental)
+    return HttpResponse(status=204) if found.settled_at else _handed_over(found)
+
+
+@page(scope="rentals:read")
+def list_changes(request: HttpRequest, principal: Principal) -> HttpResponse:
+    """The same for all live rentals of the organization."""
+    return _handed_over(principal.org)
+
+
+def _handed_over(subject: Rental | Organization) -> HttpResponse:
+    """To the streams process, by the proxy in front of both: rights are checked at every
+    connection, and no grant is written into a page."""
+    return HttpResponse(headers={"X-Accel-Redirect": changes.address_of(subject)})
+
+
+@page(scope="rentals:read")
 def rental_live(request: HttpRequest, principal: Principal, rental: str) -> HttpResponse:
     """What changed since the page last looked; 204 when nothing did."""
-    present = look(read.get(principal, rental))
+    present = look(read.get(principal, rental), inside=principal.seen_by is None)
     changed = present.changed(request.GET.dict())
     if not changed and request.GET.get("every") == str(present.every):
         return HttpResponse(status=204)
@@ -114,7 +143,12 @@ def _devices(proof: dict[str, Any]) -> list[dict[str, str]]:
 
 urls = [
     path("rentals", rental_list),
+    path("rentals/changes", list_changes),
+    *bulk.urls,
     path("rentals/<str:rental>", rental_page),
+    path("rentals/<str:rental>/changes", rental_changes),
+    *rental_charts.urls,
+    *edit.urls,
     path("rentals/<str:rental>/live", rental_live),
     *actions.urls,
     path("charges/<str:charge>", evidence),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from math import sin
 from typing import Final
 
 from django.http import HttpRequest, HttpResponse
@@ -13,7 +14,9 @@ from kernel.errors import Refusal
 from marketplace.accounts.access import Principal
 from marketplace.http.portal import words
 from marketplace.http.portal.base import page, show
+from marketplace.http.portal.charts import Chart, Line
 from marketplace.http.portal.forms import TopUpForm
+from marketplace.http.portal.pages import Pages
 
 _COLOURS: Final = (
     "paper", "surface", "sunken", "line", "ink", "ink-2", "ink-3", "accent",
@@ -37,10 +40,12 @@ def styleguide(request: HttpRequest, principal: Principal | None) -> HttpRespons
         available="1.0200",
     )
     context = {
+        "charts": _charts(present),
         "colours": _COLOURS,
         "sizes": _SIZES,
         "kinds": [(kind, list(states)) for kind, states in words.KINDS.items()],
         "form": TopUpForm(),
+        "pages": Pages(2, 50, 200),
         "refusal": refusal,
         "events": [
             {
@@ -54,6 +59,30 @@ def styleguide(request: HttpRequest, principal: Principal | None) -> HttpRespons
         ],
     }
     return show(request, principal, "portal/styleguide.html", context)
+
+
+def _charts(present: datetime) -> list[Chart]:
+    """One of each kind, with a gap where nothing was measured."""
+    minutes = [present - timedelta(minutes=5 * n) for n in range(24, -1, -1)]
+    wave = [round(55 + 40 * sin(n / 3), 1) for n in range(25)]
+    silent = [None if 9 < n < 14 else value / 2 for n, value in enumerate(wave)]
+    first = present.replace(hour=0, minute=0, second=0, microsecond=0)
+    days = [first - timedelta(days=n) for n in range(13, -1, -1)]
+    return [
+        Chart(
+            "sample-line", "GPU use", minutes, [Line("GPU 0", wave), Line("GPU 1", silent)],
+            unit="%", most=100, note="a gap where it was silent",
+        ),
+        Chart(
+            "sample-bars", "Earned per day", days, [Line("Earned", [n * 1.25 for n in range(14)])],
+            unit="$", kind="bars", daily=True,
+        ),
+        Chart(
+            "sample-steps", "Price", days, [Line("Lowest", [2 + n // 5 * 0.25 for n in range(14)])],
+            unit="$/h", kind="steps", daily=True,
+        ),
+        Chart("sample-empty", "Memory", [present], [Line("GPU 0", [None])], unit="GiB"),
+    ]  # fmt: skip
 
 
 urls = [path("styleguide", styleguide)]

@@ -9,6 +9,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from marketplace.catalog.availability import DAYS
+from marketplace.http.portal.money_forms import OptionalMoneyField
 from marketplace.models import Offer
 from provisioner.contracts.supply import LEAST_MBPS, MOST_MBPS, Egress
 
@@ -169,35 +170,16 @@ class DataCenterForm(forms.Form):
     )
 
 
-class ClusterForm(forms.Form):
-    """A cluster at an address, or behind NAT with an agent that dials out."""
+class AgentForm(forms.Form):
+    """A cluster behind NAT, whose agent dials out to us."""
 
-    name = forms.CharField(label=_("Name of the cluster"), max_length=100)
+    mode = forms.CharField(initial="agent", widget=forms.HiddenInput)
+    name = forms.CharField(
+        label=_("Name of the cluster"),
+        max_length=60,
+        help_text=_("Yours alone to read."),
+    )
     datacenter = forms.ChoiceField(label=_("Data centre"))
-    mode = forms.ChoiceField(
-        label=_("How we reach it"),
-        choices=[
-            ("direct", _("At its address")),
-            ("agent", _("Behind NAT: an agent dials out to us")),
-        ],
-    )
-    api_url = forms.CharField(
-        label=_("API server"),
-        required=False,
-        max_length=300,
-        widget=forms.TextInput({**_PLAIN, "placeholder": "https://k8s.example.com:6443"}),
-    )
-    ca_pem = forms.CharField(
-        label=_("CA certificate, PEM"),
-        required=False,
-        widget=forms.Textarea({**_PLAIN, "rows": 4}),
-    )
-    token = forms.CharField(
-        label=_("Token"),
-        required=False,
-        widget=forms.Textarea({**_PLAIN, "rows": 3}),
-        help_text=_("Kept encrypted, and never shown again."),
-    )
 
     def __init__(self, *args: Any, places: list[tuple[str, str]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -205,10 +187,52 @@ class ClusterForm(forms.Form):
         assert isinstance(field, forms.ChoiceField)
         field.choices = places
 
+
+class SecretText(forms.Textarea):
+    """A secret of several lines, which a form that is shown again holds no more: what was typed
+    once is in no answer of ours, as with a password."""
+
+    def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
+        return super().get_context(name, None, attrs)
+
+
+class ClusterForm(AgentForm):
+    """A cluster at an address: the three things we ever take of it."""
+
+    mode = forms.CharField(initial="direct", widget=forms.HiddenInput)
+    api_url = forms.CharField(
+        label=_("API server"),
+        max_length=300,
+        widget=forms.TextInput({**_PLAIN, "placeholder": "https://k8s.example.com:6443"}),
+        help_text=_("Its public address, or one that our staff bound for you."),
+    )
+    ca_pem = forms.CharField(
+        label=_("CA certificate, PEM"),
+        max_length=65_536,
+        widget=forms.Textarea({**_PLAIN, "rows": 4}),
+    )
+    token = forms.CharField(
+        label=_("Token"),
+        max_length=16_384,
+        widget=SecretText({**_PLAIN, "rows": 3}),
+        help_text=_("Kept encrypted, renewed by itself, and never shown again."),
+    )
+
+
+class OfferPricesForm(forms.Form):
+    """A price for each of a cluster's offers that has none; those left empty stay drafts."""
+
+    def __init__(self, *args: Any, rows: list[tuple[str, str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for offer, name, said in rows:
+            self.fields[offer] = OptionalMoneyField(label=name, help_text=said)
+
+    def prices(self) -> list[tuple[str, int]]:
+        """Of the valid form: offers with what their owner wants for a GPU-hour, in micro-units."""
+        return [(offer, micro) for offer, micro in self.cleaned_data.items() if micro is not None]
+
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}
-        if data.get("mode") == "direct":
-            for name in ("api_url", "ca_pem", "token"):
-                if not data.get(name):
-                    self.add_error(name, _("Needed for a cluster at an address."))
+        if not self.errors and all(micro is None for micro in data.values()):
+            raise forms.ValidationError(_("Write a price beside one of them at least."))
         return data

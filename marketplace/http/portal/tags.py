@@ -6,20 +6,26 @@ marks a value safe.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from django import template
+from django.conf import settings
 from django.forms import BoundField, CheckboxInput, CheckboxSelectMultiple
 from django.templatetags.static import static
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.translation import get_language, ngettext
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
 from kernel.money import format_micro
-from marketplace.http.portal import words
+from marketplace.catalog.price import FAIR_USE_TIB
+from marketplace.http.portal import deeds, words
+from marketplace.http.portal.advice import Advice, advice
+from marketplace.http.portal.charts import Chart
+from marketplace.http.portal.language import here
 
 register = template.Library()
 MISSING = "–"
@@ -78,6 +84,21 @@ _SHAPES = {
     "minute": "%H:%M UTC",
     "clock": "%H:%M:%S UTC",
 }
+# Where another language writes them otherwise.
+_SHAPES_IN = {
+    "zh-hans": {
+        "full": "%Y/%m/%d %H:%M UTC",
+        "exact": "%Y/%m/%d %H:%M:%S UTC",
+        "short": "%m/%d %H:%M UTC",
+        "day": "%Y/%m/%d",
+    }
+}
+
+
+@register.filter
+def some(amount: str) -> bool:
+    """Whether an amount as text is more or less than nothing."""
+    return Decimal(amount) != 0
 
 
 @register.simple_tag
@@ -86,13 +107,24 @@ def when(value: object, shape: str = "full") -> str | SafeString:
     moment = _moment(value)
     if moment is None:
         return MISSING
+    written = _SHAPES_IN.get(get_language() or "", {}).get(shape, _SHAPES[shape])
     return format_html(
         '<time datetime="{}" data-shape="{}" title="{}">{}</time>',
         moment.isoformat().replace("+00:00", "Z"),
         shape,
         moment.strftime("%Y-%m-%d %H:%M:%S UTC"),
-        moment.strftime(_SHAPES[shape]),
+        moment.strftime(written),
     )
+
+
+_WRITTEN = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z)")
+
+
+@register.filter
+def timed(text: str) -> SafeString:
+    """A text of ours with its moments, which it holds as the API writes them, as times."""
+    parts = enumerate(_WRITTEN.split(str(text)))
+    return format_html_join("", "{}", ((when(part) if n % 2 else part,) for n, part in parts))
 
 
 @register.filter
@@ -112,8 +144,10 @@ def duration(value: object) -> str:
     hours, rest = divmod(seconds, 3600)
     minutes, left = divmod(rest, 60)
     if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {left:02d} s" if minutes else f"{left} s"
+        return _("%(hours)d h %(minutes)02d min") % {"hours": hours, "minutes": minutes}
+    if minutes:
+        return _("%(minutes)d min %(seconds)02d s") % {"minutes": minutes, "seconds": left}
+    return _("%(seconds)d s") % {"seconds": left}
 
 
 @register.filter
@@ -140,6 +174,22 @@ def percent(value: object) -> str:
 
 
 @register.filter
+def quote_line(part: dict[str, Any]) -> str:
+    """A line of a quote in words; the API has a text of its own for each."""
+    given = {"n": part["quantity"], "price": money(part["unit_per_hour"])}
+    if part["kind"] == "gpu":
+        return _("%(n)s GPU at %(price)s per GPU-hour") % given
+    if part["kind"] == "disk":
+        return _("%(n)s GiB local disk, included with the GPUs") % given
+    if part["kind"] == "volume":
+        text = _("%(n)s GiB new volume, running or stopped") if given["n"] else _("No new volume")
+        return text % given
+    if part["kind"] == "traffic":
+        return _("Traffic, included up to a fair use of %(n)s TiB per month") % {"n": FAIR_USE_TIB}
+    return str(part["text"])
+
+
+@register.filter
 def cards(count: object) -> str:
     """``1 GPU`` or ``8 GPUs``."""
     number = int(str(count or 0))
@@ -154,6 +204,15 @@ def orelse(value: object, default: str = MISSING) -> object:
     return default if value in (None, "") else value
 
 
+@register.filter
+def translated(text: str) -> str:
+    """A sentence of ours that is data, such as a rule of the preflight, in the reader's language.
+
+    Never for what somebody wrote: a name that happens to be a message would be translated too.
+    """
+    return _(text) if text else ""
+
+
 @register.simple_tag
 def badge(kind: str, state: object) -> SafeString:
     """The badge of a state; the colour repeats what the word says."""
@@ -165,6 +224,21 @@ def badge(kind: str, state: object) -> SafeString:
         str(state),
         word.label,
     )
+
+
+@register.simple_tag
+def state_label(kind: str, state: object) -> words.Text:
+    """A state's word alone, inside a line of text."""
+    return words.word(kind, state).label
+
+
+register.simple_tag(words.need)
+
+
+@register.filter
+def role(name: str) -> deeds.Text:
+    """A member's role in words."""
+    return deeds.ROLES[name].label
 
 
 @register.simple_tag
@@ -240,6 +314,12 @@ def field(bound: BoundField, *, mark_optional: bool = True) -> dict[str, Any]:
     }
 
 
+@register.inclusion_tag("components/chart.html")
+def chart(shown: Chart) -> dict[str, Any]:
+    """A chart with the table that says the same; its page includes components/chart_head.html."""
+    return {"chart": shown}
+
+
 @register.simple_tag(takes_context=True)
 def current(context: template.Context, prefix: str) -> SafeString | str:
     """``aria-current`` for the navigation entry that the page belongs to."""
@@ -250,10 +330,21 @@ def current(context: template.Context, prefix: str) -> SafeString | str:
     return format_html('aria-current="{}"', "page") if here else ""
 
 
+@register.inclusion_tag("components/languages.html", takes_context=True)
+def languages(context: template.Context) -> dict[str, Any]:
+    """The switch of languages; it comes back to this page."""
+    return {
+        "languages": settings.LANGUAGES,
+        "chosen": get_language(),
+        "here": here(context["request"]),
+        "csrf_token": context.get("csrf_token"),
+    }
+
+
 @register.simple_tag
-def advise(refusal: Any) -> words.Advice:
+def advise(refusal: Any) -> Advice:
     """Title and next step of a refusal."""
-    return words.advice(refusal)
+    return advice(refusal)
 
 
 _LEVELS = {"success": ("good", "check"), "warning": ("wait", "alert"), "error": ("bad", "alert")}

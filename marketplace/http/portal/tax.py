@@ -6,6 +6,7 @@ from django import forms
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from billing.contracts.tax import TaxAddress, TaxId, TaxProfileView
 from billing.facade import tax as billing
@@ -23,7 +24,7 @@ class TaxForm(forms.Form):
         label=_("Country"), max_length=2, help_text=_("Two letters, such as DE or US.")
     )
     postal_code = forms.CharField(label=_("Postal code"), max_length=20, required=False)
-    state = forms.CharField(label=_("State"), max_length=100, required=False)
+    state = forms.CharField(label=pgettext_lazy("address", "State"), max_length=100, required=False)
     city = forms.CharField(label=_("City"), max_length=100, required=False)
     line1 = forms.CharField(label=_("Street"), max_length=200, required=False)
     tax_ids = forms.CharField(

@@ -7,12 +7,11 @@ the page may stop asking. Texts of single events come from the rental itself, ne
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
-
-from kernel.errors import Refusal
+from django.utils.translation import pgettext_lazy
 
 Text = str | Promise
 
@@ -44,10 +43,12 @@ RENTAL: Final[dict[str, Word]] = {
         _("Unreachable"), "bad", _("We have no fresh sign of it, so you are not charged."), True
     ),
     "interrupting": Word(
-        _("Will stop"), "wait", _("A stop was announced; see the timeline."), True
+        _("Will stop"), "wait", _("It runs, and is charged, until it is stopped."), True
     ),
-    "stopping": Word(_("Stopping"), "wait", _("The meter stopped at your request."), True),
-    "stopped": Word(_("Stopped"), "idle", _("No cards held. Data is kept."), settled=True),
+    "stopping": Word(_("Stopping"), "wait", _("The meter has stopped; the machine goes."), True),
+    "stopped": Word(
+        _("Stopped"), "idle", _("No cards are held. What is on volumes is kept."), settled=True
+    ),
     "migrating": Word(_("Moving"), "wait", _("Data moves to another place. Free."), True),
     "failed": Word(
         _("Failed"),
@@ -93,7 +94,7 @@ DISPUTE: Final[dict[str, Word]] = {
     "needs_response": Word(_("Answer it"), "bad"),
     "under_review": Word(_("Under review"), "wait"),
     "won": Word(_("Won"), "good", settled=True),
-    "lost": Word(_("Lost"), "bad", settled=True),
+    "lost": Word(pgettext_lazy("dispute", "Lost"), "bad", settled=True),
     "prevented": Word(_("Prevented"), "idle", settled=True),
 }
 
@@ -107,7 +108,7 @@ PAYMENT: Final[dict[str, Word]] = {
 
 INVOICE: Final[dict[str, Word]] = {
     "draft": Word(_("Draft"), "wait", _("Being written; its lines are already fixed."), True),
-    "open": Word(_("Open"), "info", _("Issued and waiting for payment.")),
+    "open": Word(pgettext_lazy("invoice", "Open"), "info", _("Issued and waiting for payment.")),
     "paid": Word(_("Paid"), "good", settled=True),
     "void": Word(_("Void"), "idle", settled=True),
     "uncollectible": Word(_("Uncollectible"), "bad", settled=True),
@@ -141,6 +142,25 @@ STAGE: Final[dict[str, Word]] = {
     "retired": Word(_("Retired"), "idle", settled=True),
 }
 
+SEAT: Final[dict[str, Word]] = {
+    "free": Word(_("free"), "good"),
+    "rented": Word(_("rented"), "info"),
+    "dirty": Word(_("being cleaned"), "wait"),
+    "measured": Word(_("being measured by us"), "wait"),
+    "occupied": Word(_("taken by something else of yours"), "bad"),
+    "quarantined": Word(_("in quarantine"), "bad"),
+    "cordoned": Word(_("cordoned by you"), "idle"),
+    "off": Word(_("not sold"), "idle"),
+}
+
+REAPER: Final[dict[str, Word]] = {
+    "unknown": Word(_("Not looked at yet"), "wait"),
+    "running": Word(_("Running"), "good"),
+    "missing": Word(_("Missing"), "wait"),
+    "silent": Word(_("Silent"), "bad"),
+    "outdated": Word(_("Old version"), "wait"),
+}
+
 RULE: Final[dict[str, Word]] = {
     "pass": Word(_("Passed"), "good", settled=True),
     "warn": Word(_("Gap"), "wait", settled=True),
@@ -153,6 +173,27 @@ OFFER: Final[dict[str, Word]] = {
     "active": Word(_("On sale"), "good"),
     "paused": Word(_("Paused"), "idle"),
     "ended": Word(_("Ended"), "idle", settled=True),
+}
+
+REPORT: Final[dict[str, Word]] = {
+    "open": Word(_("Waits for an answer"), "wait"),
+    "answered": Word(_("Answered"), "good", settled=True),
+    "closed": Word(_("Closed"), "idle", settled=True),
+}
+
+NEED: Final[dict[str, Word]] = {
+    "suspended": Word(_("Suspended"), "bad"),
+    "not_approved": Word(_("Waits for approval"), "wait"),
+    "no_cluster": Word(_("No cluster yet"), "wait"),
+    "cluster_offline": Word(_("A cluster does not answer"), "bad"),
+    "preflight_failed": Word(_("The preflight fails"), "bad"),
+    "reaper": Word(_("The reaper"), "wait"),
+    "relay": Word(_("The relay"), "wait"),
+    "quarantined": Word(_("Nodes in quarantine"), "bad"),
+    "no_price": Word(_("A price is missing"), "bad"),
+    "below_floor": Word(_("Below your floor price"), "wait"),
+    "maintenance": Word(_("Maintenance"), "info"),
+    "payout_account": Word(_("Payout account"), "wait"),
 }
 
 WHY: Final[dict[str, Word]] = {
@@ -185,6 +226,14 @@ ABUSE: Final[dict[str, Word]] = {
     "open": Word(_("Staff look at it"), "wait"),
     "upheld": Word(_("Upheld"), "bad", settled=True),
     "dismissed": Word(_("Dismissed"), "idle", settled=True),
+}
+
+INCIDENT: Final[dict[str, Word]] = {
+    "draft": Word(_("Draft"), "idle"),
+    "waiting": Word(_("Waits for a second person"), "wait"),
+    "posting": Word(_("Being booked"), "info", busy=True),
+    "posted": Word(_("Given"), "good", settled=True),
+    "withdrawn": Word(_("Withdrawn"), "idle", settled=True),
 }
 
 PAYOUT: Final[dict[str, Word]] = {
@@ -231,7 +280,26 @@ WEBHOOK_FAMILIES: Final[dict[str, Text]] = {
     "invoice.*": _("Invoices"),
 }
 
+ORGANIZATION: Final[dict[str, Word]] = {
+    "active": Word(_("Active"), "good"),
+    "frozen": Word(_("Frozen"), "bad"),
+}
+
+OWNERSHIP: Final[dict[str, Word]] = {
+    "owned": Word(_("Owned by the platform"), "info"),
+    "partner": Word(_("Partner"), "info"),
+}
+
+MONTH: Final[dict[str, Word]] = {
+    "open": Word(pgettext_lazy("month", "Open"), "info"),
+    "closing": Word(_("Being locked"), "wait", busy=True),
+    "locked": Word(_("Locked"), "good", settled=True),
+}
+
 KINDS: Final[dict[str, dict[str, Word]]] = {
+    "month": MONTH,
+    "organization": ORGANIZATION,
+    "ownership": OWNERSHIP,
     "rental": RENTAL,
     "volume": VOLUME,
     "payment": PAYMENT,
@@ -241,10 +309,15 @@ KINDS: Final[dict[str, dict[str, Word]]] = {
     "cluster": CLUSTER,
     "preflight": PREFLIGHT,
     "stage": STAGE,
+    "seat": SEAT,
+    "reaper": REAPER,
     "rule": RULE,
     "offer": OFFER,
     "maintenance": MAINTENANCE,
     "abuse": ABUSE,
+    "report": REPORT,
+    "incident": INCIDENT,
+    "need": NEED,
     "why": WHY,
     "verdict": VERDICT,
     "provider": PROVIDER,
@@ -259,7 +332,7 @@ FAULTS: Final[dict[str, Text]] = {
     "renter": _("Cause on your side"),
     "host": _("The host's fault"),
     "platform": _("Our fault"),
-    "funds": _("Balance used up"),
+    "funds": _("A matter of your balance or a budget"),
     "unknown": _("Cause unknown, so not charged"),
 }
 
@@ -274,6 +347,7 @@ TRANSACTIONS: Final[dict[str, Text]] = {
     "invoice": _("Invoice"),
     "invoice_void": _("Invoice cancelled"),
     "outage_credit": _("Given back"),
+    "incident_credit": _("Credit for an incident"),
     "refund": _("Refund"),
     "refund_returned": _("Refund failed"),
     "dispute_lost": _("Chargeback"),
@@ -293,7 +367,10 @@ def word(kind: str, state: object) -> Word:
 
 
 # Steps that share a state with the one before and are worth a name of their own.
-STEPS: Final[dict[str, Text]] = {"placed": _("Cards reserved")}
+STEPS: Final[dict[str, Text]] = {
+    "placed": _("Cards reserved"),
+    "incident_credit": _("Credit given"),
+}
 
 
 def step(state: str, reason: str) -> Text:
@@ -301,72 +378,11 @@ def step(state: str, reason: str) -> Text:
     return STEPS.get(reason) or word("rental", state).label
 
 
-@dataclass(frozen=True)
-class Advice:
-    """What a refusal adds for people: a title, whose matter it is, and where to go."""
-
-    title: Text
-    whose: Text = ""
-    link: str = ""
-    link_text: Text = ""
-
-
-REFUSALS: Final[dict[str, Advice]] = {
-    "insufficient_funds": Advice(_("Not enough balance"), "", "/billing#top-up", _("Top up")),
-    "payment_requires_action": Advice(_("Your bank wants a confirmation")),
-    "email_unverified": Advice(
-        _("Confirm your e-mail address first"), "", "/settings#email", _("Send the link again")
-    ),
-    "second_factor_required": Advice(
-        _("Your second factor is needed"),
-        "",
-        "/settings/second-factor",
-        _("Switch it on"),
-    ),
-    "account_frozen": Advice(_("This organization is frozen")),
-    "spend_rate_limit": Advice(_("Above your hourly spending limit")),
-    "quota_exceeded": Advice(_("Above your quota")),
-    "volume_in_use": Advice(_("This volume is in use"), "", "/volumes", _("See volumes")),
-    "data_loss_confirmation_required": Advice(_("Please confirm that the data will be lost")),
-    "insufficient_scope": Advice(_("Your role does not allow this")),
-    "not_found": Advice(_("Not found"), "", "/", _("Open the catalogue")),
-    "no_capacity": Advice(_("No free card for this order")),
-    "offer_taken": Advice(_("Somebody was quicker")),
-    "price_changed": Advice(_("The price has changed")),
-    "quote_expired": Advice(_("The quote ran out"), _("Nothing was stored. Here is a fresh one.")),
-    "quote_used": Advice(_("This quote was used already"), "", "/rentals", _("See rentals")),
-    "invalid_transition": Advice(_("Not possible in this state")),
-    "invalid_request": Advice(_("Please correct the marked fields")),
-    "address_forbidden": Advice(_("This address is not allowed")),
-    "ssh_key_invalid": Advice(_("This SSH key cannot be used")),
-    "ssh_key_missing": Advice(_("An SSH key is needed")),
-    "template_mismatch": Advice(_("This template does not run on this card")),
-    "unknown_filter": Advice(_("Unknown filter"), "", "/", _("Start over without filters")),
-    "invalid_filter": Advice(
-        _("A filter has a value it does not take"),
-        "",
-        "/",
-        _("Start over without filters"),
-    ),
-    "idempotency_key_reuse": Advice(
-        _("This form was sent before with other content"),
-        _("The first one counted. Check your rentals before you send another."),
-        "/rentals",
-        _("See rentals"),
-    ),
-    "in_progress": Advice(
-        _("The same request is still being worked on"), _("Wait a few seconds, then look again.")
-    ),
-    "cluster_unreachable": Advice(_("The data centre does not answer"), _("Not your fault.")),
-    "read_only": Advice(_("Changes are paused"), _("Our doing; please try again soon.")),
-    "rate_limited": Advice(_("Too many requests"), _("Wait a moment, then try again.")),
-}
-
-
-def advice(refusal: Refusal) -> Advice:
-    """Title, whose matter, and next step for a refusal; extra links come from its own fields."""
-    known = REFUSALS.get(refusal.slug) or Advice(refusal.slug.replace("_", " ").capitalize())
-    url: Any = refusal.extra.get("url")
-    if refusal.slug == "payment_requires_action" and isinstance(url, str):
-        return Advice(known.title, known.whose, url, _("Continue with your bank"))
-    return known
+def need(name: str, value: object) -> str:
+    """What a template needs of a card: ``CUDA 12.4``, ``24 GiB per card``, ``NVIDIA or AMD``."""
+    if name == "min_memory_gib":
+        return str(_("%(size)s GiB per card") % {"size": value})
+    if name == "min_cuda":
+        return f"CUDA {value}"
+    listed = value if isinstance(value, list) else [value]
+    return str(_(" or ")).join(str(item).upper() for item in listed)

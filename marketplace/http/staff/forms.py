@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from kernel.money import BadAmount, parse_micro
-from marketplace.models import Provider
+from marketplace.models import Provider, Switch
 
 
 class ApproveForm(forms.Form):
@@ -27,7 +29,9 @@ class ApproveForm(forms.Form):
     fee_bps = forms.IntegerField(
         label=_("Fee in basis points"),
         required=False,
-        help_text=_("1500 is 15 %. Empty: the platform's default."),
+        help_text=_(
+            "1500 is 15 %. Empty: the platform's default. Once approved it is changed at Fees."
+        ),
     )
 
     def clean_networks(self) -> list[str]:
@@ -121,3 +125,31 @@ class LimitForm(forms.Form):
         label=_("GPUs at once"), required=False, min_value=0, max_value=100_000
     )
     spend_limit_micro_h = _Money(label=_("Spending per hour, USD"), required=False)
+
+
+class SwitchForm(forms.Form):
+    """A switch to turn. The note is shown to those who are refused."""
+
+    name = forms.ChoiceField(
+        label=_("Switch"),
+        choices=[
+            (Switch.Name.STOP_RENTALS, _("Stop new rentals")),
+            (Switch.Name.STOP_CHARGING, _("Stop charging")),
+            (Switch.Name.READ_ONLY, _("Show only: refuse every change")),
+        ],
+    )
+    cluster = forms.ChoiceField(
+        label=_("Where"), required=False, help_text=_("One cluster: only to stop new rentals.")
+    )
+    note = forms.CharField(
+        label=_("Why"),
+        max_length=250,
+        required=False,
+        help_text=_("Shown to those who are refused. Turning off needs none."),
+    )
+
+    def __init__(self, *args: Any, clusters: list[tuple[str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["cluster"]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = [("", _("Everywhere")), *clusters]

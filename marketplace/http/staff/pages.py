@@ -1,4 +1,4 @@
-"""Providers to approve, organizations with their limits and invoices, the books at a glance."""
+"""Providers to approve, organizations with their limits and invoices."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from django.views.decorators.http import require_POST
 from billing import facade as billing
 from kernel.errors import InvalidRequest, Refusal
 from kernel.ids import public
+from marketplace.accounts import looks
 from marketplace.accounts.access import STAFF, Principal, find
 from marketplace.accounts.spend_limit import spend_limit
+from marketplace.http import seeing
 from marketplace.http.api.paging import keyset_page
 from marketplace.http.portal.base import (
     blame,
     claim_of,
+    go,
     new_key,
     once_to,
     page,
@@ -36,33 +39,15 @@ _PAGE = 25
 
 
 @page(scope=STAFF)
-def overview(request: HttpRequest, principal: Principal) -> HttpResponse:
-    """What waits for somebody, and whether the books are right."""
-    books = billing.books()
-    context = {
-        "tab": "overview",
-        "waiting": _providers(Provider.State.APPLIED),
-        "books": books,
-        "checks": [
-            (_("Transactions that do not sum to zero"), books.unbalanced),
-            (_("Balances that differ from their postings"), books.drifted),
-            (_("Accounts below their floor"), books.below_floor),
-            (_("Holds that differ from their rentals"), books.holds_uncovered),
-            (_("Receivables that differ from open invoices"), books.receivables_wrong),
-        ],
-    }
-    return show(request, principal, "staff/overview.html", context)
-
-
-@page(scope=STAFF)
 def providers(request: HttpRequest, principal: Principal) -> HttpResponse:
-    context = {"tab": "providers", "providers": _providers()}
+    """The newest, and before them those that wait for approval, oldest first."""
+    waiting = review.providers().filter(state=Provider.State.APPLIED).order_by("id")
+    context = {
+        "tab": "providers",
+        "waiting": list(waiting[:_PAGE]),
+        "providers": list(review.providers().order_by("-id")[:_PAGE]),
+    }
     return show(request, principal, "staff/providers.html", context)
-
-
-def _providers(state: str | None = None) -> list[Provider]:
-    rows = review.providers().order_by("-id")
-    return list((rows.filter(state=state) if state else rows)[:_PAGE])
 
 
 @page(scope=STAFF)
@@ -111,12 +96,11 @@ def organizations(request: HttpRequest, principal: Principal) -> HttpResponse:
     found, following = keyset_page(
         rows, order=("-id",), cursor=request.GET.get("cursor"), limit=_PAGE
     )
+    balances = billing.balances(org_refs=[row.id for row in found])
     context = {
         "tab": "organizations",
         "email": email,
-        "organizations": [
-            {"row": row, "balance": billing.balance(org_ref=row.id)} for row in found
-        ],
+        "organizations": [{"row": row, "balance": balances.get(row.id)} for row in found],
         "next_cursor": following,
         "more_query": urlencode({"email": email, "cursor": following}),
     }
@@ -170,6 +154,8 @@ def _organization(
         "refusal": refusal,
         "idempotency_key": new_key(),
         "close_key": new_key(),
+        "look_key": new_key(),
+        "look_minutes": int(looks.LONGEST.total_seconds()) // 60,
     }
     status = 422 if form.errors else status_of(refusal)
     return show(request, principal, "staff/organization.html", context, status=status)
@@ -191,12 +177,46 @@ def close_period(request: HttpRequest, principal: Principal, organization: str) 
     return answer
 
 
+@require_POST
+@page(scope=STAFF)
+def begin_look(request: HttpRequest, principal: Principal, organization: str) -> HttpResponse:
+    """See the portal as this organization does, for a while and with a reason."""
+    try:
+        answer = once_to(
+            claim_of(request, principal),
+            lambda: looks.begin(
+                acting=principal,
+                organization_id=organization,
+                reason=request.POST.get("reason", ""),
+            ),
+            lambda _look: "/rentals",
+        )
+    except InvalidRequest as refusal:
+        return _organization(request, principal, organization, form=LimitForm(), refusal=refusal)
+    look = looks.latest(principal.user)
+    if look is not None:
+        seeing.enter(request, look)
+    return answer
+
+
+@require_POST
+@page()
+def end_look(request: HttpRequest, principal: Principal) -> HttpResponse:
+    """Be oneself again. Open to whoever looks, who is no staff meanwhile."""
+    held = seeing.leave(request)
+    if held is None or principal.organization is None:
+        return go("/staff/")
+    target = f"/staff/organizations/{principal.organization.public_id}"
+    return once_to(None, lambda: looks.end(user=principal.user, look_id=held), lambda _: target)
+
+
 urlpatterns = [
-    path("staff/", overview),
     path("staff/providers", providers),
     path("staff/providers/<str:provider>", provider_page),
     path("staff/organizations", organizations),
     path("staff/organizations/<str:organization>", organization_page),
     path("staff/organizations/<str:organization>/close-period", close_period),
+    path("staff/organizations/<str:organization>/look", begin_look),
+    path("staff/look/end", end_look),
     *months.urls,
 ]

@@ -15,6 +15,7 @@ from billing.facade import payouts as billing
 from kernel.errors import Refusal
 from kernel.ids import public
 from kernel.text import clean
+from marketplace.accounts import staffing
 from marketplace.accounts.access import STAFF, Principal
 from marketplace.http.portal.base import claim_of, new_key, once_to, page, show, status_of
 from marketplace.providers import payouts
@@ -37,6 +38,7 @@ def _overview(
             *(line.provider_ref for run in runs for line in run.lines),
         ]
     )
+    people = staffing.emails()
     renters = payouts.renters(review.org_ref for review in reviews)
     context = {
         "tab": "payouts",
@@ -53,6 +55,8 @@ def _overview(
             {
                 "view": run,
                 "id": public("payout_run", run.id),
+                "actor": people.get(run.actor, run.actor),
+                "agreed": [people.get(one, one) for one in run.approvals],
                 "lines": [
                     {"view": line, "name": names.get(line.provider_ref, "")} for line in run.lines
                 ],

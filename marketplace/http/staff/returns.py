@@ -11,9 +11,12 @@ from django import forms
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
+from django.utils.functional import Promise
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
+from billing.contracts.disputes import ANSWERABLE
 from billing.contracts.refunds import OrderKind, OrderView
 from billing.facade import disputes, refunds
 from kernel.clock import now
@@ -40,7 +43,7 @@ from marketplace.http.staff.forms import (
     PromotionForm,
     RefundOrderForm,
 )
-from marketplace.providers import review
+from marketplace.providers import payouts, review
 
 _LATEST = 25
 _HERE = "/staff/returns"
@@ -52,7 +55,7 @@ class _Kind:
     decided about it afterwards is the same for all."""
 
     kind: OrderKind
-    title: str
+    title: Promise
     form: type[forms.Form]
     order: Callable[[Principal, dict[str, Any]], object]
 
@@ -99,10 +102,10 @@ def _promotion(acting: Principal, data: dict[str, Any]) -> object:
 _KINDS = {
     kind.kind: kind
     for kind in (
-        _Kind(OrderKind.REFUND, "Refunds", RefundOrderForm, _refund),
-        _Kind(OrderKind.CREDIT_NOTE, "Credit notes", CreditNoteForm, _note),
-        _Kind(OrderKind.ADJUSTMENT, "Adjustments", AdjustmentForm, _adjustment),
-        _Kind(OrderKind.PROMOTION, "Promotional credit", PromotionForm, _promotion),
+        _Kind(OrderKind.REFUND, gettext_lazy("Refunds"), RefundOrderForm, _refund),
+        _Kind(OrderKind.CREDIT_NOTE, gettext_lazy("Credit notes"), CreditNoteForm, _note),
+        _Kind(OrderKind.ADJUSTMENT, gettext_lazy("Adjustments"), AdjustmentForm, _adjustment),
+        _Kind(OrderKind.PROMOTION, gettext_lazy("Promotional credit"), PromotionForm, _promotion),
     )
 }
 
@@ -119,23 +122,38 @@ def _overview(
     sent: forms.Form | None = None,
     refusal: Refusal | None = None,
 ) -> HttpResponse:
-    alone = staffing.alone()
+    alone, people = staffing.alone(), staffing.emails()
+    orders = {name: refunds.orders(kind=name, limit=_LATEST) for name in _KINDS}
+    names = payouts.renters(view.org_ref for views in orders.values() for view in views)
     sections = [
         {
-            "name": kind.kind,
-            "title": _(kind.title),
-            "form": sent if isinstance(sent, kind.form) else kind.form(auto_id=f"{kind.kind}_%s"),
+            "name": name,
+            "title": kind.title,
+            "form": sent if isinstance(sent, kind.form) else _blank(kind, request),
             "key": new_key(),
             "rows": [
-                _row(kind.kind, view, principal, alone)
-                for view in refunds.orders(kind=kind.kind, limit=_LATEST)
+                {
+                    **_row(name, view, principal, alone),
+                    "of": names.get(view.org_ref, ""),
+                    "ordered_by": people.get(view.ordered_by, view.ordered_by),
+                    "approved_by": people.get(view.approved_by, view.approved_by),
+                    "declined_by": people.get(view.declined_by, view.declined_by),
+                }
+                for view in orders[name]
             ],
         }
-        for kind in _KINDS.values()
+        for name, kind in _KINDS.items()
     ]
     context = {"tab": "returns", "sections": sections, "refusal": refusal}
     status = 422 if sent is not None and sent.errors else status_of(refusal)
     return show(request, principal, "staff/returns.html", context, status=status)
+
+
+def _blank(kind: _Kind, request: HttpRequest) -> forms.Form:
+    """The form as a link fills it in, such as one from a report; nothing is ordered by that."""
+    names = kind.form.base_fields
+    known = {name: request.GET[name] for name in names if name in request.GET}
+    return kind.form(auto_id=f"{kind.kind}_%s", initial=known)
 
 
 def _row(kind: OrderKind, view: OrderView, principal: Principal, alone: bool) -> dict[str, Any]:
@@ -223,6 +241,8 @@ def disputes_page(request: HttpRequest, principal: Principal) -> HttpResponse:
         review.organizations(), order=("-id",), cursor=request.GET.get("cursor"), limit=_LATEST
     )
     counts = refunds.fraud_signals(org_refs=[row.id for row in rows])
+    latest = disputes.disputes(limit=_LATEST)
+    names = payouts.renters(view.org_ref for view in latest)
     context = {
         "tab": "disputes",
         "disputes": [
@@ -230,8 +250,9 @@ def disputes_page(request: HttpRequest, principal: Principal) -> HttpResponse:
                 "view": view,
                 "public_id": public("dispute", view.id),
                 "organization": public("organization", view.org_ref),
+                "of": names.get(view.org_ref, ""),
             }
-            for view in disputes.disputes(limit=_LATEST)
+            for view in latest
         ],
         "signals": [{"row": row, "counts": counts[row.id], "key": new_key()} for row in rows],
         "next_cursor": following,
@@ -264,6 +285,7 @@ def dispute_page(request: HttpRequest, principal: Principal, dispute: str) -> Ht
     context = {
         "tab": "disputes",
         "dispute": view,
+        "asked": view.state in ANSWERABLE and view.ordered_at is None,
         "evidence": evidence,
         "organization": public("organization", view.org_ref),
         "form": form,
