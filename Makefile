@@ -5,7 +5,7 @@ PYTHON ?= python3
 # exec: make's own child is then the program itself, which ends when make is killed.
 RUN = @exec $(PYTHON) -m devstack.bootstrap --bound
 
-.PHONY: demo test check clean torture bench simulate year mutants hostile screenshots podtools chart
+.PHONY: demo test check clean torture bench simulate year mutants hostile long screenshots podtools chart messages
 
 demo:
 	$(RUN) -m devstack.demo
@@ -28,5 +28,8 @@ podtools:
 chart:
 	$(RUN) -m devstack.chart dist
 
-torture bench simulate year mutants hostile:
+messages:
+	$(RUN) -m devstack.messages
+
+torture bench simulate year mutants hostile long:
 	$(RUN) -m devstack.campaign $@

@@ -10,6 +10,7 @@ year      a year of N=10000 rentals in virtual time, with a Stripe that fails in
           again by an oracle to the micro-unit; SEED= chooses it; the last line is JSON
 mutants   the product broken on purpose, one way after the other, until the simulation notices; N=
           draws so many by SEED=, ONLY= runs one; status 1 when one survives
+long      tests that are marked as campaigns: minutes each on a real control plane
 hostile   N=1000 things that a partner who means harm can type, and answers of their servers and
           agents, against limits of connections, processes, memory and time; SEED= chooses them;
           the last line is JSON
@@ -42,6 +43,7 @@ def main(name: str) -> int:
         "year": _year,
         "mutants": _mutants,
         "hostile": _hostile,
+        "long": _long,
     }
     if name not in campaigns:
         raise fail(f"no campaign {name!r}; there are {', '.join(campaigns)}")
@@ -52,6 +54,10 @@ def main(name: str) -> int:
     ):
         env = {**os.environ, "DATABASE_URL": postgres.url, "BROKER_URL": broker.url}
         return campaigns[name](env)
+
+
+def _long(env: dict[str, str]) -> int:
+    return _run([sys.executable, "-m", "pytest", "tests", "-m", "campaign", "-v"], env)
 
 
 def _bench(env: dict[str, str]) -> int:

@@ -196,7 +196,7 @@ def pay_checkout(url: str, *, card: str = "4242424242424242") -> str:
     )
 
 
-def top_up(stack: Stack, person: Person, amount: str) -> Json:
+def top_up(stack: Stack, person: Person, amount: str, *, card: str = "4242424242424242") -> Json:
     """Top up through the hosted page; returns once the balance holds it."""
     made = person.api.post(
         "/billing/topups",
@@ -204,7 +204,7 @@ def top_up(stack: Stack, person: Person, amount: str) -> Json:
     )
     path = f"/billing/topups/{made['id']}"
     ready = person.api.until(path, lambda t: bool(t["checkout_url"]), "a checkout page exists")
-    pay_checkout(ready["checkout_url"])
+    pay_checkout(ready["checkout_url"], card=card)
     return person.api.until(path, lambda t: t["state"] == "succeeded", "the top-up arrived")
 
 

@@ -21,7 +21,16 @@ OUT = ROOT / "test-results" / "screenshots"
 WIDTHS = (360, 768, 1440)
 HEIGHT = 900
 
-PUBLIC = ("/", "/sign-up", "/sign-in", "/terms", "/styleguide", "/provider-rules")
+PUBLIC = (
+    "/",
+    "/sign-up",
+    "/sign-in",
+    "/terms",
+    "/styleguide",
+    "/provider-rules",
+    "/compare",
+    "/cards",
+)
 RENTER = (
     "/rentals",
     "/billing",
@@ -35,6 +44,12 @@ RENTER = (
     "/webhooks",
     "/settings",
     "/settings/second-factor",
+    "/reports",
+    "/team",
+    "/projects",
+    "/audit",
+    "/settings/notifications",
+    "/searches",
 )
 STAFF = (
     "/settings/second-factor",
@@ -49,6 +64,15 @@ STAFF = (
     "/staff/payouts",
     "/staff/economics",
     "/staff/abuse",
+    "/staff/reports",
+    "/staff/fraud",
+    "/staff/unknown",
+    "/staff/preflights",
+    "/staff/switches",
+    "/staff/brakes",
+    "/staff/fees",
+    "/staff/incidents",
+    "/staff/capacity",
 )
 BY_PERSONA = {
     "renter": RENTER,
@@ -60,6 +84,8 @@ BY_PERSONA = {
         "/provider/economics",
         "/provider/capacity",
         "/provider/join",
+        "/provider/offers",
+        "/provider/reliability",
     ),
     "staff": STAFF,
 }
@@ -71,7 +97,7 @@ DETAILS = {
     "postpaid": _RENTED,
     "provider": (
         ("/provider", "/provider/clusters/clu_"),
-        ("/provider", "/provider/offers/ofr_"),
+        ("/provider/offers", "/provider/offers/ofr_"),
         ("/provider/earnings", "/provider/offers/ofr_"),
     ),
 }

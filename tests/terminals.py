@@ -24,7 +24,7 @@ from django.conf import settings
 
 from devstack.ports import free_port
 from kernel.grants import Grant, sign
-from provisioner.contracts import STREAM_PATHS, TERMINAL
+from provisioner.contracts.streaming import STREAM_PATHS, TERMINAL
 from provisioner.streams.frames import PROTOCOL
 from tests.sshpod import MIB, until
 

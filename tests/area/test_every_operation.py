@@ -41,6 +41,13 @@ METHODS = ("get", "post", "patch", "put", "delete")
 # Bodies that pass their own checks, so that the answer depends on the id in the address.
 BODIES: dict[str, Any] = {
     "PATCH budgets/{}": {"amount": "7"},
+    "PUT provider/card-costs/{}": {
+        "purchase_price": "26280",
+        "watts_load": "1000",
+        "watts_idle": "100",
+        "kwh_price": "0.2",
+        "utilisation": "0.7",
+    },
     "PATCH provider/clusters/{}": {"token": "another.token"},
     "PATCH provider/offers/{}": {"price_per_gpu_hour": "1.00"},
     "PATCH registry-credentials/{}": {"password": "another"},
@@ -63,12 +70,20 @@ BODIES: dict[str, Any] = {
     "POST staff/breaks/{}/owner": {"owner": "somebody"},
     "POST staff/breaks/{}/resolve": {"note": "explained"},
     "POST staff/earnings-reviews/{}/release": {"note": "knows them"},
+    "POST staff/incidents/{}/withdraw": {"reason": "not agreed"},
     "POST staff/organizations/{}/limit": {"credit_limit": "1"},
     "POST staff/providers/{}/approve": {"ownership": "partner"},
+    "POST staff/problem-reports/{}/answer": {"answer": "looked at it"},
+    "POST staff/organizations/{}/freeze": {"reason": "a person looks at it"},
+    "PATCH members/{}": {"role": "viewer"},
+    "PATCH projects/{}": {"name": "mine now"},
 }
-# Addresses whose objects are for everybody, for staff whoever owns them, or are a month of one's
-# own: no foreign one exists.
-SHARED = ("offers/{}", "staff/", "provider/statements/{}")
+# Addresses whose objects are for everybody, for staff whoever owns them, or are a month or a card
+# type of one's own: no foreign one exists.
+SHARED = (
+    *("offers/{}", "accelerators/{}", "staff/"),
+    *("provider/statements/{}", "provider/card-costs/{}"),
+)
 # Only for machines, with a token that no person has and that opens nothing else.
 REPORTS = "instance-reports"
 PINNED_IMAGE = "ubuntu:24.04@sha256:" + "0" * 64
@@ -327,6 +342,12 @@ class Owned:
             "provider/offers": lambda: self.supply.offer.public_id,
             "provider/rentals": lambda: self.rental,
             "provider/maintenance": self.maintenance,
+            "members": lambda: public("user", people.join_as(renter.principal.org, "member").pk),
+            "members/invitations": lambda: self._post(
+                renter, "/members/invitations", {"email": "x@example.com", "role": "viewer"}
+            )["id"],
+            "projects": lambda: self._post(renter, "/projects", {"name": "x"})["id"],
+            "saved-searches": lambda: self._post(renter, "/saved-searches", {"name": "x"})["id"],
         }
         assert prefix in made, f"give this test an object of somebody else for {prefix}"
         return str(made[prefix]())

@@ -2,7 +2,7 @@
 
 Two simulated clusters over HTTP and TLS, two worker processes and a watcher, a renter who starts,
 stops, restarts and ends without a pause, machines that vanish, and an independent eye. Then the
-faults end: in thirty seconds everything wanted runs, and in thirty more nothing of it is left.
+faults end: within CALM_AGAIN everything wanted runs, and in as much again nothing of it is left.
 
 ROUNDS raises the length: six seconds a round and at least a minute. It lives here and not in bench,
 because a bound is asserted, and not in races, because processes and clusters are what it is about.
@@ -14,6 +14,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -22,6 +23,7 @@ import pytest
 
 from devstack.kube.sim.stack import Pace, SimStack
 from devstack.state import State
+from kernel import clock
 from marketplace.models import Rental
 from provisioner.models import Brake, Cluster, Hold, Instance
 from tests.faults.storm import processes, weather
@@ -35,7 +37,9 @@ SECONDS = max(60, 6 * int(os.environ.get("ROUNDS", "5")))
 SEED = int(os.environ.get("STORM_SEED", "0")) or int(time.time())
 CLUSTERS = ("storm-a", "storm-b")
 LIMIT = 120.0
-CALM_AGAIN = 30.0
+# What the product may wait when the last answer was lost: a create for the end of its claim (20 s),
+# a cluster that failed for its retry (15 s), a pod that goes for the next look (10 s).
+CALM_AGAIN = 45.0
 # As many as two clusters of eight cards bear with room for restarts and other hosts.
 MOST_RENTALS = 10
 # Per cluster. Ten lost machines in ten minutes are an incident and pull the brake, which is another
@@ -113,10 +117,10 @@ def test_a_storm_of_wrong_answers(sites: list[Site], database_url: str, tmp_path
     ) as children:
         eye = Eye(sites, database_url).start()
         hits = _storm(sites, tenant, dice)
-        wanted = _until(lambda: _astray(sites), "what is wanted runs, nothing else does")
+        wanted = _until(lambda: _astray(sites), "what is wanted runs, nothing else does", children)
         for rental in Rental.objects.filter(ended_at=None).exclude(state="terminating"):
             tenant.ask(rental, "terminate")
-        ended = _until(lambda: _left(sites), "nothing is left")
+        ended = _until(lambda: _left(sites), "nothing is left", children)
         seen = eye.stop()
         assert not children.ended(), "a process of ours ended by itself"
     _tell(seen, hits, tenant, wanted, ended)
@@ -185,20 +189,35 @@ def _left(sites: list[Site]) -> list[str]:
     return left + [f"{row.public_id}: {row.state}" for row in Rental.objects.filter(ended_at=None)]
 
 
-def _until(wrong: Callable[[], list[str]], what: str) -> float:
+def _until(wrong: Callable[[], list[str]], what: str, children: processes.Children) -> float:
     """Wait until nothing is wrong; the seconds it took."""
     began = time.monotonic()
     while found := wrong():
         if time.monotonic() - began > CALM_AGAIN:
-            raise AssertionError(f"seed {SEED}: not within {CALM_AGAIN} s: {what}: {_why(found)}")
+            why = f"seed {SEED}: not within {CALM_AGAIN} s: {what}: {_why(found, children)}"
+            raise AssertionError(why)
         time.sleep(0.2)
     return time.monotonic() - began
 
 
-def _why(found: list[str]) -> str:
+def _why(found: list[str], children: processes.Children) -> str:
     clusters = list(Cluster.objects.values_list("name", "state", "reason", "failures"))
     brakes = list(Brake.objects.filter(released_at=None).values_list("cause", "detail"))
-    return f"{found}; clusters {clusters}; open brakes {brakes}"
+    at = clock.now()
+    instances = [
+        f"{row.pk} {row.state} ({row.reason}) for {row.desired} since {at - row.state_since}, due"
+        f" in {_from(row.due_at, at)}, claim {_from(row.claim_until, at)}, attempts {row.attempts},"
+        f" create until {_from(row.create_until, at)}, pod {row.pod_uid}, lease {row.lease_token}"
+        f" due in {_from(row.lease_due_at, at)}"
+        for row in Instance.objects.exclude(state="gone")
+    ]
+    left = [str(key) for key in Instance.objects.exclude(state="gone").values_list("pk", flat=True)]
+    said = "\n".join(children.said(*left))
+    return f"{found}; clusters {clusters}; open brakes {brakes}; instances {instances};\n{said}"
+
+
+def _from(moment: datetime | None, at: datetime) -> str:
+    return "-" if moment is None else f"{(moment - at).total_seconds():.1f} s"
 
 
 def _tell(seen: Seen, hits: Counter[str], tenant: Tenant, wanted: float, ended: float) -> None:

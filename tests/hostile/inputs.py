@@ -130,7 +130,7 @@ _URLS: dict[str, tuple[str, ...]] = {
             f"//{_HOST}:6443",
             f"{_HOST}:6443",
         ),
-        *(f"https:{_HOST}", f"https:///{_HOST}", f" https://{_HOST}:6443", f"https\t://{_HOST}"),
+        *(f"https:{_HOST}", f"https:///{_HOST}", f"https ://{_HOST}:6443", f"https\t://{_HOST}"),
     ),
     "userinfo": (
         *(f"https://admin:secret@{_HOST}:6443", f"https://{_HOST}:6443@169.254.169.254:443"),

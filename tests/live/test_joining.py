@@ -30,7 +30,7 @@ from devstack.state import State
 from devstack.supply import put_on_sale
 from tests.live.pods import running, until
 
-pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.campaign, pytest.mark.timeout(900)]
 
 NAME = "dc-partner"
 LIMIT_S = 600.0

@@ -234,6 +234,7 @@ def test_each_kind_of_a_mixed_node_runs_and_is_certified(clusters, market, slug,
     reaches(view, "gone", listing=True)
 
 
+@pytest.mark.campaign
 def test_a_model_under_two_names_is_refused_with_the_reason(clusters, market) -> None:
     api = clusters["dc-other"].admin()
 
@@ -263,6 +264,7 @@ def test_a_lost_card_is_off_sale_within_a_minute(clusters, market) -> None:
     assert took < MINUTE
 
 
+@pytest.mark.campaign
 def test_a_node_that_lies_is_off_sale_as_soon_as_a_proof_says_so(clusters, market) -> None:
     sim = Sim(clusters["dc-mixed"].sim_control_url)
     sim.order("wrong_model", match={"node": MIXED})
@@ -278,6 +280,7 @@ def test_a_node_that_lies_is_off_sale_as_soon_as_a_proof_says_so(clusters, marke
     assert kinds(listed())[H100] == 4, "the node's other kinds were not found wrong"
 
 
+@pytest.mark.campaign
 def test_a_driver_that_drifts_is_a_draft_within_a_minute_and_rentals_go_on(
     clusters, market
 ) -> None:

@@ -19,7 +19,7 @@ from django.conf import settings
 
 from kernel.grants import GRANT_SECONDS
 from kernel.ids import new_id, public
-from provisioner.contracts import LOGS_FOLLOW
+from provisioner.contracts.streaming import LOGS_FOLLOW
 from provisioner.instances import access_keys
 from provisioner.streams.directory import terminal_name
 from provisioner.streams.doors import Closed, Door

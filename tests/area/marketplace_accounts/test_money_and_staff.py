@@ -145,4 +145,4 @@ def test_staff_lock_a_month_and_save_its_journal(db: None) -> None:
     client = Client()
     client.force_login(person)
     for page in ("/staff/months", "/staff/months/2026-03"):
-        assert "closing" in client.get(page).content.decode()
+        assert "Being locked" in client.get(page).content.decode()

@@ -11,12 +11,13 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from billing.models import CallKind, StripeCall, StripeEvent
+from config.schedules import BEAT
 from kernel.clock import now
 from kernel.ids import new_id
 from kernel.vitals import Vital
 from marketplace.accounts import audit
 from marketplace.models import AuditEntry, Rental
-from marketplace.oncall.alarms import Level, judge
+from marketplace.oncall.alarms import TABLE, Level, judge
 from marketplace.oncall.vitals import everything
 from provisioner.contracts import InstanceState
 from provisioner.instances.move import move
@@ -126,6 +127,14 @@ def test_a_loop_that_nobody_runs(yard: Yard, loop: str, alarm: dict[str, str]) -
         claim_token=new_id(), claim_until=now() + timedelta(seconds=15)
     )
     assert raised() == {}
+
+
+def test_loops_run_more_often_than_their_alarm_waits() -> None:
+    """A period of an hour would call somebody for an hour after each cluster that joins."""
+    late = next(alarm for alarm in TABLE if alarm.name == "loop_late")
+    assert late.only is not None
+    for kind in late.only["loop"]:
+        assert BEAT[kind]["schedule"] < late.warn, kind
 
 
 def test_events_that_no_rental_shows(yard: Yard) -> None:

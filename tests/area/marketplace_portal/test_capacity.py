@@ -1,19 +1,14 @@
-"""An owner in the portal: joins, sees who is on its cards, takes them down, sets hours."""
+"""An owner in the portal: sees who is on its cards, takes them down, sets hours."""
 
 from __future__ import annotations
 
 import pytest
 
 from kernel.ids import public
-from marketplace.models import AbuseReport, DataCenter, Maintenance, Rental, User
-from provisioner.models import Cluster
+from marketplace.models import AbuseReport, Maintenance, Rental, User
 from tests import market
 from tests.area.marketplace_portal.visitors import Visitor, visitor_of
 from tests.authenticator import make_staff
-
-CA = """-----BEGIN CERTIFICATE-----
-MIIBdjCCAR2gAwIBAgIUQ
------END CERTIFICATE-----"""
 
 
 def rented(supply: market.Supply) -> str:
@@ -59,12 +54,16 @@ def test_maintenance_is_announced_and_called_off(provider: Visitor, supply: mark
         "note": "<b>Power</b>",
     }
     assert provider.send(page, "/provider/maintenance", **fields).status_code == 303
-    shown = provider.get("/provider/capacity")
+    shown = provider.get("/provider/capacity?month=2099-01")
     assert "&lt;b&gt;Power&lt;/b&gt;" in shown.text
+    assert shown.text.count("calendar__entry") == 1
+    assert f"{supply.cluster.name} <span" in shown.text
+    assert provider.get("/provider/capacity?month=2099-13").status_code == 404
     row = Maintenance.objects.get()
     assert row.starts_at.isoformat() == "2099-01-01T10:00:00+00:00"
     off = provider.send(shown, f"/provider/maintenance/{row.public_id}/withdraw")
     assert off.status_code == 303
+    assert "calendar__entry" not in provider.get("/provider/capacity?month=2099-01").text
     assert "Called off" in provider.get("/provider/capacity").text
 
 
@@ -94,42 +93,13 @@ def test_the_times_of_an_offer(provider: Visitor, supply: market.Supply) -> None
         "timezone": "Europe/Berlin",
         "weekly": [{"days": ["sat", "sun"], "from": "20:00", "to": "08:00"}],
     }
-    assert "In its windows" in provider.get("/provider").text
+    assert "In its windows" in provider.get("/provider/offers").text
     again = provider.get(path)
     assert 'value="20:00"' in again.text
     nowhere = provider.send(page, path, state="active", **{**nights, "timezone": "Mars/Base"})
     assert nowhere.status_code == 422
     assert provider.send(page, path, state="paused", egress="internet").status_code == 303
     assert (supply.offer.state, supply.offer.windows) == ("paused", None)
-
-
-def test_a_new_owner_names_its_place_and_hands_over_a_cluster(
-    provider: Visitor, supply: market.Supply
-) -> None:
-    page = provider.get("/provider/join")
-    where = {"name": "Hall 2", "region": "eu-north", "country": "se"}
-    assert provider.send(page, "/provider/join/datacenter", **where).status_code == 303
-    place = DataCenter.objects.get(name="Hall 2")
-    assert place.country == "SE"
-    twice = provider.send(provider.get("/provider/join"), "/provider/join/datacenter", **where)
-    assert (twice.status_code, "data centre with this name" in twice.text) == (422, True)
-    cluster = {
-        "name": "hall-2",
-        "datacenter": place.public_id,
-        "mode": "direct",
-        "api_url": "https://127.0.0.1:6443",
-        "ca_pem": CA,
-        "token": "secret.token",
-    }
-    page = provider.get("/provider/join")
-    near = provider.send(page, "/provider/join/cluster", **cluster)
-    assert near.status_code == 422
-    assert "secret.token" in near.text, "it can be mended without pasting it again"
-    assert not Cluster.objects.filter(name="hall-2").exists()
-    empty = provider.send(page, "/provider/join/cluster", **{**cluster, "token": ""})
-    assert "Needed for a cluster at an address" in empty.text
-    agent = provider.send(page, "/provider/join/cluster", **{**cluster, "mode": "agent"})
-    assert (agent.status_code, "takes no agents" in agent.text) == (422, True)
 
 
 def test_the_bundle_is_there_to_read(stranger: Visitor) -> None:

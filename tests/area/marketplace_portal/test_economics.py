@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
@@ -11,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 
 from kernel.clock import hour_of, now
 from marketplace.accounts.access import principal_of
-from marketplace.models import User
+from marketplace.models import CardCost, User
 from marketplace.providers import margins
 from tests import market
 from tests.area.billing.conftest import credit, limit, open_org, rent, use, window
@@ -38,6 +39,12 @@ FIGURES = {
 }
 
 
+def form_of(page: Any) -> dict[str, str]:
+    """What the form of figures holds."""
+    forms = [one for one in read(page.text).forms if one["action"] == "/provider/economics"]
+    return dict(forms[0]["fields"])
+
+
 def at(**changes: str) -> str:
     return f"/provider/economics?{urlencode({**FIGURES, **changes})}"
 
@@ -55,8 +62,10 @@ def test_figures_in_the_address_give_costs_and_prices(renter: Visitor) -> None:
     assert "3.48 years" in page.text
     assert "After the end of its life of 3 years." in page.text
     assert "$1.280883" in page.text, "over eight years, at 80 %"
-    assert 'points="0,0 106,60 213,90 320,105"' in page.text, "half of it each year"
-    fields = read(page.text).forms[-1]["fields"]
+    assert "[26280.0, 13140.0, 6570.0, 3285.0]" in page.text, "half of it each year"
+    assert page.text.count("data-chart") == 3
+    assert "Owned by the platform, no fee" in page.text
+    fields = form_of(page)
     assert fields["utilisation"] == "80", "the form keeps what was written"
 
 
@@ -109,6 +118,40 @@ def test_wrong_figures_are_named_beside_their_field(renter: Visitor) -> None:
         assert (f'id="id_{name}-error"' in page.text) != right, (name, value)
     # A price of nothing is no price that could be asked.
     assert 'id="id_price-error"' in renter.get(at(price="0")).text
+
+
+def test_figures_are_kept_for_a_card_and_stand_beside_its_price(
+    provider: Visitor, supply: market.Supply
+) -> None:
+    assert "Keep them" not in provider.get(at()).text, "of no card"
+    page = provider.get(at(card=supply.offer.public_id))
+    answer = provider.send(page, "/provider/economics/save")
+    assert answer["Location"] == f"/provider/economics?card={supply.offer.public_id}"
+    assert CardCost.objects.get().accelerator == H100
+    again = provider.get(answer["Location"])
+    assert "Kept. Its floor price" in again.text
+    kept = form_of(again)
+    assert (kept["utilisation"], kept["upkeep"], kept["price"]) == ("80", "5", "")
+    assert "89.52 %" in again.text, "at the offer's price, which is no part of what is kept"
+    assert "$0.3177" in provider.get("/provider/offers").text, "rounded up at a glance"
+    changed = provider.get(at(card=H100, purchase_price="5000"))
+    assert "Keep these instead" in changed.text
+    provider.send(changed, "/provider/economics/save")
+    assert CardCost.objects.get().figures["purchase_micro"] == 5_000_000_000
+    wrong = provider.post("/provider/economics/save", {**FIGURES, "card": H100, "utilisation": "0"})
+    assert wrong.status_code == 422
+    other = visitor_of(market.make_supply(1, region="us-east").owner)
+    assert other.post(f"/provider/economics/{H100}/forget").status_code == 404
+    assert provider.send(again, f"/provider/economics/{H100}/forget").status_code == 303
+    assert not CardCost.objects.exists()
+
+
+def test_who_never_applied_keeps_nothing(renter: Visitor) -> None:
+    page = renter.get(at(card=H100))
+    assert "Keep them" not in page.text
+    answer = renter.post("/provider/economics/save", {**FIGURES, "card": H100})
+    assert answer.status_code == 404
+    assert not CardCost.objects.exists()
 
 
 @pytest.fixture

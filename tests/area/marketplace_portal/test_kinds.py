@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kernel.ids import public
 from marketplace.catalog import publish
 from provisioner.inventory.summary import refresh
 from provisioner.models import DeviceGroup, Node, NodeShare, Slot
@@ -29,9 +30,10 @@ def test_a_mixed_node_is_named_whole_with_why_some_of_it_is_not_sold(
     Slot.objects.create(share=share, number=0)
     why = "nvidia.com/gpu.shared counts shares of cards, which have no memory of their own."
     Node.objects.filter(pk=node.pk).update(detail=why)
-    page = provider.get("/provider").text
+    page = provider.get(f"/provider/clusters/{public('cluster', supply.cluster.pk)}").text
     assert "NVIDIA H100 80GB SXM · NVIDIA H100 80GB SXM MIG 1g.10gb" in page
     assert why in page, "the node is ready, and its owner reads it all the same"
+    assert ">not sold<" not in page, "the rest of it is"
 
 
 def test_cards_that_left_an_offer_wait_for_a_price_that_names_it(
@@ -41,7 +43,7 @@ def test_cards_that_left_an_offer_wait_for_a_price_that_names_it(
     NodeShare.objects.filter(group=supply.group).update(group=moved)
     refresh()
     publish.sync_offers()
-    page = provider.get("/provider").text
+    page = provider.get("/provider/offers").text
     old = supply.offer.public_id
     assert f"has no price yet; like {old}, but driver 580.1 instead of 575.57" in page
     type(supply.group).objects.filter(pk=supply.group.pk).update(

@@ -14,10 +14,16 @@ from marketplace.accounts import switches
 from marketplace.http.portal import urls as portal
 from marketplace.http.staff import abuse as staff_abuse
 from marketplace.http.staff import books as staff_books
+from marketplace.http.staff import capacity as staff_capacity
+from marketplace.http.staff import desk as staff_desk
 from marketplace.http.staff import economics as staff_economics
+from marketplace.http.staff import fees as staff_fees
+from marketplace.http.staff import fraud as staff_fraud
+from marketplace.http.staff import incidents as staff_incidents
 from marketplace.http.staff import losses as staff_losses
 from marketplace.http.staff import pages as staff_pages
 from marketplace.http.staff import payouts as staff_payouts
+from marketplace.http.staff import reports as staff_reports
 from marketplace.http.staff import returns as staff_returns
 from marketplace.models import User
 from tests import market
@@ -32,6 +38,8 @@ PUBLIC = [
     "/terms",
     "/styleguide",
     "/provider-rules",
+    "/compare",
+    "/cards",
 ]
 PRIVATE = [
     "/rentals",
@@ -52,9 +60,22 @@ PRIVATE = [
     "/settings/second-factor",
     "/provider",
     "/provider/economics",
+    "/reports",
+    "/team",
+    "/projects",
+    "/audit",
+    "/settings/notifications",
+    "/searches",
 ]
 # For those who applied as a provider; nobody else has such a page.
-SUPPLIERS = ["/provider/payouts", "/provider/earnings", "/provider/capacity", "/provider/join"]
+SUPPLIERS = [
+    "/provider/payouts",
+    "/provider/earnings",
+    "/provider/capacity",
+    "/provider/join",
+    "/provider/offers",
+    "/provider/reliability",
+]
 STAFF = [
     "/staff/",
     "/staff/providers",
@@ -67,10 +88,23 @@ STAFF = [
     "/staff/payouts",
     "/staff/economics",
     "/staff/abuse",
+    "/staff/reports",
+    "/staff/fraud",
+    "/staff/unknown",
+    "/staff/preflights",
+    "/staff/switches",
+    "/staff/brakes",
+    "/staff/fees",
+    "/staff/incidents",
+    "/staff/capacity",
 ]
 FOREIGN: list[tuple[str, str]] = [
     ("rental", "/rentals/{id}"),
     ("rental", "/rentals/{id}/live"),
+    ("rental", "/rentals/{id}/changes"),
+    ("rental", "/rentals/{id}/charts"),
+    ("rental", "/rentals/{id}/edit"),
+    ("rental", "/rentals/{id}/certificate"),
     ("rental", "/rentals/{id}/terminal"),
     ("rental", "/rentals/{id}/terminate"),
     ("rental", "/rentals/{id}/stop"),
@@ -96,6 +130,15 @@ FOREIGN: list[tuple[str, str]] = [
     ("offer", "/provider/offers/{id}/times"),
     ("payout", "/provider/statements/{id}"),
     ("payout", "/provider/statements/{id}/export.csv"),
+    ("rental", "/reports/new?rental={id}"),
+    ("charge", "/reports/new?charge={id}"),
+    ("cluster", "/provider/clusters/{id}"),
+    ("cluster", "/provider/clusters/{id}/drain"),
+    ("offer", "/provider/offers/{id}/price"),
+    ("cluster", "/provider/clusters/{id}/preflight/live"),
+    ("offer", "/cards/{id}"),
+    ("user", "/team/members/{id}"),
+    ("project", "/projects/{id}"),
 ]
 
 
@@ -159,6 +202,8 @@ def test_every_page_is_in_a_list_above() -> None:
     staff_urls = (
         *(staff_pages, staff_books, staff_losses),
         *(staff_payouts, staff_returns, staff_economics, staff_abuse),
+        *(staff_reports, staff_desk, staff_fraud, staff_capacity),
+        *(staff_fees, staff_incidents),
     )
     patterns = [*portal.urlpatterns, *(url for urls in staff_urls for url in urls.urlpatterns)]
     assert all(isinstance(pattern, URLPattern) for pattern in patterns)
@@ -216,7 +261,7 @@ POSTED = {
     "/webhooks/{id}/delete",
     "/webhooks/{id}/deliveries/{id}/redeliver",
     "/provider/apply",
-    "/provider/offers/{id}/price",
+    "/language",
     "/sign-out",
     "/sign-in/code",
     "/settings/second-factor/begin",
@@ -230,16 +275,42 @@ POSTED = {
     "/staff/organizations/{id}/close-period",
     "/staff/books/{id}",
     "/staff/books/{id}/look",
+    "/rentals/bulk",
+    "/rentals/changes",
+    "/team/choose",
+    "/team/members/{id}/remove",
+    "/team/invitations/{id}/resend",
+    "/team/invitations/{id}/withdraw",
+    "/invitation",
     "/staff/transactions/{id}",
     "/staff/months/{id}",
     "/staff/months/{id}/lock",
+    "/reports/new",
+    "/staff/reports/{id}/answer",
+    "/staff/rentals/{id}/explain",
+    "/staff/brakes/{id}/release",
+    "/staff/fraud/{id}",
+    "/staff/organizations/{id}/look",
+    "/staff/look/end",
+    "/staff/fees/preview",
+    "/staff/fees/{id}/withdraw",
+    "/staff/incidents/{id}",
+    "/staff/incidents/{id}/post",
+    "/staff/incidents/{id}/withdraw",
+    "/provider/clusters/{id}/nodes/{id}/{id}",
+    "/provider/clusters/{id}/token",
+    "/provider/join/prices",
+    "/provider/economics/save",
+    "/provider/economics/{id}/forget",
+    "/searches/{id}/delete",
 }
 
 
 @pytest.mark.parametrize("path", sorted(POSTED))
 def test_forms_targets_refuse_strangers(stranger: Visitor, path: str) -> None:
     answer = stranger.post(path.format(id=public("offer", new_id())))
-    if path in {"/sign-out", "/sign-in/code", "/verify-email", "/verify-email/resend"}:
+    proofs = {"/verify-email", "/verify-email/resend", "/invitation"}
+    if path in {"/language", "/sign-out", "/sign-in/code", *proofs}:
         assert answer.status_code in {302, 303, 422}
     else:
         assert answer.status_code == 302

@@ -77,7 +77,11 @@ def test_a_provider_opens_its_account_and_is_paid(provider, staff, settings):
     assert 'name="country"' not in page.text
 
     account.created(row.id, AccountFact("acct_1", True, ()))
+    page = provider.get("/provider/payouts")
+    assert "connect.stripe.com" not in page.text, "its page opens once, and was used"
+    assert "Payouts are held until" in page.text
     PayoutAccount.objects.update(held_until=now() - timedelta(seconds=1))
+    assert "Payouts are held until" not in provider.get("/provider/payouts").text
     overview = staff.get("/staff/payouts")
     assert "Cards Ltd" in overview.text
     action = f"/staff/payouts/providers/{row.public_id}"
@@ -108,6 +112,7 @@ def test_two_agree_on_a_large_run_in_the_browser(provider, staff, settings):
     PayoutAccount.objects.update(held_until=now() - timedelta(seconds=1))
     staff.send(staff.get("/staff/payouts"), "/staff/payouts/run")
     overview = staff.get("/staff/payouts")
+    assert "staff@example.com" in overview.text
     assert "starts by itself" in overview.text  # there is no second person
     (line,) = PayoutLine.objects.all()
     from kernel.ids import public
@@ -137,3 +142,12 @@ def test_staff_release_a_renter_on_review(provider, staff, settings):
     action = f"/staff/payouts/renters/{renter.principal.org.public_id}/release"
     assert staff.send(overview, action, note="knows them").status_code == 303
     assert "New Renter" not in staff.get("/staff/payouts").text
+
+
+def test_statements_begin_with_the_first_share(provider: Visitor) -> None:
+    page = provider.get("/provider/payouts").text
+    assert "The first one comes with the first share." in page
+    assert "/provider/statements/" not in page
+    missing = provider.get(f"/provider/statements/{now():%Y-%m}")
+    assert missing.status_code == 404
+    assert missing.text.count("Open the catalogue") == 1

@@ -38,7 +38,7 @@ def test_what_fails_is_shown_first_with_its_fix_to_copy(provider: Visitor, suppl
     assert "It takes no new rentals; what runs there goes on." in page
     assert all(rule.title in page for rule in table().rules)
     home = provider.get("/provider").text
-    assert "The cluster breaks a rule" in home
+    assert "breaks a rule, so it takes no new rentals" in home
     assert "/preflight" in home
 
 

@@ -63,7 +63,7 @@ def test_the_quote_shows_the_whole_price(renter: Visitor, supply: market.Supply)
     [
         ({"gpus": "0", "disk_gib": "50"}, 422, "gpus"),
         ({"gpus": "1", "disk_gib": "999999"}, 422, "disk_gib"),
-        ({"gpus": "5", "disk_gib": "50"}, 409, "Somebody was quicker"),
+        ({"gpus": "5", "disk_gib": "50"}, 409, "No card is free for this order now"),
     ],
 )
 def test_a_refused_quote_stands_where_the_price_would(
@@ -164,6 +164,13 @@ def seen(page: Any) -> str:
     found = re.search(r'hx-get="[^"]+/live\?([^"]+)"', page.text)
     assert found, "the page does not look again"
     return found[1].replace("&amp;", "&")
+
+
+def test_a_machine_that_fails_says_why_at_its_head(renter: Visitor, supply: market.Supply) -> None:
+    rental = rented(renter, supply)
+    Rental.objects.filter(pk=rental.pk).update(state="degraded", reason="node_not_ready")
+    head = renter.get(f"/rentals/{rental.public_id}").text.split('id="rental-head"')[1]
+    assert "The host stopped answering. The meter stands." in head.split("</header>")[0]
 
 
 def test_a_look_sends_only_what_changed(renter: Visitor, supply: market.Supply) -> None:

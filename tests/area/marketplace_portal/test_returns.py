@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from django.db import transaction
@@ -14,7 +14,7 @@ from billing.models import Account, Adjustment, Dispute, Invoice, Payment, Refun
 from kernel.clock import now
 from kernel.ids import public
 from marketplace.accounts.access import principal_of
-from marketplace.models import AuditEntry, User
+from marketplace.models import AuditEntry, Organization, User
 from tests.area.marketplace_portal.visitors import PASSWORD, Visitor, read
 from tests.authenticator import make_staff
 from tests.market import USD
@@ -53,7 +53,9 @@ def test_a_large_order_shows_approve_to_others_only(settings, renter: Visitor) -
     assert ann.send(page, "/staff/returns/refund", **order).status_code == 303
     waiting = RefundOrder.objects.get()
     path = f"/staff/returns/refund/{public('refund', waiting.id)}/approve"
-    assert path not in ann.get("/staff/returns").text
+    shown = ann.get("/staff/returns").text
+    assert path not in shown
+    assert all(one in shown for one in (renter.person.principal.org.name, "ann@example.com"))
     refused = ann.post(path, {"idempotency_key": "own"})
     assert (refused.status_code, "another member" in refused.text) == (409, True)
     page = ben.get("/staff/returns")
@@ -169,19 +171,25 @@ def people_actor(name: str) -> str:
     return principal_of(User.objects.get(email=f"{name}@example.com")).staff_actor
 
 
-@pytest.mark.usefixtures("renter")
-def test_staff_read_and_submit_the_evidence_of_a_dispute() -> None:
-    payment = Payment.objects.latest("id")
-    row = Dispute.objects.create(
+def contest(
+    payment: Payment, state: DisputeState = DisputeState.NEEDS_RESPONSE, **values: datetime
+) -> Dispute:
+    return Dispute.objects.create(
         org_ref=payment.org_ref,
         payment=payment,
         stripe_id="du_1",
-        state=DisputeState.NEEDS_RESPONSE,
+        state=state,
         reason="fraudulent",
         amount_minor=payment.amount_minor,
         due_by=now() + timedelta(days=7),
+        **values,
     )
-    ann = member("ann")
+
+
+@pytest.mark.usefixtures("renter")
+def test_staff_read_and_submit_the_evidence_of_a_dispute() -> None:
+    payment = Payment.objects.latest("id")
+    row, ann = contest(payment), member("ann")
     path = f"/staff/disputes/{public('dispute', row.id)}"
     assert path in ann.get("/staff/disputes").text
     page = ann.get(path)
@@ -194,3 +202,33 @@ def test_staff_read_and_submit_the_evidence_of_a_dispute() -> None:
     assert "&lt;b&gt;They used it." in after
     assert "Submit to Stripe" not in after
     assert ann.get("/staff/disputes/dsp_x").status_code == 404
+    name = Organization.objects.get(id=payment.org_ref).name
+    assert name in ann.get("/staff/disputes").text.partition('id="signals"')[0]
+
+
+@pytest.mark.usefixtures("renter")
+def test_a_decided_dispute_asks_for_nothing_any_more() -> None:
+    payment, ann = Payment.objects.latest("id"), member("ann")
+    dispute = contest(payment, DisputeState.LOST, closed_at=now())
+    page = ann.get(f"/staff/disputes/{public('dispute', dispute.id)}").text
+    assert "None was submitted." in page
+    assert "Submit to Stripe" not in page
+    assert "none submitted" in ann.get("/staff/disputes").text
+
+
+def test_a_frozen_organization_reads_on_every_page_why_and_what_now(renter: Visitor) -> None:
+    org, payment = renter.person.principal.org, Payment.objects.latest("id")
+    assert "frozen-notice" not in renter.get("/rentals").text
+    frozen = {"state": "frozen", "reason": "a stolen card", "frozen_at": now()}
+    Organization.objects.filter(id=org.id).update(**frozen, frozen_for="")
+    shown = renter.get("/rentals").text
+    assert "This organization is frozen" in shown
+    assert "a stolen card" in shown
+    Organization.objects.filter(id=org.id).update(frozen_for="dispute")
+    row = contest(payment)
+    for path in ("/rentals", "/billing"):
+        assert "A payment of $1,000.00 is contested at its bank" in renter.get(path).text
+    Dispute.objects.filter(id=row.id).update(state=DisputeState.LOST, closed_at=now())
+    assert "The bank took a payment of $1,000.00 back" in renter.get("/rentals").text
+    Organization.objects.filter(id=org.id).update(state="active", reason="", frozen_for="")
+    assert "frozen-notice" not in renter.get("/rentals").text

@@ -101,6 +101,8 @@ def test_a_template_is_made_shown_changed_and_deleted(renter: Visitor, registry)
     listed = renter.get("/templates").text
     assert "Our trainer" in listed
     assert "PyTorch" in listed
+    assert "40 GiB per card" in listed
+    assert "min_memory_gib" not in listed
     path = f"/templates/{row.public_id}"
     page = renter.get(path)
     assert "two words" in page.text

@@ -13,7 +13,7 @@ from kernel.grants import verify
 from kernel.ids import parse
 from marketplace.accounts import switches
 from marketplace.models import Membership, Rental
-from provisioner.contracts import TERMINAL
+from provisioner.contracts.streaming import TERMINAL
 from provisioner.instances import entry
 from provisioner.inventory.summary import refresh
 from provisioner.models import Instance

@@ -83,14 +83,14 @@ def test_without_storage_anywhere_the_page_says_so(renter: Visitor) -> None:
 def test_an_owner_prices_disks_for_volumes_made_from_now_on(supply: market.Supply) -> None:
     owner, place = visitor_of(supply.owner), supply.datacenter
     path = f"/provider/datacenters/{place.public_id}/disk-price"
-    page = owner.get("/provider")
+    page = owner.get("/provider/offers")
     for wrong in ("much", "-1", "1000000"):
         refused = owner.send(page, path, price=wrong)
         assert (refused.status_code, "The price was not changed" in refused.text) == (422, True)
     assert owner.send(page, path, price="0.1250").status_code == 303
     place.refresh_from_db()
     assert place.disk_price_micro_gib_month == 125_000
-    assert "$0.125" in owner.get("/provider").text
+    assert "$0.125" in owner.get("/provider/offers").text
     entry = AuditEntry.objects.get(action="datacenter.disk_price")
     assert entry.details["to"] == "0.1250"
     assert entry.details["for_volumes_made_from"].endswith("Z")

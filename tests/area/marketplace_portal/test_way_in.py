@@ -84,14 +84,19 @@ def path(supply: market.Supply) -> str:
     return f"/provider/clusters/{public('cluster', supply.cluster.pk)}/relay"
 
 
+@pytest.fixture
+def home(path: str) -> str:
+    return path.removesuffix("/relay")
+
+
 def version(supply: market.Supply) -> int:
     return Cluster.objects.get(pk=supply.cluster.pk).relay_version
 
 
 def test_a_provider_finishes_the_way_in_on_the_clusters_page(
-    provider: Visitor, supply: market.Supply, path: str
+    provider: Visitor, supply: market.Supply, path: str, home: str
 ) -> None:
-    page = provider.get("/provider")
+    page = provider.get(home)
     assert "No relay was ever seen" in page.text
     assert "Replace its key" not in page.text
     shown = provider.send(page, path)
@@ -105,16 +110,16 @@ def test_a_provider_finishes_the_way_in_on_the_clusters_page(
     actions = AuditEntry.objects.filter(action="cluster.show_relay").count()
     assert actions == 2, "once by the page and once by the API"
     market.give_relay(supply.cluster)
-    page = provider.get("/provider")
+    page = provider.get(home)
     assert "Renters get in to machines here" in page.text
     assert values["relay_seed"] not in page.text
 
 
 def test_the_same_form_sent_again_shows_no_secret_and_changes_nothing(
-    provider: Visitor, supply: market.Supply, path: str
+    provider: Visitor, supply: market.Supply, path: str, home: str
 ) -> None:
     market.give_relay(supply.cluster)
-    page = provider.get("/provider")
+    page = provider.get(home)
     first = provider.send(page, path, replace="yes")
     assert version(supply) == 2
     again = provider.send(page, path, replace="yes")
@@ -132,17 +137,17 @@ def test_nobody_else_sees_or_replaces_it(renter: Visitor, supply: market.Supply,
 
 
 def test_a_retired_cluster_has_no_relay_to_show(
-    provider: Visitor, supply: market.Supply, path: str
+    provider: Visitor, supply: market.Supply, path: str, home: str
 ) -> None:
-    page = provider.get("/provider")
+    page = provider.get(home)
     Cluster.objects.update(drain_requested_at=now() - timedelta(minutes=1))
-    assert path not in provider.get("/provider").text
+    assert path not in provider.get(home).text
     assert provider.send(page, path, replace="yes").status_code == 409
     assert version(supply) == 1
 
 
 def test_without_a_gateway_there_is_nothing_to_connect_to(
-    provider: Visitor, path: str, settings: Any
+    provider: Visitor, path: str, home: str, settings: Any
 ) -> None:
     settings.GPUYARD_SSH_GATEWAY = None
-    assert path not in provider.get("/provider").text
+    assert path not in provider.get(home).text

@@ -13,7 +13,7 @@ from billing.invoicing.converge import invoice_seen
 from billing.models import Invoice
 from billing.payments.facts import InvoiceFact, PaymentFact
 from kernel.ids import public
-from marketplace.models import AuditEntry, EmailToken, Rental
+from marketplace.models import AuditEntry, EmailToken, Letter, Rental
 from marketplace.rentals import charge as charging
 from marketplace.rentals import dunning
 from marketplace.rentals import follow as following
@@ -59,6 +59,19 @@ def at(world: World, **after: float) -> str:
 def mails() -> list[str]:
     rows = EmailToken.objects.filter(purpose="money").order_by("id")
     return [about.partition("\n")[0] for about in rows.values_list("about", flat=True)]
+
+
+def test_an_invoice_that_no_card_paid_is_told_once(debtor):
+    world, invoice = debtor
+    Letter.objects.all().delete()
+    at(world, days=-7)
+    assert Letter.objects.count() == 0, "a card may be charged this very minute"
+    at(world, days=-6)
+    at(world, days=-5)
+    letter = Letter.objects.get(event="invoice.open")
+    assert letter.facts["name"] == "GY-7"
+    assert "USD, due by" in letter.facts["text"]
+    assert letter.facts["path"] == f"/billing/invoices/{public('invoice', invoice.id)}"
 
 
 def rent(world: World) -> tuple[int, str]:

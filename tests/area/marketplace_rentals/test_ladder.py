@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -163,9 +164,30 @@ def test_the_portal_says_how_the_money_stands(clock):  # noqa: F811
     add_credit(world.renter.org, 500 * USD)
     assert "funds-notice" not in visitor.get("/billing").text
     world.clock.set(NOON + timedelta(hours=200))
-    assert "Your balance is running low" in visitor.get("/billing").text
+    assert "Your balance lasts until" in visitor.get("/billing").text
     at(world, hours=260)
     world.gone(NOON + timedelta(hours=260, seconds=2))
     following.follow()
     ladder.run()
     assert "Your balance is used up" in visitor.get("/billing").text
+
+
+def test_what_no_balance_covered_is_shown_beside_the_line_and_not_charged(clock):  # noqa: F811
+    """Charged late: two hours at two dollars from three of credit."""
+    world = rented(clock, credit=3 * USD)
+    world.seen(NOON + timedelta(hours=2))
+    charging.charge()
+    world.renter.call("POST", f"{world.path}/actions", {"action": "stop"})
+    world.gone(NOON + timedelta(hours=2, seconds=2))
+    following.follow()
+    charging.charge()
+    status, page = world.renter.call("GET", f"{world.path}/charges")
+    assert status == 200
+    lines = page["items"]
+    left = sum(Decimal(line["amount"]) - Decimal(line["not_charged"]) for line in lines)
+    assert left == Decimal(world.show()["spent"])
+    (short,) = [line for line in lines if Decimal(line["not_charged"])]
+    visitor: Visitor = visitor_of(world.renter)
+    assert "of it not charged: no balance was left" in visitor.get(world.path).text
+    evidence = visitor.get(f"/charges/{short['id']}").text
+    assert "which no balance covered: we bear it" in evidence

@@ -19,7 +19,7 @@ from marketplace.models import Rental, RentalEvent, WebhookEvent
 from marketplace.rentals import charge as charging
 from marketplace.rentals import follow as following
 from marketplace.rentals import notice as noticing
-from marketplace.rentals import read
+from marketplace.rentals import read, stop, timeline
 from marketplace.rentals.reasons import REASONS
 from marketplace.rentals.state import MOVES
 from provisioner import facade as provisioner
@@ -182,6 +182,26 @@ def test_a_hold_is_kept_as_long_as_a_second_is_uncharged(world):
     assert charging.settle() == 0
     ReadyInterval.objects.update(settled=True)
     assert charging.settle() == 1
+
+
+def test_no_second_after_the_acknowledged_stop_is_charged(world, monkeypatch):
+    """The transaction may take a while between the two; the renter was told the earlier time."""
+    world.run()
+    following.follow()
+    asked = NOON + timedelta(minutes=10, milliseconds=900)
+    world.seen(asked)
+
+    def slow(*given: Any, **named: Any) -> None:
+        timeline.move(*given, **named)
+        world.clock.set(asked + timedelta(seconds=2))
+
+    monkeypatch.setattr(stop, "move", slow)
+    rental = world.renter.call("POST", f"{world.path}/actions", {"action": "stop"})[1]
+    assert rental["stop_ack_at"] == "2026-03-01T12:10:00.900000Z"
+    world.gone(NOON + timedelta(minutes=11))
+    following.follow()
+    (line,) = billing.charges(rental_ref=world.rental.id)
+    assert line.to_at == NOON + timedelta(minutes=10)
 
 
 def test_the_meter_stops_at_the_request_and_nothing_before_ready_is_charged(world):

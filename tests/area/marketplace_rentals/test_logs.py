@@ -14,7 +14,7 @@ from django.test import Client
 from kernel.clock import now
 from kernel.grants import verify
 from kernel.ids import new_id, parse, public
-from provisioner.contracts import LOGS_FOLLOW, LOGS_TAIL
+from provisioner.contracts.streaming import LOGS_FOLLOW, LOGS_TAIL
 from provisioner.instances import logs
 from provisioner.instances.logs import Fetched
 from provisioner.models import Instance

@@ -27,7 +27,7 @@ from provisioner.models import (
     Slot,
     UnknownPod,
 )
-from provisioner.reconcile import instance_loop, observe, orphans
+from provisioner.reconcile import claim, instance_loop, observe, orphans
 from provisioner.reconcile.claim import claim_instances, release_instance
 from tests.area.provisioner.cluster import MemoryCluster
 from tests.area.provisioner.yard import (
@@ -65,6 +65,38 @@ def started(cluster: MemoryCluster, **given):
     full_list(cluster)
     assert row_of(view).state == "ready"
     return yard, view
+
+
+class SlowCluster(MemoryCluster):
+    """Its secrets go so slowly that another worker would find the claim expired."""
+
+    def __init__(self, claim: timedelta) -> None:
+        super().__init__()
+        self.taken: list[Instance] = []
+        self._short = claim
+
+    def delete_secret(self, namespace: str, name: str) -> None:
+        threading.Event().wait(3 * self._short.total_seconds())
+        Instance.objects.update(due_at=clock.now())  # as every full list does
+        self.taken += claim_instances(limit=5, busy=[])
+        connections.close_all()
+        super().delete_secret(namespace, name)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_step_at_a_slow_cluster_keeps_its_claim(monkeypatch) -> None:
+    """Its calls together may take longer than a claim: each alone is shorter. Without keeping it,
+    the absence that it saw was refused, and everything was done again for as long."""
+    short = timedelta(seconds=0.4)
+    monkeypatch.setattr(claim, "INSTANCE_CLAIM", short)
+    monkeypatch.setattr(instance_loop, "KEEP", short.total_seconds() / 4)
+    cluster = SlowCluster(short)
+    _yard, view = started(cluster)
+    end(view)
+    cluster.pods.clear()
+    instance_loop.run(cluster.connect, seconds=0.01)
+    assert cluster.taken == []
+    assert row_of(view).state == "gone"
 
 
 def test_from_reservation_to_absence(cluster) -> None:

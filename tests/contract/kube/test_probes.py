@@ -74,7 +74,14 @@ def test_the_node_says_how_long_an_image_took(kube: Kube, name: str) -> None:
     wanted = replace(
         spec(kube, name, "probe", "-outside", "x:1"), image=f"r.example.com/{name}@sha256:{0:064}"
     )
-    assert run(kube, wanted).pull_seconds is not None
+    told = run(kube, wanted)
+
+    def said() -> list[float]:
+        took = pull_seconds(kube.api.list_events(SPACE), told.uid)
+        return [] if took is None else [took]
+
+    # A node sends its events beside the pod's status: a probe that is quick may end before them.
+    assert told.pull_seconds in (None, *until("its node said so", said))
     again = replace(wanted, name=f"{name}-2")
     assert run(kube, again).pull_seconds is None  # it is there
 

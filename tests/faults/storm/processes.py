@@ -19,6 +19,7 @@ UP_WITHIN_S = 400.0
 # A loop ends its run, and the calls of it that hang, before its process goes.
 DOWN_WITHIN_S = 60.0
 _POLL_S = 0.1
+_LINES = 200
 # The loops at their periods, without a broker.
 LOOPS = ("-m", "tests.faults.storm.worker")
 
@@ -42,6 +43,16 @@ class Children:
 
     def ended(self) -> list[str]:
         return [name for name, child in self._running if child.poll() is not None]
+
+    def said(self, *names: str) -> list[str]:
+        """Lines of the logs that hold one of ``names`` or tell of an error; the newest last."""
+        words = (*names, "Error", '"level": "error"')
+        return [
+            f"{name}: {line}"
+            for name, _ in self._running
+            for line in self.log(name).read_text(errors="replace").splitlines()
+            if any(word in line for word in words)
+        ][-_LINES:]
 
     def stop(self) -> None:
         for _, child in self._running:

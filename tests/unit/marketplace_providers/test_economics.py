@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from kernel.errors import InvalidRequest
-from marketplace.providers import economics, outlook, review
+from marketplace.models import fee
+from marketplace.providers import economics, outlook
 from marketplace.providers.economics import Inputs, Method
 
 USD = 1_000_000
@@ -186,7 +187,7 @@ def test_the_edges_are_allowed() -> None:
 
 
 def test_the_highest_fee_is_the_one_that_staff_may_agree() -> None:
-    assert economics.MAX_FEE_BPS == review.MAX_FEE_BPS
+    assert economics.MAX_FEE_BPS == fee.MAX_FEE_BPS
 
 
 def shares(least: str, most: str) -> st.SearchStrategy[Decimal]:
@@ -306,3 +307,24 @@ def test_without_a_price_there_is_nothing_to_break_even_at() -> None:
         outlook.outlook(CARD, 0)
     with pytest.raises(InvalidRequest):
         outlook.outlook(replace(CARD, life_years=7), None)
+
+
+@ANY_PACE
+@given(card=CARDS, price=st.integers(1, 20 * USD))
+def test_the_curve_crosses_nothing_at_break_even_and_the_cash_at_payback(
+    card: Inputs, price: int
+) -> None:
+    found, share = economics.costs(card), Fraction(card.utilisation)
+    even = found.break_even(price).value
+    if even is not None:
+        assert found.left(price, even) == 0 or (even == 0 and found.left(price, even) >= 0)
+    assert found.left(price, share) == found.margin(price, share) * share
+    shown = outlook.outlook(card, price)
+    assert [one.utilisation for one in shown.curve] == list(range(0, 101, 5))
+    assert shown.cash_micro[0] == -card.purchase_micro
+    back = found.payback_years(card.purchase_micro, price, share, card.life_years).value
+    for year, cash in enumerate(shown.cash_micro):
+        if back is None or year < back:
+            assert cash < 0
+        else:
+            assert cash >= 0

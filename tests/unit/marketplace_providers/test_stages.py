@@ -48,7 +48,7 @@ NEW = Joining(probation_until=NOON, starts_left=7)
         ({"preflight": PreflightState.WAITING, **OFF}, False, Stage.PREFLIGHT, "held against"),
         ({"preflight": PreflightState.FAILED, **OFF}, False, Stage.PREFLIGHT, "A rule fails"),
         ({"preflight": PreflightState.UNANSWERED, **OFF}, False, Stage.PREFLIGHT, "not answered"),
-        ({"joining": WAITS, **OFF}, False, Stage.BENCHMARKING, "2026-06-01T12:00:00Z"),
+        ({"joining": WAITS, **OFF}, False, Stage.BENCHMARKING, "2026-06-01 12:00 UTC"),
         ({"joining": NEW}, False, Stage.PROBATION, "7 more starts"),
         ({}, True, Stage.MAINTENANCE, "until 2026-06-01"),
         ({"state": ClusterState.DRAINING}, True, Stage.DRAINING, "no new rentals"),

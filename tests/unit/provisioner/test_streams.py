@@ -17,7 +17,7 @@ from django.conf import settings
 
 from kernel.grants import GRANT_SECONDS, Grant, sign
 from kernel.ids import new_id
-from provisioner.contracts import LOGS_FOLLOW, LOGS_TAIL, STREAM_PATHS
+from provisioner.contracts.streaming import LOGS_FOLLOW, LOGS_TAIL, STREAM_PATHS
 from provisioner.kube.errors import Rejected, Unavailable
 from provisioner.models import Cluster
 from provisioner.streams import app as app_module
@@ -395,3 +395,5 @@ def test_a_tail_that_cannot_be_read_says_why(
     assert call.status == status
     assert shown.get("kind", "") == kind
     assert shown["detail"]
+    for word in ("token", "provider", "server"):
+        assert word not in shown["detail"], "what an owner should mend is not told to a renter"
