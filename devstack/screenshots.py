@@ -6,6 +6,7 @@ Needs a running `make demo`. Files go to test-results/screenshots; they are for 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,93 +15,13 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from devstack.chromium import launch_options
 from devstack.console import fail, say
+from devstack.pages import LINKS, PAGES, below
 from devstack.people import app_code
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "test-results" / "screenshots"
 WIDTHS = (360, 768, 1440)
 HEIGHT = 900
-
-PUBLIC = (
-    "/",
-    "/sign-up",
-    "/sign-in",
-    "/terms",
-    "/styleguide",
-    "/provider-rules",
-    "/compare",
-    "/cards",
-)
-RENTER = (
-    "/rentals",
-    "/billing",
-    "/billing/invoices",
-    "/billing/budgets",
-    "/ssh-keys",
-    "/api-keys",
-    "/secrets",
-    "/templates",
-    "/templates/new",
-    "/webhooks",
-    "/settings",
-    "/settings/second-factor",
-    "/reports",
-    "/team",
-    "/projects",
-    "/audit",
-    "/settings/notifications",
-    "/searches",
-)
-STAFF = (
-    "/settings/second-factor",
-    "/staff/",
-    "/staff/providers",
-    "/staff/organizations",
-    "/staff/books",
-    "/staff/months",
-    "/staff/returns",
-    "/staff/disputes",
-    "/staff/write-offs",
-    "/staff/payouts",
-    "/staff/economics",
-    "/staff/abuse",
-    "/staff/reports",
-    "/staff/fraud",
-    "/staff/unknown",
-    "/staff/preflights",
-    "/staff/switches",
-    "/staff/brakes",
-    "/staff/fees",
-    "/staff/incidents",
-    "/staff/capacity",
-)
-BY_PERSONA = {
-    "renter": RENTER,
-    "postpaid": ("/billing/invoices",),
-    "provider": (
-        "/provider",
-        "/provider/payouts",
-        "/provider/earnings",
-        "/provider/economics",
-        "/provider/capacity",
-        "/provider/join",
-        "/provider/offers",
-        "/provider/reliability",
-    ),
-    "staff": STAFF,
-}
-
-_RENTED = (("/rentals", "/rentals/ren_"), ("/billing/invoices", "/billing/invoices/inv_"))
-# Page with links, and what the first of them begins with.
-DETAILS = {
-    "renter": _RENTED,
-    "postpaid": _RENTED,
-    "provider": (
-        ("/provider", "/provider/clusters/clu_"),
-        ("/provider/offers", "/provider/offers/ofr_"),
-        ("/provider/earnings", "/provider/offers/ofr_"),
-    ),
-}
 
 
 def main() -> int:
@@ -113,12 +34,7 @@ def main() -> int:
     wrong: list[str] = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(**launch_options())
-        page = browser.new_page()
-        page.goto(stack["base_url"])
-        offer = page.locator('a[href^="/offers/"]').first.get_attribute("href")
-        page.close()
-        wrong += _shoot(browser, stack, "", (*PUBLIC, *([offer] if offer else [])))
-        for persona, paths in BY_PERSONA.items():
+        for persona, paths in PAGES.items():
             wrong += _shoot(browser, stack, persona, paths)
         browser.close()
     for line in wrong:
@@ -141,8 +57,9 @@ def _shoot(
             answer = page.goto(stack["base_url"] + path)
             if answer is None or not answer.ok:
                 wrong.append(f"{path}: {answer.status if answer else 'no answer'}")
-            name = f"{persona or 'public'}-{path.strip('/').replace('/', '-') or 'home'}"
-            page.screenshot(path=OUT / f"{name[:60]}-{width}.png", full_page=True)
+            place = re.sub(r"\W+", "-", path).strip("-") or "home"
+            name = f"{persona or 'public'}-{place[:60]}-{width}.png"
+            page.screenshot(path=OUT / name, full_page=True)
     context.close()
     return wrong
 
@@ -170,13 +87,15 @@ def give_code(page: Page, secret: str) -> None:
 
 
 def _details(page: Page, stack: dict[str, Any], persona: str) -> tuple[str, ...]:
-    """The first of a persona's objects of each kind that has a page, if there are any."""
-    found = []
-    for path, prefix in DETAILS.get(persona, ()):
+    """The first of a persona's objects of each kind that has a page, with what lies below it, if
+    there is one."""
+    found: dict[str, None] = {}
+    for path, prefix in LINKS.get(persona, ()):
         page.goto(stack["base_url"] + path)
-        link = page.locator(f'a[href^="{prefix}"]')
+        link = page.locator(f'main a[href^="{prefix}"]')
         if link.count():
-            found.append(str(link.first.get_attribute("href")))
+            href = str(link.first.get_attribute("href"))
+            found |= dict.fromkeys([href, *below(href)])
     return tuple(found)
 
 

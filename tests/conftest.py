@@ -10,6 +10,9 @@ import pytest
 from devstack.state import State
 from tests.servers import Servers
 
+# What asserts on behalf of tests, so that a failure says the values there too.
+pytest.register_assert_rewrite("tests.browser", "tests.live", "tests.whole_stack", "tests.market")
+
 _servers = pytest.StashKey[Servers]()
 
 

@@ -82,6 +82,7 @@ class StorageSim:
         self._say = say
         self._disks = disks
         self._news = threading.Event()
+        self._ended = threading.Event()
         self._seen: dict[str, float] = {}  # claim's UID -> when it could be bound first
         self._told: set[str] = set()  # claims whose error is in an event already
 
@@ -97,11 +98,16 @@ class StorageSim:
         threading.Thread(target=self._watch, name="claims", daemon=True).start()
         threading.Thread(target=self._work, name="storage", daemon=True).start()
 
+    def stop(self) -> None:
+        """Makes no volume and removes none any more; what is there stays."""
+        self._ended.set()
+        self._news.set()
+
     # -- following -------------------------------------------------------------------------------
 
     def _watch(self) -> None:
         """Only wakes the worker, which looks at everything again: nothing can be missed."""
-        while True:
+        while not self._ended.is_set():
             try:
                 version = self._api.get(_CLAIMS, limit="1")["metadata"]["resourceVersion"]
                 self._news.set()
@@ -118,7 +124,7 @@ class StorageSim:
 
     def _work(self) -> None:
         rest = 0.0
-        while True:
+        while not self._ended.is_set():
             self._news.wait(rest)
             self._news.clear()
             try:

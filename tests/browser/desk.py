@@ -151,3 +151,10 @@ def paid(world: World, person: Person) -> str:
         "SELECT stripe_id FROM facts.payment WHERE tenant_id = %s", uuid_of(person.organization)
     )
     return str(row["stripe_id"])
+
+
+def contest(world: World, person: Person) -> dict[str, Any]:
+    """The bank of whoever paid takes the payment back; the dispute as Stripe has it."""
+    payment = paid(world, person)
+    (charge,) = [one for one in world.stripe.objects("charge") if one["payment_intent"] == payment]
+    return dict(world.stripe.order("dispute", charge=charge["id"]))

@@ -17,6 +17,7 @@ from kernel.ids import public
 from tests.browser.desk import (
     LOOP_S,
     an_hour_later,
+    contest,
     moved,
     newcomer,
     paid,
@@ -228,13 +229,6 @@ def test_a_contested_payment_is_answered_and_decided_either_way(
 
 
 VERDICTS = ("won", "lost")
-
-
-def contest(world: World, person: Person) -> dict[str, Any]:
-    """The bank of whoever paid takes the payment back; the dispute as Stripe has it."""
-    payment = paid(world, person)
-    (charge,) = [one for one in world.stripe.objects("charge") if one["payment_intent"] == payment]
-    return dict(world.stripe.order("dispute", charge=charge["id"]))
 
 
 def is_told(world: World, page: Page) -> None:

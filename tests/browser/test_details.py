@@ -12,6 +12,8 @@ from typing import NamedTuple
 import pytest
 from playwright.sync_api import Browser, Page
 
+from devstack.pages import LINKS, below
+from tests.browser.desk import STRIPE_S, contest, newcomer
 from tests.browser.people import signed_in
 from tests.browser.test_pages import WIDTHS, Scale, faults_of
 from tests.browsers import complaints_of
@@ -19,66 +21,34 @@ from tests.whole_stack import World
 
 pytestmark = [pytest.mark.browser, pytest.mark.live]
 
-# A page with links, and what the first of them begins with, which is opened. ``{…}`` are Things.
-LINKS: dict[str, tuple[tuple[str, str], ...]] = {
-    "renter": (
-        ("/", "/offers/ofr_"),
-        ("/rentals/{ended}", "/charges/"),
-        ("/team", "/team/members/"),
-        ("/projects", "/projects/prj_"),
-        ("/templates", "/templates/tpl_"),
-        ("/webhooks", "/webhooks/whk_"),
-        ("/billing", "/billing/topups/top_"),
-    ),
-    "postpaid": (("/billing/invoices", "/billing/invoices/inv_"),),
-    "provider": (
-        ("/provider", "/provider/clusters/clu_"),
-        ("/provider/offers", "/provider/offers/ofr_"),
-        ("/provider/offers", "/provider/economics?card="),
-        ("/provider/payouts", "/provider/statements/"),
-    ),
-    "staff": (
-        ("/staff/providers", "/staff/providers/prv_"),
-        ("/staff/organizations", "/staff/organizations/org_"),
-        ("/staff/incidents", "/staff/incidents/"),
-        ("/staff/months", "/staff/months/"),
-    ),
-}
-# Pages without such a link, or below the page of a machine that runs.
+# Pages that no link leads to, or only one from the page of a certain rental.
 PLAIN: dict[str, tuple[str, ...]] = {
     "renter": (
         "/rentals/{ended}",
-        *(
-            f"/rentals/{{running}}{name}"
-            for name in (
-                *("", "/edit", "/certificate", "/charts", "/ports", "/terminal"),
-                *("/stop", "/restart", "/terminate"),
-            )
-        ),
+        "/charges/{charge}",
         "/rentals/bulk?action=stop&rental={running}",
         "/reports/new?rental={running}",
     ),
     "provider": ("/provider/rentals/{partners}/stop",),
     "staff": ("/staff/rentals/{ended}/explain",),
 }
-BELOW = {
-    "/provider/clusters/": ("/preflight", "/drain", "/stop"),
-    "/provider/offers/": ("/price", "/times", "/visibility"),
-}
 INVOICED = Decimal("0.55")
 
 
 class Things(NamedTuple):
-    """Rentals by id: one that runs, one that ended and cost something, one on a partner's card."""
+    """Rentals by id: one that runs, one that ended, one on a partner's card; what the one that
+    ended was charged."""
 
     running: str
     ended: str
     partners: str
+    charge: str
 
 
 @pytest.fixture(scope="module")
 def things(world: World) -> Iterator[Things]:
-    """What the pages are about, with an invoice that staff closed and an incident they named."""
+    """What the pages are about: with an invoice that staff closed, an incident they named, a
+    problem that was reported and a payment that is contested."""
     renter, postpaid, staff = (world.people[name] for name in ("renter", "postpaid", "staff"))
     began = world.now()
     renter.api.post("/projects", {"name": "Details"})
@@ -86,6 +56,10 @@ def things(world: World) -> Iterator[Things]:
     # By its address: nothing resolves names here, and nothing is sent before an event.
     hook = {"url": "https://93.184.215.14/hook", "event_types": ["invoice.*"]}
     renter.api.post("/webhooks", hook)
+    contest(world, newcomer(world, "contested-page", "60.00"))
+    (place, *_) = [each for each in renter.api.get("/datacenters")["items"] if each["disk_price"]]
+    kept = {"name": "details", "size_gib": 10, "datacenter": place["id"]}
+    renter.api.post("/volumes", kept)
     ended = world.rent(renter)
     # A whole machine of the dearest: there is no invoice under half a dollar.
     dear = world.rent(postpaid, accelerator="nvidia-b300-sxm", gpus=8)
@@ -99,9 +73,16 @@ def things(world: World) -> Iterator[Things]:
     staff.api.post(f"/staff/organizations/{postpaid.organization}/close-period")
     window = {"from_at": began.isoformat(), "to_at": world.now().isoformat()}
     staff.api.post("/staff/incidents", {"title": "Details", "cause": "platform", **window})
+    (charge, *_) = renter.api.get(f"/rentals/{ended['id']}/charges")["items"]
+    renter.api.post("/problem-reports", {"charge": charge["id"], "text": "Details"})
+    world.until(
+        lambda: staff.api.get("/staff/disputes")["items"],
+        "the contested payment is known",
+        deadline_s=STRIPE_S,
+    )
     running = world.rent(renter)
     world.until_state(renter, running["id"], "running", deadline_s=90)
-    yield Things(running["id"], ended["id"], partners["id"])
+    yield Things(running["id"], ended["id"], partners["id"], charge["id"])
     world.end(renter, running["id"])
     world.end(renter, partners["id"])
 
@@ -135,14 +116,12 @@ def test_pages_behind_links_are_like_that_too(
     page: Page, world: World, things: Things, person: str
 ) -> None:
     base = world.stack.base_url
-    paths: list[str] = []
+    paths: dict[str, None] = {}
     for path, prefix in LINKS[person]:
-        page.goto(base + path.format_map(things._asdict()))
+        page.goto(base + path)
         link = page.locator(f'main a[href^="{prefix}"]').first.get_attribute("href")
         assert link is not None, (path, prefix)
-        root = "/".join(link.split("/")[:4])
-        below = [name for start, names in BELOW.items() if link.startswith(start) for name in names]
-        paths += dict.fromkeys([link, *(root + name for name in below)])
+        paths |= dict.fromkeys([link, *below(link)])
     scale, found = Scale(page), []
     for path in paths:
         found += faults_of(page, scale, base + path)

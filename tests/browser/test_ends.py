@@ -264,6 +264,7 @@ def told_of_lacking_money(page: Page, world: World) -> None:
     expect(notice).to_contain_text("Will be stopped at")
     expect(notice).to_contain_text("The balance lasts until then.")
     soon(page, world, within=LEFT)
+    expect(page.locator("#funds-notice")).to_contain_text("Your balance lasts until")
     top_up = notice.get_by_role("link", name="Top up")
     expect(top_up).to_have_attribute("href", "/billing#top-up")
     expect(page.locator("#rental-timeline")).to_contain_text("The balance lasts until")
@@ -275,6 +276,7 @@ def stopped_for_lack_of_money(page: Page, world: World) -> None:
     expect(notice).to_contain_text("The balance is used up. Top up, then start it again.")
     expect(notice).to_contain_text("It is kept, with its volumes, until", timeout=KEPT_MS)
     soon(page, world, within=timedelta(days=7))
+    expect(page.locator("#funds-notice")).to_contain_text("Your balance is used up")
     expect(notice.get_by_role("link", name="Top up")).to_be_visible()
     expect(page.locator("#rental-timeline")).to_contain_text("The balance is used up.")
 

@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from devstack.kube.sim.stack import SimStack
 from tests.browser.people import Hand, sign_up, signed_in
+from tests.browser.test_pages import Scale, judged
 from tests.browsers import complaints_of
 from tests.whole_stack import World
 
@@ -64,6 +65,7 @@ def apply(hand: Hand) -> None:
     page.get_by_label("Which cards, where?").fill("8 L40S on our campus")
     hand.press("Apply")
     expect(page.get_by_text("Our staff have not let you in yet.")).to_be_visible()
+    assert judged(page, Scale(page)) == []
 
 
 def approve(browser: Browser, world: World, campus: SimStack) -> None:
@@ -86,11 +88,13 @@ def approve(browser: Browser, world: World, campus: SimStack) -> None:
 def place(hand: Hand) -> None:
     page = hand.page
     page.goto(page.url.split("?")[0])
+    assert judged(page, Scale(page)) == []
     page.get_by_label("Name of the data centre").fill("campus-1")
     page.get_by_label("Region").fill("us-west")
     page.get_by_label("Country").fill("US")
     hand.press("Store data centre")
     expect(page.get_by_text("kubectl label node")).to_be_visible()
+    assert judged(page, Scale(page)) == []
     hand.follow("It is applied: hand it over")
 
 
@@ -106,18 +110,22 @@ def hand_over(hand: Hand, campus: SimStack) -> None:
         if certificate != cluster.ca_pem:
             expect(page.locator(".field__error")).to_be_visible()
             expect(page.get_by_label("Token")).to_have_value("")  # never shown again
+            assert judged(page, Scale(page)) == []
     page.wait_for_url("**/provider/join?*cluster=clu_*")
     # The list looks by itself: the page is not loaded again by us.
     expect(page.get_by_role("link", name="Go on to prices")).to_be_visible(timeout=LOOK_MS)
+    assert judged(page, Scale(page)) == []
 
 
 def price(hand: Hand) -> None:
     page = hand.page
     page.goto(page.url.split("?")[0])  # whoever comes back is where they were
     expect(page.get_by_role("heading", name="What was found")).to_be_visible(timeout=LOOK_MS)
+    assert judged(page, Scale(page)) == []
     page.locator("main input.input").first.fill("0.77")
     hand.press("Put them on sale")
     expect(page.get_by_role("heading", name="Your cards are for rent")).to_be_visible()
+    assert judged(page, Scale(page)) == []
 
 
 def leave(hand: Hand, world: World) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.people import Hand, give_card, sign_up
+from tests.browser.test_pages import Scale, judged
 from tests.browsers import complaints_of
 from tests.whole_stack import World
 
@@ -25,8 +24,9 @@ def save_card(hand: Hand, world: World) -> None:
     page.wait_for_url(f"{world.stack.stripe_url}/**")
     give_card(page)
     hand.click(page.get_by_role("button", name="Save card"))
-    page.wait_for_url(re.compile(f"^{re.escape(world.stack.base_url)}/billing"))
+    page.wait_for_url(f"{world.stack.base_url}/billing/cards/**")
     expect(page.locator("main")).to_contain_text("card is saved", timeout=30_000)
+    assert judged(page, Scale(page)) == []
 
 
 def test_a_saved_card_tops_up_by_itself_until_it_is_told_not_to(page: Page, world: World) -> None:

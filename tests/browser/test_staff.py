@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.people import signed_in
+from tests.browser.test_pages import Scale, judged
 from tests.browsers import complaints_of
 from tests.whole_stack import World
 
@@ -69,6 +70,7 @@ def test_a_fee_is_looked_at_before_it_is_made_and_can_be_withdrawn(
     desk.get_by_label("Reason").first.fill("Dearer lines")
     desk.locator("main form button.button--primary").first.click()
     expect(desk.get_by_text("Nothing is stored yet.")).to_be_visible()
+    assert judged(desk, Scale(desk)) == []
     press(desk, "Make the change")
     expect(desk.get_by_text("The change is made")).to_be_visible()
     press(desk, "Withdraw")

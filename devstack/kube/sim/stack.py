@@ -37,6 +37,7 @@ from devstack.kube.sim.local import LocalApi
 from devstack.kube.sim.server import HOST, HttpLoop, HttpServer
 from devstack.kube.sim.store import HISTORY, Store
 from devstack.kube.stack import DEFAULT_NAMES, Cluster
+from devstack.kube.storagesim import StorageSim, load_storage
 from devstack.kube.timeline import Timeline
 from devstack.ports import free_port, release
 from devstack.process import Child, Supervisor, wait_until
@@ -102,6 +103,7 @@ class SimPlane:
         self.admin_kubeconfig = folder / "kubernetes-admin.kubeconfig"
         _write_kubeconfig(self.admin_kubeconfig, name, self.api_url, authority.pair.cert, admin)
         self.simulator: Simulator | None = None
+        self._storage: StorageSim | None = None
 
     @property
     def api_url(self) -> str:
@@ -130,11 +132,19 @@ class SimPlane:
         run = self.simulator.run
         threading.Thread(target=run, name=f"nodes-{self.name}", daemon=True).start()
         wait_until(self.simulator.ready.is_set, f"the nodes of {self.name}")
+        kind = load_storage(self.name)
+        if kind is not None:
+            orders = self.simulator.orders
+            self._storage = StorageSim(kind, api=self.admin(), orders=orders, say=say)
+            self._storage.start()
 
     def stop_nodes(self) -> None:
         if self.simulator is not None:
             self.simulator.stop()
             self.simulator = None
+        if self._storage is not None:
+            self._storage.stop()
+            self._storage = None
 
     def stop(self) -> None:
         self.stop_nodes()

@@ -20,11 +20,12 @@ from kernel.clock import now
 from kernel.errors import InvalidRequest, Refusal
 from marketplace.accounts import freezing
 from marketplace.accounts.access import Principal, lacks_factor
-from marketplace.accounts.glance import glance
+from marketplace.accounts.glance import Glance, glance
 from marketplace.accounts.idempotency import Claim, blinded, hash_request, once
 from marketplace.http import ratelimit, seeing
 from marketplace.http.portal.places import navigation
 from marketplace.http.problems import PROBLEMS, rate_limited
+from marketplace.models import Organization
 from marketplace.rentals.ladder import standing
 
 View = Callable[..., HttpResponse]
@@ -120,14 +121,24 @@ def frame(path: str, principal: Principal | None, *, is_provider: bool = False) 
             seen = glance(principal.organization.id)
             context["served_at"], context["is_provider"] = seen.at, is_provider or seen.supplies
             context["frozen"] = freezing.standing(principal.organization)
-            if "billing:read" in principal.scopes:
-                balance = billing.balance(org_ref=principal.organization.id)
-                context["balance"] = balance
-                context["funds"] = standing(balance, grace_until=seen.grace_until, at=seen.at)
+            context |= _money(principal, principal.organization, seen)
     if "served_at" not in context:
         context["served_at"] = now()
     context["nav"] = navigation(path, principal, is_provider=context["is_provider"])
     return context
+
+
+def money(principal: Principal) -> dict[str, Any]:
+    """What the frame says of an organization's money, for a piece that keeps it up to date."""
+    return _money(principal, principal.org, glance(principal.org.id))
+
+
+def _money(principal: Principal, organization: Organization, seen: Glance) -> dict[str, Any]:
+    if "billing:read" not in principal.scopes:
+        return {}
+    balance = billing.balance(org_ref=organization.id)
+    funds = standing(balance, grace_until=seen.grace_until, at=seen.at)
+    return {"balance": balance, "funds": funds}
 
 
 def piece(

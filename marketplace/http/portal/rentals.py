@@ -16,7 +16,7 @@ from marketplace.accounts.access import Principal
 from marketplace.catalog.registry import by_slug
 from marketplace.http.api.paging import keyset_page
 from marketplace.http.portal import actions, bulk, edit, rental_charts
-from marketplace.http.portal.base import page, piece, show
+from marketplace.http.portal.base import money, page, piece, show
 from marketplace.http.portal.live import look
 from marketplace.http.portal.log import log_panel
 from marketplace.models import Organization, Rental
@@ -116,6 +116,7 @@ def rental_live(request: HttpRequest, principal: Principal, rental: str) -> Http
         "changed": changed,
         "every": present.every,
         "seen": present.seen,
+        **money(principal),
     }
     return piece(request, "portal/rental/live.html", context)
 

@@ -70,7 +70,6 @@ urlpatterns = [
     *earnings.urls,
     *economics.urls,
     *reliability.urls,
-    *reliability.urls,
     *account.urls,
     *entering.urls,
     *second_factor.urls,

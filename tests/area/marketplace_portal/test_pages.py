@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
-from django.urls import URLPattern, get_resolver
+from django.urls import URLPattern, get_resolver, resolve
 
+from devstack.pages import BELOW, LINKS, PAGES
 from kernel.ids import new_id, public
 from marketplace.accounts import switches
 from marketplace.http.portal import urls as portal
@@ -29,6 +31,7 @@ from marketplace.models import User
 from tests import market
 from tests.area.marketplace_portal.visitors import PASSWORD, Visitor, visitor_of
 from tests.authenticator import make_staff
+from tests.browser.test_details import PLAIN
 
 PUBLIC = [
     "/",
@@ -196,9 +199,8 @@ def test_another_organizations_rental_is_not_found(renter: Visitor, supply: mark
     assert renter.person.call("GET", f"/rentals/{rental['id']}")[1]["state"] == "provisioning"
 
 
-def test_every_page_is_in_a_list_above() -> None:
-    """A page added without a line here would go untested for strangers and foreign ids."""
-    known = {*PUBLIC, *PRIVATE, *SUPPLIERS, *STAFF, *(path for _kind, path in FOREIGN)}
+def routes() -> dict[str, str]:
+    """Every page's and form's route, with {id} for what varies: as it is, as the urlconf has it."""
     staff_urls = (
         *(staff_pages, staff_books, staff_losses),
         *(staff_payouts, staff_returns, staff_economics, staff_abuse),
@@ -207,13 +209,62 @@ def test_every_page_is_in_a_list_above() -> None:
     )
     patterns = [*portal.urlpatterns, *(url for urls in staff_urls for url in urls.urlpatterns)]
     assert all(isinstance(pattern, URLPattern) for pattern in patterns)
-    missing = set()
-    for pattern in patterns:
-        route = "/" + str(pattern.pattern)
-        plain = "/".join("{id}" if part.startswith("<") else part for part in route.split("/"))
-        if plain not in known | POSTED:
-            missing.add(plain)
-    assert missing == set()
+    return {plain_of(str(pattern.pattern)): str(pattern.pattern) for pattern in patterns}
+
+
+def plain_of(route: str) -> str:
+    return "/" + "/".join("{id}" if part.startswith("<") else part for part in route.split("/"))
+
+
+def test_every_page_is_in_a_list_above() -> None:
+    """A page added without a line here would go untested for strangers and foreign ids."""
+    known = {*PUBLIC, *PRIVATE, *SUPPLIERS, *STAFF, *(path for _kind, path in FOREIGN)}
+    assert set(routes()) - known - POSTED == set()
+
+
+# Looked at by a browser's test that no list leads to, each with the module that does.
+JUDGED_ON_THE_WAY = {
+    "/verify-email": "test_on_the_way",
+    "/sign-in/code": "test_on_the_way",
+    "/invitation": "test_on_the_way",
+    "/staff/books/{id}": "test_desk_books",
+    "/billing/cards/{id}": "test_saved_card",
+}
+# What GET gives there is no page of its own: a piece of one, news of one, a file, or another place.
+NO_PAGES = {
+    "/rentals/{id}/live",
+    "/rentals/{id}/changes",
+    "/rentals/changes",
+    "/provider/clusters/{id}/preflight/live",
+    "/provider/statements/{id}/export.csv",
+    "/rentals/{id}/ports/{id}/enter",
+    "/billing/{id}/return",
+    "/billing/stripe/{id}",
+}
+
+
+def test_every_page_is_judged_by_a_browser(stranger: Visitor) -> None:
+    """Width, weight, console and axe-core: for whatever answers to GET, and no page is listed that
+    is not there."""
+    listed = {path for paths in (*PAGES.values(), *PLAIN.values()) for path in paths}
+    linked = {f"{prefix}x" for links in LINKS.values() for _page, prefix in links}
+    under = {f"{start}x{name}" for start, names in BELOW.items() for name in names}
+    # Of an offer there are only pages below it, so its links begin with more than a page.
+    linked -= {f"{start}x" for start in BELOW if start.startswith("/provider/offers/")}
+    judged = {*JUDGED_ON_THE_WAY, *(where(path) for path in listed | linked | under)}
+    pages = {
+        plain
+        for plain in routes()
+        if stranger.get(plain.format(id=public("offer", new_id()))).status_code != 405
+    }
+    assert pages - judged - NO_PAGES == set()
+    assert (judged | NO_PAGES) - pages == set()
+
+
+def where(path: str) -> str:
+    """The route of an address in which things may be named instead of given."""
+    address = path.partition("?")[0].format_map(defaultdict(lambda: "x"))
+    return plain_of(resolve(address).route)
 
 
 # Forms' targets and pages of staff about one object; each has a test of its own.

@@ -162,7 +162,7 @@ def test_the_portal_says_how_the_money_stands(clock):  # noqa: F811
     world = rented(clock, credit=3 * USD)
     visitor: Visitor = visitor_of(world.renter)
     add_credit(world.renter.org, 500 * USD)
-    assert "funds-notice" not in visitor.get("/billing").text
+    assert "Your balance" not in visitor.get("/billing").text
     world.clock.set(NOON + timedelta(hours=200))
     assert "Your balance lasts until" in visitor.get("/billing").text
     at(world, hours=260)

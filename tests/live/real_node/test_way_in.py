@@ -13,10 +13,13 @@ from typing import Any
 
 import psycopg
 import pytest
+from playwright.sync_api import Page, expect
 
+from devstack.people import PASSWORD
 from devstack.platform_api import ProblemError
 from devstack.play import await_state
 from devstack.way_in import Client, open_way, rent, start_relay
+from tests.browser.test_pages import Scale, judged
 from tests.live.real_node.conftest import RealWorld
 from tests.sshpod import MIB, until
 
@@ -254,3 +257,21 @@ def test_a_key_that_is_deleted_from_the_account_opens_nothing_any_more(
     _, said = inside.communicate(timeout=30)
     assert "this key may not come in any more" in said
     assert machine.run("echo in").stdout == "in\n"
+
+
+def test_an_owner_reads_what_the_relay_needs(real_world: RealWorld, page: Page) -> None:
+    """On the cluster's page, once: what to run, with the values in it."""
+    page.goto(f"{real_world.stack.base_url}/sign-in")
+    page.get_by_label("E-mail").fill(real_world.provider.email)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.locator("main").get_by_role("button", name="Sign in").click()
+    page.wait_for_url(f"{real_world.stack.base_url}/")
+    page.goto(f"{real_world.stack.base_url}/provider")
+    page.locator("main a[href^='/provider/clusters/clu_']").first.click()
+    relay = page.locator("[id^='relay-clu_']")
+    expect(relay).to_contain_text("Renters get in to machines here through your relay.")
+    relay.get_by_role("button", name="Show the relay's values").click()
+    for name in ("cluster", "gateway", "relay.seed", "gateway.pub"):
+        expect(page.locator("#relay-secret")).to_contain_text(f"--from-literal={name}=")
+    expect(page.locator("#relay-apply")).to_contain_text("kubectl apply -f -")
+    assert judged(page, Scale(page)) == []
