@@ -121,7 +121,7 @@ LINKS: dict[str, tuple[tuple[str, str], ...]] = {
 BELOW: dict[str, tuple[str, ...]] = {
     "/rentals/ren_": (
         *("/edit", "/certificate", "/charts", "/ports", "/terminal"),
-        *("/stop", "/start", "/restart", "/retry", "/terminate"),
+        *("/stop", "/restart", "/terminate"),
     ),
     "/volumes/vol_": ("/delete",),
     "/provider/clusters/clu_": ("/preflight", "/drain", "/stop"),

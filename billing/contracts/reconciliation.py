@@ -120,9 +120,12 @@ class ReconciledView:
 
 @dataclass(frozen=True)
 class LegView:
-    """One posting. owner: the organization or provider, None for the platform's accounts."""
+    """One posting. owner: the organization or provider, None for the platform's accounts. number
+    and name: of the account in the chart of accounts."""
 
     account: str
+    number: str
+    name: str
     owner: UUID | None
     amount_micro: int
 

@@ -11,7 +11,8 @@ from django.db import connection
 from django.db.models import Q
 
 from billing.contracts.reconciliation import CoverageView, LegView, ReconciledView, TracedView
-from billing.models import Invoice, Posting, StripeCursor, Transaction
+from billing.ledger.chart import CHART
+from billing.models import AccountKind, Invoice, Posting, StripeCursor, Transaction
 from billing.reconciliation.cash import SOURCES
 
 BOOKS, STRIPE, USAGE = "reconciled", "reconciled_stripe", "reconciled_usage"
@@ -89,7 +90,9 @@ def _views(rows: Iterable[Transaction]) -> list[TracedView]:
     legs: dict[UUID, list[LegView]] = {}
     postings = Posting.objects.filter(txn__in=[row.id for row in rows]).select_related("account")
     for leg in postings.order_by("id"):
-        view = LegView(leg.account.kind, leg.account.owner_ref, leg.amount_micro)
+        account = leg.account
+        number, name = CHART[AccountKind(account.kind)]
+        view = LegView(account.kind, number, name, account.owner_ref, leg.amount_micro)
         legs.setdefault(leg.txn_id, []).append(view)
     names = _stripe_ids(rows)
     return [

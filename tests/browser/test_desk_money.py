@@ -65,6 +65,7 @@ def test_a_large_refund_waits_for_a_second_person_and_reaches_the_card(
         expect(other.get_by_text("Approved and on its way.")).to_be_visible()
         done = row_of(other, reason).locator(".badge[data-state='succeeded']")
         reload_until(world, other, "/staff/returns", done)
+        world.stack.manage("reconcile")
         other.goto(f"{world.stack.base_url}/staff/books")
         expect(other.locator("main .badge--good")).to_have_text("Right")
         expect(other.locator("main .badge--bad")).to_have_count(0)

@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from devstack.people import PASSWORD, mailed_token
 from tests.browser.desk import press, seat
+from tests.browser.test_pages import Scale, faults_of
 from tests.browsers import complaints_of
 from tests.whole_stack import World
 
@@ -42,6 +43,8 @@ def test_a_stop_says_what_it_means_and_a_start_brings_it_back(page: Page, world:
         badge = page.locator("#rental-head .badge")
         expect(badge).to_have_attribute("data-state", "stopped", timeout=START_MS)
         expect(page.locator("#rental-stats")).to_contain_text("nothing is charged")
+        assert faults_of(page, Scale(page), f"{page.url}/start") == []
+        page.go_back()
         page.get_by_role("link", name="Start", exact=True).click()
         page.get_by_role("dialog").last.get_by_role("button", name="Start").click()
         expect(badge).to_have_attribute("data-state", "running", timeout=START_MS)

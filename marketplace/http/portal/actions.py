@@ -22,6 +22,7 @@ from marketplace.models import Rental
 from marketplace.rentals import read
 from marketplace.rentals.act import Asked, act
 from marketplace.rentals.forecast import restart_forecasts
+from marketplace.rentals.stop import check_legal
 from marketplace.volumes import mounts
 
 Text = str | Promise
@@ -118,6 +119,8 @@ def confirm(request: HttpRequest, principal: Principal, rental: str, action: str
         except Refusal as error:
             refusal = error
     found = read.get(principal, rental)
+    if refusal is None:
+        check_legal(found, action)
     context = _context(found, action)
     if is_htmx(request):
         return piece(request, "portal/rental/act_dialog.html", context)

@@ -156,7 +156,9 @@ def stop_rental(request: HttpRequest, principal: Principal, rental: str) -> Http
     def act(data: dict[str, Any]) -> object:
         return host.stop_rental(acting=principal, rental_id=rental, **data)
 
-    return _stop(request, principal, _("Stop this rental now"), act)
+    return _stop(
+        request, principal, _("Stop this rental now"), act, (_("Rentals and maintenance"), _HERE)
+    )
 
 
 @page(scope="provider:write")
@@ -167,10 +169,13 @@ def stop_cluster(request: HttpRequest, principal: Principal, cluster: str) -> Ht
     def act(data: dict[str, Any]) -> object:
         return host.stop_cluster(acting=principal, cluster_id=cluster, **data)
 
-    return _stop(request, principal, _("Stop everything in {name} now").format(name=name), act)
+    title = _("Stop everything in {name} now").format(name=name)
+    return _stop(request, principal, title, act, (name, f"/provider/clusters/{cluster}"))
 
 
-def _stop(request: HttpRequest, principal: Principal, title: str, act: Any) -> HttpResponse:
+def _stop(
+    request: HttpRequest, principal: Principal, title: str, act: Any, place: tuple[str, str]
+) -> HttpResponse:
     form, refusal = StopNowForm(posted(request)), None
     if request.method == "POST" and form.is_valid():
         try:
@@ -189,6 +194,8 @@ def _stop(request: HttpRequest, principal: Principal, title: str, act: Any) -> H
             "you earn nothing. What is on volumes is kept."
         ),
         "submit": _("Stop now"),
+        "danger": True,
+        "crumbs": [(_("Your cards"), "/provider"), place],
     }
     return show_form(
         request, principal, "portal/form_page.html", form, refusal=refusal, context=context
@@ -236,6 +243,7 @@ def times(request: HttpRequest, principal: Principal, offer: str) -> HttpRespons
         if many
         else _("Rentals that run keep the end that they were placed with."),
         "submit": _("Set times"),
+        "crumbs": [(_("Your cards"), "/provider"), (_("Your offers"), "/provider/offers")],
     }
     return show_form(
         request, principal, "portal/form_page.html", form, refusal=refusal, context=context

@@ -210,6 +210,8 @@ def drain(request: HttpRequest, principal: Principal, cluster: str) -> HttpRespo
             "rid of the rest by a date, announce a maintenance without an end."
         ),
         "submit": _("Take no new rentals"),
+        "danger": True,
+        "crumbs": [(_("Your cards"), "/provider"), (view.name, f"/provider/clusters/{cluster}")],
     }
     return show_form(
         request,

@@ -23,7 +23,9 @@ class VolumeForm(forms.Form):
     size_gib = forms.IntegerField(
         label=_("Size, GiB"), min_value=1, help_text=_("It can grow later, and never shrinks.")
     )
-    datacenter = forms.ChoiceField(label=_("Data centre"))
+    datacenter = forms.ChoiceField(
+        label=_("Data centre"), help_text=_("With its price per GiB and month.")
+    )
 
     def __init__(self, *args: Any, places: list[tuple[str, str]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -207,14 +209,14 @@ class TemplateForm(forms.Form):
         self,
         *args: Any,
         logins: list[tuple[str, str]],
-        vendors: list[str],
+        vendors: list[tuple[str, str]],
         toolkits: list[str],
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         for name, choices in (
             ("registry_credentials", [("", _("none: anybody may pull it")), *logins]),
-            ("vendor", [(one, one) for one in vendors]),
+            ("vendor", vendors),
             ("toolkit", [("", _("any toolkit")), *((one, one) for one in toolkits)]),
         ):
             field = self.fields[name]

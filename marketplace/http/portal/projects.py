@@ -96,6 +96,7 @@ def project_page(request: HttpRequest, principal: Principal, project: str) -> Ht
         "form": form,
         "title": _("Rename a project"),
         "lead": found.name,
+        "crumbs": [(_("Projects"), _HERE)],
         "submit": _("Rename"),
         "refusal": refusal,
     }

@@ -26,6 +26,7 @@ from marketplace.http.portal import deeds, words
 from marketplace.http.portal.advice import Advice, advice
 from marketplace.http.portal.charts import Chart
 from marketplace.http.portal.language import here
+from marketplace.rentals.reasons import sentence
 
 register = template.Library()
 MISSING = "–"
@@ -269,6 +270,12 @@ def fault(name: object) -> words.Text:
 def observation(kind: object) -> words.Text:
     """A kind of positive observation in words."""
     return words.OBSERVATIONS.get(str(kind), str(kind))
+
+
+@register.filter
+def reason(code: str) -> str:
+    """Why something of a rental is as it is, as its timeline says it."""
+    return sentence(code)
 
 
 @register.filter

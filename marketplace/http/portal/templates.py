@@ -125,7 +125,7 @@ def _form(
         posted(request),
         initial=initial,
         logins=logins(principal),
-        vendors=sorted({card.vendor for card in cards}),
+        vendors=sorted({(card.vendor, card.vendor_name) for card in cards}, key=lambda one: one[1]),
         toolkits=sorted({card.toolkit for card in cards}),
     )
 

@@ -10,6 +10,7 @@ from django.urls import path
 from django.utils.translation import gettext as _
 
 from kernel.errors import Refusal
+from kernel.money import parse_micro
 from marketplace.accounts.access import Principal
 from marketplace.catalog.registry import datacenters
 from marketplace.http.portal.base import (
@@ -23,6 +24,7 @@ from marketplace.http.portal.base import (
     status_of,
 )
 from marketplace.http.portal.forms import VolumeChangeForm, VolumeForm
+from marketplace.http.portal.tags import money
 from marketplace.rentals import read
 from marketplace.rentals.present import describe_charge
 from marketplace.volumes import keep, present
@@ -39,19 +41,15 @@ def _charges(principal: Principal, volume: str, currency: str) -> list[dict[str,
     return [describe_charge(charge, currency, size) for charge, size in reversed(found)]
 
 
-def _price(place: dict[str, Any]) -> str:
-    return _("{price} {currency} per GiB and month").format(
-        price=place["disk_price"], currency=place["currency"]
-    )
+def _place(row: dict[str, Any]) -> str:
+    """A data centre as a choice, short enough for a narrow list."""
+    price = money(row["disk_price"], row["currency"]) if parse_micro(row["disk_price"]) else ""
+    return f"{row['name']}, {row['region']}: {price or _('free of charge')}"
 
 
 @page(scope="rentals:read")
 def volume_list(request: HttpRequest, principal: Principal) -> HttpResponse:
-    places = [
-        (row["id"], f"{row['name']}, {row['region']}: {_price(row)}")
-        for row in datacenters()
-        if row["storage"] != "none"
-    ]
+    places = [(row["id"], _place(row)) for row in datacenters() if row["storage"] != "none"]
     form, refusal = VolumeForm(posted(request), places=places), None
     if request.method == "POST":
         principal.require("rentals:write")

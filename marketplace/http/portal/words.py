@@ -356,6 +356,22 @@ TRANSACTIONS: Final[dict[str, Text]] = {
     "adjustment": _("Adjustment"),
     "promo_grant": _("Promotion"),
     "promo_expired": _("Promotion expired"),
+    # Within the books, or of their other side.
+    "stripe_fee": _("Stripe's fee"),
+    "hold": _("Hold"),
+    "hold_refill": _("Hold topped up"),
+    "hold_release": _("Hold released"),
+    "disk_usage": _("Usage of a volume"),
+    "provider_gap": _("Owner's share of a gap"),
+    "invoice_payment": _("Invoice paid"),
+    "bad_debt": _("Written off"),
+    "dispute": _("Payment contested"),
+    "dispute_fee": _("Fee for a contested payment"),
+    "maturity": _("Share matured"),
+    "clawback": _("Share taken back"),
+    "payout": _("Payout ordered"),
+    "payout_sent": _("Payout sent"),
+    "payout_returned": _("Payout returned"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -13,7 +14,14 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
 from billing import facade
-from billing.contracts.reconciliation import CHECKS, BreakView
+from billing.contracts.reconciliation import (
+    CHECKS,
+    BreakView,
+    Check,
+    LegView,
+    ReconciledView,
+    TracedView,
+)
 from billing.facade import reconciliation as billing
 from kernel.errors import NotFound, Refusal
 from kernel.ids import BadId, parse, public
@@ -22,6 +30,8 @@ from marketplace.http.portal.base import claim_of, new_key, once_to, page, show,
 from marketplace.providers import breaks as actions
 
 _SHOWN = 50
+# Rules that hold one side against the other's.
+_AT_STRIPE = frozenset({"R3", "R4", "R5", "R6"})
 
 
 class LookForm(forms.Form):
@@ -43,19 +53,32 @@ def books(request: HttpRequest, principal: Principal) -> HttpResponse:
     """Every check of the reconciliation with what it found."""
     standing = billing.breaks(state="open")
     ledger = facade.books()
+    compared = billing.reconciled()
     broken = {view.name for view in standing}
+    wrong = not ledger.balanced or bool(standing)
+    # What was never compared may not be called right.
+    known = all((compared.books_to, compared.usage_to, compared.stripe_to))
     context = {
-        "tab": "books",
         "ledger": ledger,
-        "right": ledger.balanced and not standing,
-        "checks": [(name, check, name not in broken) for name, check in CHECKS.items()],
+        "state": "broken" if wrong else "right" if known else "unknown",
+        "checks": [
+            (check, "broken" if name in broken else "holds" if _to(check, compared) else "unknown")
+            for name, check in CHECKS.items()
+        ],
         "open": _items(standing),
         "resolved": _items(billing.breaks(state="resolved")),
-        "compared": billing.reconciled(),
+        "compared": compared,
         "coverage": billing.coverage(),
         "blocked": billing.payouts_blocked(),
     }
     return show(request, principal, "staff/books.html", context)
+
+
+def _to(check: Check, compared: ReconciledView) -> datetime | None:
+    """Up to when what a check is about was compared; None: never."""
+    if check.rule == "R2":
+        return compared.usage_to
+    return compared.stripe_to if check.rule in _AT_STRIPE else compared.books_to
 
 
 def _items(views: list[BreakView]) -> list[dict[str, Any]]:
@@ -73,19 +96,33 @@ def _break(
 ) -> HttpResponse:
     view = actions.find(break_id)
     context = {
-        "tab": "books",
         "found": view,
         "break_id": break_id,
         "check": CHECKS[view.name].text,
-        "transactions": [
-            {"view": one, "public_id": public("transaction", one.id)}
-            for one in billing.traced(break_id=view.id)
-        ],
+        "transactions": [_traced(one) for one in billing.traced(break_id=view.id)],
         "form": LookForm(initial={"owner": view.owner, "note": view.note}),
         "refusal": refusal,
         "idempotency_key": new_key(),
     }
     return show(request, principal, "staff/break.html", context, status=status_of(refusal))
+
+
+def _traced(view: TracedView) -> dict[str, Any]:
+    """One transaction as staff read it, with the pages of those whose accounts it moved."""
+    return {
+        "view": view,
+        "public_id": public("transaction", view.id),
+        "linked": public("transaction", view.linked) if view.linked else None,
+        "legs": [(leg, _owner(leg)) for leg in view.legs],
+    }
+
+
+def _owner(leg: LegView) -> dict[str, str] | None:
+    if leg.owner is None:
+        return None
+    kind = "provider" if leg.account.startswith("provider") else "organization"
+    name = public(kind, leg.owner)
+    return {"id": name, "url": f"/staff/{kind}s/{name}"}
 
 
 @require_POST
@@ -124,7 +161,7 @@ def transaction_page(request: HttpRequest, principal: Principal, txn: str) -> Ht
         raise NotFound("transaction") from error
     if found is None:
         raise NotFound("transaction")
-    context = {"tab": "books", "transactions": [{"view": found, "public_id": txn}]}
+    context = {"transactions": [_traced(found)]}
     return show(request, principal, "staff/transaction.html", context)
 
 

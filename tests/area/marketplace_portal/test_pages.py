@@ -229,6 +229,8 @@ JUDGED_ON_THE_WAY = {
     "/invitation": "test_on_the_way",
     "/staff/books/{id}": "test_desk_books",
     "/billing/cards/{id}": "test_saved_card",
+    "/rentals/{id}/start": "test_organization",
+    "/rentals/{id}/retry": "test_trouble",
 }
 # What GET gives there is no page of its own: a piece of one, news of one, a file, or another place.
 NO_PAGES = {
