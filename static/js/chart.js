@@ -23,9 +23,13 @@
 
   /* Beside a scale there is little room: as few places as tell the marks apart. */
   function mark(value, step, unit) {
-    const places = step >= 1 ? 0 : step >= 0.1 ? 1 : 2;
-    const text = Math.abs(value).toLocaleString(lang, { minimumFractionDigits: unit.startsWith("$") && places ? 2 : 0, maximumFractionDigits: Math.max(places, unit.startsWith("$") && places ? 2 : 0) });
-    return unit.startsWith("$") ? `${value < 0 ? "−" : ""}$${text}` : `${value < 0 ? "−" : ""}${text} ${unit}`.trim();
+    let places = step >= 1 ? 0 : Math.ceil(-Math.log10(step));
+    if (places && !Number.isInteger(Number((step * 10 ** places).toPrecision(6)))) places += 1; /* 0.25 */
+    if (unit.startsWith("$") && places) places = Math.max(2, places);
+    const fixed = { minimumFractionDigits: unit.startsWith("$") ? places : 0, maximumFractionDigits: places };
+    const sign = value < 0 ? "−" : "";
+    const text = Math.abs(value).toLocaleString(lang, fixed);
+    return unit.startsWith("$") ? `${sign}$${text}` : `${sign}${text} ${unit}`.trim();
   }
 
   function place(at, data) {

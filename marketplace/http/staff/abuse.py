@@ -31,7 +31,6 @@ def _overview(
     waiting = abuse.reports(principal, state=AbuseReport.State.OPEN).order_by("id")
     decided = abuse.reports(principal).exclude(state=AbuseReport.State.OPEN)
     context = {
-        "tab": "abuse",
         "waiting": [
             {**abuse.describe(row, staff=True), "at": row.created_at, "key": new_key()}
             for row in waiting

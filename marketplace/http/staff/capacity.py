@@ -35,7 +35,7 @@ def capacity_page(request: HttpRequest, principal: Principal) -> HttpResponse:
         }
         for one in found.unmet
     ]
-    context = {"tab": "capacity", "since": found.since, "cards": cards, "wanted": wanted}
+    context = {"since": found.since, "cards": cards, "wanted": wanted}
     return show(request, principal, "staff/capacity.html", context)
 
 

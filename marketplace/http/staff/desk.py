@@ -65,7 +65,6 @@ def overview(request: HttpRequest, principal: Principal) -> HttpResponse:
         for queue in desk.queues(principal)
     ]
     context = {
-        "tab": "overview",
         "waiting": [item for item in queues if item["queue"].count],
         "empty": [item for item in queues if not item["queue"].count],
         "alarms": desk.ringing(principal),
@@ -90,7 +89,6 @@ def unknown(request: HttpRequest, principal: Principal) -> HttpResponse:
         for view in billing.unknown_objects()[:_SHOWN]
     ]
     context = {
-        "tab": "unknown",
         "strangers": clusters.strangers(limit=_SHOWN),
         "objects": found,
     }
@@ -104,7 +102,7 @@ def preflights(request: HttpRequest, principal: Principal) -> HttpResponse:
         {"view": view, "provider": public("provider", view.provider_ref)}
         for view in clusters.failing(limit=_SHOWN)
     ]
-    context = {"tab": "preflights", "failing": failing}
+    context = {"failing": failing}
     return show(request, principal, "staff/preflights.html", context)
 
 
@@ -148,7 +146,6 @@ def switch_page(request: HttpRequest, principal: Principal) -> HttpResponse:
         for view in switches.history()
     ]
     context = {
-        "tab": "switches",
         "on": [row for row in rows if row["view"].off_at is None],
         "off": [row for row in rows if row["view"].off_at is not None],
         "form": form,
@@ -184,7 +181,6 @@ def _brakes(
         for view in found
     ]
     context = {
-        "tab": "brakes",
         "held": [row for row in rows if row["view"].released_at is None],
         "released": [row for row in rows if row["view"].released_at is not None],
         "refusal": refusal,

@@ -59,7 +59,7 @@ def margins_page(request: HttpRequest, principal: Principal) -> HttpResponse:
     names = {slug: card.name for slug, card in by_slug().items()}
     own = [(slug, names.get(slug, slug)) for slug in sorted(margins.own_cards())]
     form = RangeForm(request.GET, cards=own)
-    context: dict[str, Any] = {"tab": "economics", "form": form}
+    context: dict[str, Any] = {"form": form}
     if form.is_valid():
         data = form.cleaned_data
         from_at, to_at = window(data["first"], data["last"])

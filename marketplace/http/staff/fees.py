@@ -3,6 +3,7 @@ what it had meant for last month, with the button that makes it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -17,6 +18,7 @@ from django.views.decorators.http import require_POST
 
 from kernel.clock import now
 from kernel.errors import Refusal
+from marketplace.accounts import staffing
 from marketplace.accounts.access import STAFF, Principal
 from marketplace.catalog import fee_changes
 from marketplace.catalog.registry import by_slug
@@ -120,10 +122,10 @@ def _overview(
 ) -> HttpResponse:
     present = now()
     latest = fee_changes.latest(principal)
-    rows = [_row(change, fee_changes.state_of(change, present)) for change in latest]
+    people = staffing.emails()
+    rows = [_row(change, fee_changes.state_of(change, present), people) for change in latest]
     context = {
-        "tab": "fees",
-        "held": [_row(row, "began") for row in fee_changes.held(principal)],
+        "held": [_row(row, "began", people) for row in fee_changes.held(principal)],
         "coming": [row for row in reversed(rows) if row["state"] == "coming"],
         "past": [row for row in rows if row["state"] != "coming"],
         "form": form,
@@ -147,9 +149,8 @@ def preview(request: HttpRequest, principal: Principal) -> HttpResponse:
         return _overview(request, principal, form, blame(form, error))
     names = {slug: card.name for slug, card in by_slug().items()}
     context = {
-        "tab": "fees",
         "form": form,
-        "change": _row(looked.change, "coming"),
+        "change": _row(looked.change, "coming", staffing.emails()),
         "at_once": form.cleaned_data["valid_from"] is None,
         "preview": looked,
         "steps": [
@@ -182,10 +183,13 @@ def withdraw(request: HttpRequest, principal: Principal, change: str) -> HttpRes
     return answer
 
 
-def _row(row: FeeChange | fee_changes.Held, state: str) -> dict[str, Any]:
+def _row(
+    row: FeeChange | fee_changes.Held, state: str, people: Mapping[str, str]
+) -> dict[str, Any]:
     card = by_slug().get(row.accelerator)
     return {
         "row": row,
+        "by": people.get(row.made_by, row.made_by) if isinstance(row, FeeChange) else "",
         "state": state,
         "owner": row.provider,
         "card": card.name if card else row.accelerator,

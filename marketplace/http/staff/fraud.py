@@ -50,7 +50,6 @@ def _overview(
     )
     counts = refunds.fraud_signals(org_refs=[row.id for row in found])
     context = {
-        "tab": "fraud",
         "state": state,
         "signals": [{"row": row, "counts": counts[row.id], "key": new_key()} for row in found],
         "careful_micro_h": CAREFUL_MICRO_H,

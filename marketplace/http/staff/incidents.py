@@ -125,9 +125,9 @@ def overview(request: HttpRequest, principal: Principal) -> HttpResponse:
         cursor=request.GET.get("cursor"),
         limit=_PAGE,
     )
+    people = staffing.emails()
     context = {
-        "tab": "incidents",
-        "rows": rows,
+        "rows": [(row, people.get(row.made_by, row.made_by)) for row in rows],
         "next_cursor": following,
         "more_query": f"cursor={following}",
         "form": form,
@@ -154,7 +154,6 @@ def _one(
     alone_from = row.ordered_at + ALONE if row.ordered_at else None
     waits = row.state == Incident.State.WAITING
     context = {
-        "tab": "incidents",
         "incident": row,
         **{
             name: people.get(getattr(row, name), getattr(row, name))

@@ -29,7 +29,6 @@ def _overview(
 ) -> HttpResponse:
     found = losses.losses(principal)
     context = {
-        "tab": "write-offs",
         "overdue": [
             {
                 "row": row,

@@ -19,7 +19,7 @@ from marketplace.providers import review
 @page(scope=STAFF)
 def months(request: HttpRequest, principal: Principal) -> HttpResponse:
     """All months, newest first."""
-    context = {"tab": "months", "months": billing.months()}
+    context = {"months": billing.months()}
     return show(request, principal, "staff/months.html", context)
 
 
@@ -32,7 +32,6 @@ def _month(
     request: HttpRequest, principal: Principal, month: str, *, refusal: Refusal | None
 ) -> HttpResponse:
     context = {
-        "tab": "months",
         "month": billing.month(month_in(month)),
         "refusal": refusal,
         "lock_key": new_key(),

@@ -43,7 +43,6 @@ def providers(request: HttpRequest, principal: Principal) -> HttpResponse:
     """The newest, and before them those that wait for approval, oldest first."""
     waiting = review.providers().filter(state=Provider.State.APPLIED).order_by("id")
     context = {
-        "tab": "providers",
         "waiting": list(waiting[:_PAGE]),
         "providers": list(review.providers().order_by("-id")[:_PAGE]),
     }
@@ -69,7 +68,6 @@ def provider_page(request: HttpRequest, principal: Principal, provider: str) -> 
             messages.success(request, _("Approved and bound. It can register clusters now."))
             return answer
     context = {
-        "tab": "providers",
         "provider": found,
         "form": form,
         "refusal": refusal,
@@ -98,7 +96,6 @@ def organizations(request: HttpRequest, principal: Principal) -> HttpResponse:
     )
     balances = billing.balances(org_refs=[row.id for row in found])
     context = {
-        "tab": "organizations",
         "email": email,
         "organizations": [{"row": row, "balance": balances.get(row.id)} for row in found],
         "next_cursor": following,
@@ -141,7 +138,6 @@ def _organization(
 ) -> HttpResponse:
     found = find(review.organizations(), organization)
     context = {
-        "tab": "organizations",
         "found": found,
         "account": billing.balance(org_ref=found.id),
         "allowed": spend_limit(found),

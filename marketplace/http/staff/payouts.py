@@ -41,7 +41,6 @@ def _overview(
     people = staffing.emails()
     renters = payouts.renters(review.org_ref for review in reviews)
     context = {
-        "tab": "payouts",
         "preview": preview,
         "planned": [
             {

@@ -36,7 +36,6 @@ def _overview(
     waiting = problems.reports(principal, state=_OPEN).order_by("id")[:_SHOWN]
     answered = problems.reports(principal).exclude(state=_OPEN).order_by("-answered_at")
     context = {
-        "tab": "reports",
         "waiting": [
             {**row, "key": new_key(), "give_back": _give_back(row)}
             for row in problems.describe_many(waiting)
@@ -87,7 +86,7 @@ def explain_page(request: HttpRequest, principal: Principal, rental: str) -> Htt
     """Everything known of one rental, in the order of time."""
     facts = explain(rental, acting=principal)
     found = find(read.every(principal), rental)
-    context = {"tab": "reports", "facts": facts, "rental": found}
+    context = {"facts": facts, "rental": found}
     return show(request, principal, "staff/explain.html", context)
 
 

@@ -144,7 +144,7 @@ def _overview(
         }
         for name, kind in _KINDS.items()
     ]
-    context = {"tab": "returns", "sections": sections, "refusal": refusal}
+    context = {"sections": sections, "refusal": refusal}
     status = 422 if sent is not None and sent.errors else status_of(refusal)
     return show(request, principal, "staff/returns.html", context, status=status)
 
@@ -244,7 +244,6 @@ def disputes_page(request: HttpRequest, principal: Principal) -> HttpResponse:
     latest = disputes.disputes(limit=_LATEST)
     names = payouts.renters(view.org_ref for view in latest)
     context = {
-        "tab": "disputes",
         "disputes": [
             {
                 "view": view,
@@ -283,7 +282,6 @@ def dispute_page(request: HttpRequest, principal: Principal, dispute: str) -> Ht
             return answer
     view = disputes.dispute(dispute_id=_dispute_id(dispute))
     context = {
-        "tab": "disputes",
         "dispute": view,
         "asked": view.state in ANSWERABLE and view.ordered_at is None,
         "evidence": evidence,

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from devstack.kube.api import Api
 from devstack.kube.node.able import why_not
 from devstack.people import RENTER_SCOPES, Person, join, make_staff, top_up
+from devstack.play import await_state
 from devstack.stack import REAL, Stack
 from devstack.state import State
 from devstack.way_in import furnish_real
@@ -24,6 +26,18 @@ class RealWorld:
     renter: Person
     other: Person  # of another organization
     keys: Path
+
+    def end(self, rental: str) -> None:
+        """Given back, and its pod killed as its host's owner could: what most images run does not
+        heed SIGTERM, and would take the minute that a machine has to save its work."""
+        self.renter.api.delete(f"/rentals/{rental}")
+        admin = Api.from_kubeconfig(Path(self.stack.clusters[REAL].admin_kubeconfig))
+        query = f"labelSelector=gpuyard.io/rental%3D{rental}"
+        for pod in admin.get(f"/api/v1/pods?{query}")["items"]:
+            meta = pod["metadata"]
+            path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}"
+            admin.delete(path, {"gracePeriodSeconds": 0})
+        await_state(self.renter, rental, "terminated")
 
 
 @pytest.fixture(scope="session")

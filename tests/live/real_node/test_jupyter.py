@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from devstack.play import await_state
 from devstack.way_in import Client, open_way, rent
 from tests.browsers import RESULTS
 from tests.live.real_node.conftest import RealWorld
@@ -37,8 +36,7 @@ def rental(real_world: RealWorld) -> Iterator[str]:
     )
     open_way(real_world.renter, made["id"])
     yield made["id"]
-    real_world.renter.api.delete(f"/rentals/{made['id']}")
-    await_state(real_world.renter, made["id"], "terminated")
+    real_world.end(made["id"])
 
 
 def test_a_cell_is_run_on_the_cards(real_world: RealWorld, rental: str, page: Page) -> None:

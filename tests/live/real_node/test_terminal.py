@@ -9,7 +9,6 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from devstack.people import PASSWORD
-from devstack.play import await_state
 from devstack.way_in import Client, open_way, rent
 from tests.browsers import RESULTS, complaints_of
 from tests.live.real_node.conftest import RealWorld
@@ -25,8 +24,7 @@ def rental(real_world: RealWorld) -> Iterator[str]:
     made = rent(real_world.stack, real_world.renter, client, gpus=2, name="train")
     open_way(real_world.renter, made["id"])
     yield made["id"]
-    real_world.renter.api.delete(f"/rentals/{made['id']}")
-    await_state(real_world.renter, made["id"], "terminated")
+    real_world.end(made["id"])
 
 
 def sign_in(page: Page, world: RealWorld) -> None:
