@@ -40,6 +40,7 @@ LOCALES: Final = ("zh_Hans",)
 DATA: Final = (
     ("marketplace/accounts/access.py", "SCOPES"),
     ("billing/contracts/reconciliation.py", "CHECKS"),
+    ("marketplace/rentals/reasons.py", "_ROWS"),
 )
 RULES: Final = "provisioner/preflight/rules.toml"
 CODE: Final = ("billing", "config", "kernel", "marketplace", "provisioner")

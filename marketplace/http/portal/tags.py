@@ -275,7 +275,14 @@ def observation(kind: object) -> words.Text:
 @register.filter
 def reason(code: str) -> str:
     """Why something of a rental is as it is, as its timeline says it."""
-    return sentence(code)
+    return translated(sentence(code))
+
+
+@register.simple_tag
+def told(code: str, text: str) -> SafeString:
+    """An event's text: in the reader's language where it says its reason and no more, else as it
+    was written down, once for every reader."""
+    return timed(reason(code) if text == sentence(code) else text)
 
 
 @register.filter

@@ -35,7 +35,7 @@ NAMES = re.compile(
 )
 # Sentences that the API says too, or that were stored: in English for everybody (docs/i18n.md).
 SERVED = re.compile(
-    r"Ranked by price|It is for rent|Cards are reserved|Credit added|Less than .* can be paid out|"
+    r"Ranked by price|It is for rent|Credit added|Less than .* can be paid out|"
     r"It has no |\d+ of the \d+ placements that a figure|You have no payout account|"
     # What changed, in the audit log, by its names in the API.
     r"gpus|interruptible|name|offer|ofr_|ren_|price per hour|scopes|vendor |toolkit "

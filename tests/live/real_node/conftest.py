@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Page
 
 from devstack.kube.api import Api
 from devstack.kube.node.able import why_not
-from devstack.people import RENTER_SCOPES, Person, join, make_staff, top_up
+from devstack.people import PASSWORD, RENTER_SCOPES, Person, join, make_staff, top_up
 from devstack.play import await_state
 from devstack.stack import REAL, Stack
 from devstack.state import State
@@ -38,6 +39,14 @@ class RealWorld:
             path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}"
             admin.delete(path, {"gracePeriodSeconds": 0})
         await_state(self.renter, rental, "terminated")
+
+
+def sign_in(opened: Page, world: RealWorld, person: Person) -> None:
+    opened.goto(f"{world.stack.base_url}/sign-in")
+    opened.get_by_label("E-mail").fill(person.email)
+    opened.get_by_label("Password").fill(PASSWORD)
+    opened.locator("main").get_by_role("button", name="Sign in").click()
+    opened.wait_for_url(f"{world.stack.base_url}/")
 
 
 @pytest.fixture(scope="session")

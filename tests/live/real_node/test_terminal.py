@@ -8,10 +8,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
-from devstack.people import PASSWORD
 from devstack.way_in import Client, open_way, rent
 from tests.browsers import RESULTS, complaints_of
-from tests.live.real_node.conftest import RealWorld
+from tests.live.real_node.conftest import RealWorld, sign_in
 from tests.sshpod import until
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(600)]
@@ -25,14 +24,6 @@ def rental(real_world: RealWorld) -> Iterator[str]:
     open_way(real_world.renter, made["id"])
     yield made["id"]
     real_world.end(made["id"])
-
-
-def sign_in(page: Page, world: RealWorld) -> None:
-    page.goto(f"{world.stack.base_url}/sign-in")
-    page.get_by_label("E-mail").fill(world.renter.email)
-    page.get_by_label("Password").fill(PASSWORD)
-    page.locator("main").get_by_role("button", name="Sign in").click()
-    page.wait_for_url(f"{world.stack.base_url}/")
 
 
 def shown(page: Page) -> str:
@@ -67,7 +58,7 @@ def test_a_person_works_in_the_terminal(page: Page, real_world: RealWorld, renta
         "addEventListener('securitypolicyviolation', (event) =>"
         " heardOfRefusal(`${event.violatedDirective} ${event.sourceFile} ${event.lineNumber}`))"
     )
-    sign_in(page, real_world)
+    sign_in(page, real_world, real_world.renter)
     page.goto(f"{real_world.stack.base_url}/rentals/{rental}")
     page.get_by_role("link", name="Open a terminal").click()
     page.wait_for_url(f"**/rentals/{rental}/terminal")
@@ -97,7 +88,7 @@ def test_a_person_works_in_the_terminal(page: Page, real_world: RealWorld, renta
 
 
 def test_a_visit_is_a_members(page: Page, real_world: RealWorld, rental: str) -> None:
-    sign_in(page, real_world)
+    sign_in(page, real_world, real_world.renter)
     page.goto(f"{real_world.stack.base_url}/rentals/{rental}/terminal")
     expect(page.get_by_role("status").filter(has_text="Connected")).to_be_visible(timeout=30_000)
     me = real_world.renter.api.get("/me")
@@ -109,7 +100,7 @@ def test_a_visit_is_a_members(page: Page, real_world: RealWorld, rental: str) ->
 def test_an_end_is_said_and_nothing_reconnects(
     page: Page, real_world: RealWorld, rental: str
 ) -> None:
-    sign_in(page, real_world)
+    sign_in(page, real_world, real_world.renter)
     page.goto(f"{real_world.stack.base_url}/rentals/{rental}/terminal")
     expect(page.get_by_role("status").filter(has_text="Connected")).to_be_visible(timeout=30_000)
     page.keyboard.type("exit\n")
@@ -127,6 +118,6 @@ def test_without_script_there_is_the_command(
     real_world: RealWorld, rental: str, page: Page
 ) -> None:
     """The page of a machine that ended says how it stands."""
-    sign_in(page, real_world)
+    sign_in(page, real_world, real_world.renter)
     page.goto(f"{real_world.stack.base_url}/rentals/{rental}/terminal")
     expect(page.locator("main")).to_contain_text("The terminal opens while the machine runs")

@@ -15,12 +15,12 @@ import psycopg
 import pytest
 from playwright.sync_api import Page, expect
 
-from devstack.people import PASSWORD
 from devstack.platform_api import ProblemError
 from devstack.play import await_state
 from devstack.way_in import Client, open_way, rent, start_relay
 from tests.browser.test_pages import Scale, judged
-from tests.live.real_node.conftest import RealWorld
+from tests.browsers import complaints_of
+from tests.live.real_node.conftest import RealWorld, sign_in
 from tests.sshpod import MIB, until
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -174,6 +174,26 @@ def test_the_machine_reports_its_cards(machine: Machine) -> None:
     until(lambda: len(reported()) == 2, "both cards were reported", deadline_s=60)
 
 
+def test_its_page_has_the_command_and_what_its_cards_do(
+    machine: Machine, real_world: RealWorld, page: Page
+) -> None:
+    """As a renter finds it: the command to copy, and charts that draw what the reporter told."""
+    complaints = complaints_of(page, real_world.stack.base_url)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    sign_in(page, real_world, real_world.renter)
+    page.goto(f"{real_world.stack.base_url}/rentals/{machine.id}")
+    command = page.locator("#ssh-command")
+    expect(command).to_have_text(machine.way["command"])
+    page.locator("[data-copy='ssh-command']").click()
+    expect(page.locator("[data-copy='ssh-command']")).to_have_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == machine.way["command"]
+    charts = page.locator("#rental-machine [data-chart]")
+    expect(charts.first.locator("canvas")).to_be_visible(timeout=60_000)
+    expect(charts.first).to_contain_text("%")
+    assert judged(page, Scale(page)) == []
+    assert complaints == []
+
+
 def test_a_killed_gateway_lets_people_in_again_at_once(
     machine: Machine, real_world: RealWorld
 ) -> None:
@@ -261,11 +281,7 @@ def test_a_key_that_is_deleted_from_the_account_opens_nothing_any_more(
 
 def test_an_owner_reads_what_the_relay_needs(real_world: RealWorld, page: Page) -> None:
     """On the cluster's page, once: what to run, with the values in it."""
-    page.goto(f"{real_world.stack.base_url}/sign-in")
-    page.get_by_label("E-mail").fill(real_world.provider.email)
-    page.get_by_label("Password").fill(PASSWORD)
-    page.locator("main").get_by_role("button", name="Sign in").click()
-    page.wait_for_url(f"{real_world.stack.base_url}/")
+    sign_in(page, real_world, real_world.provider)
     page.goto(f"{real_world.stack.base_url}/provider")
     page.locator("main a[href^='/provider/clusters/clu_']").first.click()
     relay = page.locator("[id^='relay-clu_']")
