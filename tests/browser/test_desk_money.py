@@ -151,7 +151,7 @@ def name_it(desk: Page, world: World, later: str, rental: dict[str, Any]) -> str
     desk.get_by_label("What happened").fill(FAULT)
     desk.get_by_label("Note").fill("A switch was replaced.")
     desk.get_by_label("Whose fault").select_option("platform")
-    desk.get_by_label("Clusters").fill(public("cluster", UUID(str(ran["cluster_id"]))))
+    desk.get_by_label("Clusters").select_option(public("cluster", UUID(str(ran["cluster_id"]))))
     for label, moment in (
         ("From, UTC", ran["created_ts"].astimezone(UTC)),
         ("To, UTC", world.now() + timedelta(minutes=1)),

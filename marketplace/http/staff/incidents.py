@@ -34,6 +34,7 @@ from marketplace.models import Incident
 from marketplace.models.incident import ALONE
 from marketplace.providers import review
 from marketplace.rentals import incidents
+from provisioner import facade as provisioner
 
 _HERE = "/staff/incidents"
 _PAGE = 25
@@ -71,11 +72,11 @@ class IncidentForm(forms.Form):
     )
     cause = forms.ChoiceField(label=gettext_lazy("Whose fault"), choices=list(_CAUSES.items()))
     provider = forms.ChoiceField(label=gettext_lazy("Provider"), required=False)
-    clusters = forms.CharField(
+    clusters = forms.MultipleChoiceField(
         label=gettext_lazy("Clusters"),
         required=False,
-        max_length=9000,
-        help_text=gettext_lazy("Their ids, separated by blanks. Empty: all of the provider's."),
+        widget=forms.SelectMultiple(attrs={"size": 4}),
+        help_text=gettext_lazy("Nothing chosen: all of the provider's."),
     )
     from_at = _time(gettext_lazy("From, UTC"))
     to_at = _time(gettext_lazy("To, UTC"))
@@ -86,12 +87,20 @@ class IncidentForm(forms.Form):
 
     def __init__(self, data: Any = None) -> None:
         super().__init__(data)
-        provider = self.fields["provider"]
+        provider, clusters = self.fields["provider"], self.fields["clusters"]
         assert isinstance(provider, forms.ChoiceField)
-        rows = review.providers().order_by("-id")
+        assert isinstance(clusters, forms.ChoiceField)
+        owners = {row.id: row for row in review.providers().order_by("-id")}
         provider.choices = [
             ("", _("The whole platform")),
-            *((row.public_id, row.organization.name) for row in rows),
+            *((row.public_id, row.organization.name) for row in owners.values()),
+        ]
+        clusters.choices = [
+            (
+                public("cluster", view.id),
+                f"{owners[view.provider_ref].organization.name}: {view.name}",
+            )
+            for view in provisioner.clusters()
         ]
 
     def order(self) -> incidents.IncidentOrder:
@@ -101,7 +110,6 @@ class IncidentForm(forms.Form):
             **{
                 **data,
                 "provider": data["provider"] or None,
-                "clusters": data["clusters"].replace(",", " ").split(),
             }
         )
 

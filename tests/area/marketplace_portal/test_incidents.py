@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from kernel.clock import hour_of, now
-from kernel.ids import new_id, parse
+from kernel.ids import new_id, parse, public
 from marketplace.models import Incident, IncidentLine, Rental, User
 from marketplace.rentals.charge import charge
 from marketplace.rentals.incident_posting import post_due
@@ -63,6 +63,8 @@ def test_named_looked_at_and_given(
 ) -> None:
     page = staff.get("/staff/incidents")
     assert "None yet" in page.text
+    cluster = Cluster.objects.get()
+    assert f": {cluster.name}</option>" in page.text, "chosen by name, not typed"
     named = staff.send(
         page,
         "/staff/incidents",
@@ -70,6 +72,7 @@ def test_named_looked_at_and_given(
         cause="platform",
         basis="whole",
         percent="50",
+        clusters=public("cluster", cluster.pk),
         from_at=f"{begin:%Y-%m-%dT%H:%M}",
         to_at=f"{begin + 2 * HOUR:%Y-%m-%dT%H:%M}",
     )
