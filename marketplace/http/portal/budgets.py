@@ -11,12 +11,10 @@ from marketplace.accounts.access import Principal, visible
 from marketplace.http.portal.base import (
     blame,
     claim_of,
-    new_key,
     once_to,
     page,
     posted,
-    show,
-    status_of,
+    show_form,
 )
 from marketplace.http.portal.money_forms import BudgetForm
 from marketplace.models import Budget, Project
@@ -50,13 +48,11 @@ def budget_page(request: HttpRequest, principal: Principal) -> HttpResponse:
     rows = visible(Budget, principal).select_related("project", "organization").order_by("id")
     context = {
         "budgets": [(one, budgets.name_of(one.budget)) for one in budgets.standings(rows)],
-        "form": form,
-        "refusal": refusal,
         "may_pay": "billing:write" in principal.scopes,
-        "idempotency_key": new_key(),
     }
-    status = 422 if form.errors else status_of(refusal)
-    return show(request, principal, "portal/budgets.html", context, status=status)
+    return show_form(
+        request, principal, "portal/budgets.html", form, refusal=refusal, context=context
+    )
 
 
 @require_POST

@@ -16,7 +16,7 @@ from kernel.clock import now
 from kernel.errors import Refusal
 from marketplace.accounts.access import Principal, visible
 from marketplace.http.portal import words
-from marketplace.http.portal.base import blame, once_to, page, posted, show, status_of
+from marketplace.http.portal.base import blame, once_to, page, posted, show, show_form
 from marketplace.models import Rental, SshKey
 from marketplace.rentals import edit, read, way_in
 from marketplace.rentals.certificate import certify
@@ -141,11 +141,10 @@ def edit_page(request: HttpRequest, principal: Principal, rental: str) -> HttpRe
     context = {
         "rental": {"id": found.public_id, "name": found.name, "expires_at": found.expires_at},
         "ending": found.state in ENDING,
-        "form": form,
-        "refusal": refusal,
     }
-    status = 422 if form.errors else status_of(refusal)
-    return show(request, principal, "portal/rental/edit.html", context, status=status)
+    return show_form(
+        request, principal, "portal/rental/edit.html", form, refusal=refusal, context=context
+    )
 
 
 def _change(principal: Principal, rental: Rental, form: EditForm) -> Rental:

@@ -16,7 +16,7 @@ from kernel.errors import InvalidRequest, Refusal
 from marketplace.accounts import invitations
 from marketplace.accounts.access import Principal
 from marketplace.accounts.idempotency import once
-from marketplace.http.portal.base import DEAR, blame, go, page, show, status_of
+from marketplace.http.portal.base import DEAR, blame, go, page, show_form
 from marketplace.http.portal.deeds import ROLES
 from marketplace.http.portal.entering import enter
 from marketplace.http.portal.entry_forms import TermsForm, password_field
@@ -112,12 +112,11 @@ def _show(
         "invitation": invitation,
         "role": ROLES[invitation.role],
         "mine": principal is not None and principal.user.email.lower() == invitation.email,
-        "form": form,
-        "refusal": refusal,
         "terms_version": settings.TERMS_VERSION,
     }
-    status = 422 if form.errors else status_of(refusal)
-    return show(request, principal, "portal/invitation.html", context, status=status)
+    return show_form(
+        request, principal, "portal/invitation.html", form, refusal=refusal, context=context
+    )
 
 
 urls = [path("invitation", invitation_page)]

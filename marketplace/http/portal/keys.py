@@ -22,12 +22,10 @@ from marketplace.http.portal.base import (
     blame,
     claim_of,
     go,
-    new_key,
     once_to,
     page,
     posted,
-    show,
-    status_of,
+    show_form,
 )
 from marketplace.http.portal.forms import ApiKeyForm, SshKeyForm
 from marketplace.models import ApiKey, SshKey
@@ -78,9 +76,6 @@ def _api_keys(
     context = {
         "keys": visible(ApiKey, principal).order_by("-id")[:_SHOWN],
         "may_write": "account:write" in principal.scopes,
-        "form": form,
-        "refusal": refusal,
-        "idempotency_key": new_key(),
         "scopes": [
             (scope, text)
             for scope, text in SCOPES.items()
@@ -89,8 +84,9 @@ def _api_keys(
         "chosen_scopes": chosen,
         "made": made,
     }
-    status = 422 if form.errors else status_of(refusal)
-    return show(request, principal, "portal/api_keys.html", context, status=status)
+    return show_form(
+        request, principal, "portal/api_keys.html", form, refusal=refusal, context=context
+    )
 
 
 @require_POST
@@ -126,12 +122,10 @@ def ssh_key_page(request: HttpRequest, principal: Principal) -> HttpResponse:
     context = {
         "keys": visible(SshKey, principal).order_by("-id")[:_SHOWN],
         "may_write": "account:write" in principal.scopes,
-        "form": form,
-        "refusal": refusal,
-        "idempotency_key": new_key(),
     }
-    status = 422 if form.errors else status_of(refusal)
-    return show(request, principal, "portal/ssh_keys.html", context, status=status)
+    return show_form(
+        request, principal, "portal/ssh_keys.html", form, refusal=refusal, context=context
+    )
 
 
 @require_POST

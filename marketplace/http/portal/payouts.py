@@ -25,12 +25,11 @@ from marketplace.http.api.payouts import csv_of, month_of
 from marketplace.http.portal.base import (
     blame,
     claim_of,
-    new_key,
     once_to,
     page,
     posted,
     show,
-    status_of,
+    show_form,
 )
 from marketplace.http.portal.entry_forms import PasswordAndCodeForm
 from marketplace.models import Provider
@@ -85,12 +84,10 @@ def money(request: HttpRequest, principal: Principal) -> HttpResponse:
         "months": _months(provider),
         "account": account,
         "may_write": "provider:write" in principal.scopes,
-        "form": form,
-        "refusal": refusal,
-        "idempotency_key": new_key(),
     }
-    status = 422 if form.errors else status_of(refusal)
-    return show(request, principal, "portal/payouts.html", context, status=status)
+    return show_form(
+        request, principal, "portal/payouts.html", form, refusal=refusal, context=context
+    )
 
 
 def _shown(day: EarningsDay) -> dict[str, Any]:

@@ -15,7 +15,15 @@ from kernel.errors import NotFound, Refusal
 from marketplace.accounts.access import Principal
 from marketplace.accounts.idempotency import once
 from marketplace.http.portal import port_text
-from marketplace.http.portal.base import blame, go, once_to, page, posted, show, status_of
+from marketplace.http.portal.base import (
+    blame,
+    go,
+    once_to,
+    page,
+    posted,
+    show,
+    show_form,
+)
 from marketplace.rentals import edit, port_views, ports, read
 from marketplace.rentals.present import describe
 
@@ -47,8 +55,9 @@ def port_page(request: HttpRequest, principal: Principal, rental: str) -> HttpRe
             messages.success(request, _("The ports are changed. It takes a few seconds."))
             return answer
     context = {"rental": describe(found), "form": form, "refusal": refusal}
-    status = 422 if form.errors else status_of(refusal)
-    return show(request, principal, "portal/rental/ports.html", context, status=status)
+    return show_form(
+        request, principal, "portal/rental/ports.html", form, refusal=refusal, context=context
+    )
 
 
 @require_POST

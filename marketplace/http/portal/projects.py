@@ -15,12 +15,10 @@ from marketplace.accounts.access import Principal, get_visible
 from marketplace.http.portal.base import (
     blame,
     claim_of,
-    new_key,
     once_to,
     page,
     posted,
-    show,
-    status_of,
+    show_form,
 )
 from marketplace.models import Project
 from marketplace.rentals import projects
@@ -62,14 +60,12 @@ def projects_page(request: HttpRequest, principal: Principal) -> HttpResponse:
         "rows": rows,
         "some": len(rows) > 1,
         "since": since,
-        "form": form,
-        "refusal": refusal,
         "may_write": "account:write" in principal.scopes,
         "may_see_money": "billing:read" in principal.scopes,
-        "idempotency_key": new_key(),
     }
-    status = 422 if form.errors else status_of(refusal)
-    return show(request, principal, "portal/projects.html", context, status=status)
+    return show_form(
+        request, principal, "portal/projects.html", form, refusal=refusal, context=context
+    )
 
 
 @page(scope="account:write")
@@ -93,15 +89,14 @@ def project_page(request: HttpRequest, principal: Principal, project: str) -> Ht
             messages.success(request, _("The project has its new name, on past months as well."))
             return answer
     context = {
-        "form": form,
         "title": _("Rename a project"),
         "lead": found.name,
         "crumbs": [(_("Projects"), _HERE)],
         "submit": _("Rename"),
-        "refusal": refusal,
     }
-    status = 422 if form.errors else status_of(refusal)
-    return show(request, principal, "portal/form_page.html", context, status=status)
+    return show_form(
+        request, principal, "portal/form_page.html", form, refusal=refusal, context=context
+    )
 
 
 urls = [

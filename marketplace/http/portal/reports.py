@@ -24,7 +24,7 @@ from marketplace.http.portal.base import (
     page,
     posted,
     show,
-    status_of,
+    show_form,
 )
 from marketplace.rentals import problems, read
 from marketplace.rentals.present import describe_charge
@@ -88,8 +88,9 @@ def report_page(request: HttpRequest, principal: Principal) -> HttpResponse:
             messages.success(request, _("We have it. The answer comes here and by mail."))
             return answer
     context = {**about, "form": form, "refusal": refusal, "idempotency_key": new_key()}
-    status = 422 if form.errors else status_of(refusal)
-    return show(request, principal, "portal/report_new.html", context, status=status)
+    return show_form(
+        request, principal, "portal/report_new.html", form, refusal=refusal, context=context
+    )
 
 
 def _about(principal: Principal, rental: str | None, charge: str | None) -> dict[str, Any]:

@@ -16,12 +16,10 @@ from marketplace.catalog import saved
 from marketplace.http.portal.base import (
     blame,
     claim_of,
-    new_key,
     once_to,
     page,
     posted,
-    show,
-    status_of,
+    show_form,
 )
 from marketplace.models import SavedSearch
 
@@ -64,13 +62,11 @@ def search_list(request: HttpRequest, principal: Principal) -> HttpResponse:
     rows = visible(SavedSearch, principal).select_related("created_by").order_by("-id")
     context = {
         "searches": rows,
-        "form": form,
-        "refusal": refusal,
         "may_write": "rentals:write" in principal.scopes,
-        "idempotency_key": new_key(),
     }
-    status = 422 if form.errors else status_of(refusal)
-    return show(request, principal, "portal/searches.html", context, status=status)
+    return show_form(
+        request, principal, "portal/searches.html", form, refusal=refusal, context=context
+    )
 
 
 @require_POST

@@ -14,7 +14,7 @@ from kernel.errors import Refusal
 from marketplace.accounts import tax
 from marketplace.accounts.access import Principal
 from marketplace.catalog.taxes import percent, reason_text
-from marketplace.http.portal.base import blame, once_to, page, posted, show, status_of
+from marketplace.http.portal.base import blame, once_to, page, posted, show_form
 
 _HOME = "/billing/tax"
 
@@ -74,12 +74,9 @@ def tax_page(request: HttpRequest, principal: Principal) -> HttpResponse:
         "profile": view,
         "rate": None if view.ppm is None else percent(view.ppm),
         "why": reason_text(view.reason),
-        "form": form,
-        "refusal": refusal,
         "may_pay": "billing:write" in principal.scopes,
     }
-    status = 422 if form.errors else status_of(refusal)
-    return show(request, principal, "portal/tax.html", context, status=status)
+    return show_form(request, principal, "portal/tax.html", form, refusal=refusal, context=context)
 
 
 def _initial(view: TaxProfileView) -> dict[str, str]:

@@ -22,12 +22,10 @@ from marketplace.http.portal.base import (
     blame,
     claim_of,
     go,
-    new_key,
     once_to,
     page,
     posted,
-    show,
-    status_of,
+    show_form,
 )
 from marketplace.http.portal.deeds import ROLES
 from marketplace.http.seeing import CHOSEN
@@ -83,12 +81,8 @@ def team_page(request: HttpRequest, principal: Principal) -> HttpResponse:
         "is_owner": role_of(principal) == Membership.Role.OWNER,
         "me": public("user", principal.user.id),
         "roles": ROLES.values(),
-        "form": form,
-        "refusal": refusal,
-        "idempotency_key": new_key(),
     }
-    status = 422 if form.errors else status_of(refusal)
-    return show(request, principal, "portal/team.html", context, status=status)
+    return show_form(request, principal, "portal/team.html", form, refusal=refusal, context=context)
 
 
 def _member(row: Membership) -> dict[str, Any]:
@@ -135,11 +129,10 @@ def _one(
         "keys": keys.live_of(user=row.user, organization_id=row.organization_id),
         "rentals": theirs.count(),
         "roles": ROLES.values(),
-        "form": form,
-        "refusal": refusal,
     }
-    status = 422 if form.errors else status_of(refusal)
-    return show(request, principal, "portal/member.html", context, status=status)
+    return show_form(
+        request, principal, "portal/member.html", form, refusal=refusal, context=context
+    )
 
 
 def _find(principal: Principal, member: str) -> Membership:

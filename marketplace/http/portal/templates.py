@@ -23,12 +23,11 @@ from marketplace.http.portal.base import (
     blame,
     claim_of,
     go,
-    new_key,
     once_to,
     page,
     posted,
     show,
-    status_of,
+    show_form,
 )
 from marketplace.http.portal.forms import TemplateForm
 from marketplace.models import RegistryCredential
@@ -181,16 +180,14 @@ def _show(
     row: Any = None,
 ) -> HttpResponse:
     context = {
-        "form": form,
         "title": title,
-        "refusal": refusal,
         "template": row,
         # The version that was on the page: what was changed since must not be overwritten.
         "version": request.POST.get("version") or (row.version if row else ""),
-        "idempotency_key": new_key(),
     }
-    status = 422 if form.errors else status_of(refusal)
-    return show(request, principal, "portal/template.html", context, status=status)
+    return show_form(
+        request, principal, "portal/template.html", form, refusal=refusal, context=context
+    )
 
 
 urls = [

@@ -16,11 +16,11 @@ from marketplace.catalog.registry import datacenters
 from marketplace.http.portal.base import (
     blame,
     claim_of,
-    new_key,
     once_to,
     page,
     posted,
     show,
+    show_form,
     status_of,
 )
 from marketplace.http.portal.forms import VolumeChangeForm, VolumeForm
@@ -76,12 +76,10 @@ def volume_list(request: HttpRequest, principal: Principal) -> HttpResponse:
         "volumes": present.describe_many(list(rows)),
         "may_write": "rentals:write" in principal.scopes,
         "places": places,
-        "form": form,
-        "refusal": refusal,
-        "idempotency_key": new_key(),
     }
-    status = 422 if form.errors else status_of(refusal)
-    return show(request, principal, "portal/volumes.html", context, status=status)
+    return show_form(
+        request, principal, "portal/volumes.html", form, refusal=refusal, context=context
+    )
 
 
 @page(scope="rentals:read")
@@ -108,11 +106,10 @@ def volume_page(request: HttpRequest, principal: Principal, volume: str) -> Http
         "volume": shown,
         "charges": _charges(principal, volume, shown["currency"]),
         "may_write": "rentals:write" in principal.scopes,
-        "form": form,
-        "refusal": refusal,
     }
-    status = 422 if form.errors else status_of(refusal)
-    return show(request, principal, "portal/volume.html", context, status=status)
+    return show_form(
+        request, principal, "portal/volume.html", form, refusal=refusal, context=context
+    )
 
 
 @page(scope="rentals:write")

@@ -23,7 +23,7 @@ from marketplace.http.portal.base import (
     once_to,
     page,
     show,
-    status_of,
+    show_form,
 )
 from marketplace.http.portal.forms import WebhookForm
 from marketplace.http.portal.words import WEBHOOK_FAMILIES
@@ -78,15 +78,13 @@ def _list(
     context = {
         "webhooks": [describe_endpoint(row) for row in endpoints.endpoints(principal)],
         "may_write": "account:write" in principal.scopes,
-        "form": form,
-        "refusal": refusal,
-        "idempotency_key": new_key(),
         "families": WEBHOOK_FAMILIES.items(),
         "chosen": chosen,
         "made": made,
     }
-    status = 422 if form.errors else status_of(refusal)
-    return show(request, principal, "portal/webhooks.html", context, status=status)
+    return show_form(
+        request, principal, "portal/webhooks.html", form, refusal=refusal, context=context
+    )
 
 
 @page(scope="account:read")

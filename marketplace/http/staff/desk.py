@@ -27,6 +27,7 @@ from marketplace.http.portal.base import (
     page,
     posted,
     show,
+    show_form,
     status_of,
 )
 from marketplace.http.staff.forms import SwitchForm
@@ -148,12 +149,10 @@ def switch_page(request: HttpRequest, principal: Principal) -> HttpResponse:
     context = {
         "on": [row for row in rows if row["view"].off_at is None],
         "off": [row for row in rows if row["view"].off_at is not None],
-        "form": form,
-        "refusal": refusal,
-        "idempotency_key": new_key(),
     }
-    status = 422 if form.errors else status_of(refusal)
-    return show(request, principal, "staff/switches.html", context, status=status)
+    return show_form(
+        request, principal, "staff/switches.html", form, refusal=refusal, context=context
+    )
 
 
 # --- brakes -----------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from marketplace.http.portal.base import (
     page,
     posted,
     show,
-    status_of,
+    show_form,
 )
 from marketplace.models import FeeChange, Provider
 from marketplace.models.fee import MAX_FEE_BPS
@@ -128,12 +128,8 @@ def _overview(
         "held": [_row(row, "began", people) for row in fee_changes.held(principal)],
         "coming": [row for row in reversed(rows) if row["state"] == "coming"],
         "past": [row for row in rows if row["state"] != "coming"],
-        "form": form,
-        "refusal": refusal,
-        "idempotency_key": new_key(),
     }
-    status = 422 if form.errors else status_of(refusal)
-    return show(request, principal, "staff/fees.html", context, status=status)
+    return show_form(request, principal, "staff/fees.html", form, refusal=refusal, context=context)
 
 
 @require_POST

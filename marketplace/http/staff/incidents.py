@@ -28,6 +28,7 @@ from marketplace.http.portal.base import (
     page,
     posted,
     show,
+    show_form,
     status_of,
 )
 from marketplace.models import Incident
@@ -138,12 +139,10 @@ def overview(request: HttpRequest, principal: Principal) -> HttpResponse:
         "rows": [(row, people.get(row.made_by, row.made_by)) for row in rows],
         "next_cursor": following,
         "more_query": f"cursor={following}",
-        "form": form,
-        "refusal": refusal,
-        "idempotency_key": new_key(),
     }
-    status = 422 if form.errors else status_of(refusal)
-    return show(request, principal, "staff/incidents.html", context, status=status)
+    return show_form(
+        request, principal, "staff/incidents.html", form, refusal=refusal, context=context
+    )
 
 
 @page(scope=STAFF)

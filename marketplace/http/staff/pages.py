@@ -28,7 +28,7 @@ from marketplace.http.portal.base import (
     page,
     posted,
     show,
-    status_of,
+    show_form,
 )
 from marketplace.http.staff import months
 from marketplace.http.staff.forms import ApproveForm, LimitForm
@@ -69,12 +69,10 @@ def provider_page(request: HttpRequest, principal: Principal, provider: str) -> 
             return answer
     context = {
         "provider": found,
-        "form": form,
-        "refusal": refusal,
-        "idempotency_key": new_key(),
     }
-    status = 422 if form.errors else status_of(refusal)
-    return show(request, principal, "staff/provider.html", context, status=status)
+    return show_form(
+        request, principal, "staff/provider.html", form, refusal=refusal, context=context
+    )
 
 
 def _binding(provider: Provider) -> dict[str, Any]:
@@ -146,15 +144,13 @@ def _organization(
             {"view": view, "public_id": public("invoice", view.id)}
             for view in billing.invoices(org_ref=found.id)
         ],
-        "form": form,
-        "refusal": refusal,
-        "idempotency_key": new_key(),
         "close_key": new_key(),
         "look_key": new_key(),
         "look_minutes": int(looks.LONGEST.total_seconds()) // 60,
     }
-    status = 422 if form.errors else status_of(refusal)
-    return show(request, principal, "staff/organization.html", context, status=status)
+    return show_form(
+        request, principal, "staff/organization.html", form, refusal=refusal, context=context
+    )
 
 
 @require_POST

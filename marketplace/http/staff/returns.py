@@ -34,6 +34,7 @@ from marketplace.http.portal.base import (
     page,
     posted,
     show,
+    show_form,
     status_of,
 )
 from marketplace.http.staff.forms import (
@@ -286,12 +287,10 @@ def dispute_page(request: HttpRequest, principal: Principal, dispute: str) -> Ht
         "asked": view.state in ANSWERABLE and view.ordered_at is None,
         "evidence": evidence,
         "organization": public("organization", view.org_ref),
-        "form": form,
-        "refusal": refusal,
-        "idempotency_key": new_key(),
     }
-    status = 422 if form.errors else status_of(refusal)
-    return show(request, principal, "staff/dispute.html", context, status=status)
+    return show_form(
+        request, principal, "staff/dispute.html", form, refusal=refusal, context=context
+    )
 
 
 @require_POST
