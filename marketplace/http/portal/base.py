@@ -105,21 +105,19 @@ def show(
     status: int = 200,
 ) -> HttpResponse:
     """A whole page with its frame: who is signed in, what they can spend, where they may go."""
-    parts = context or {}
-    known = parts.get("provider") is not None
-    shown = {**frame(request.path, principal, is_provider=known), **parts}
+    shown = {**frame(request.path, principal), **(context or {})}
     return render(request, template, shown, status=status)
 
 
-def frame(path: str, principal: Principal | None, *, is_provider: bool = False) -> dict[str, Any]:
-    """What the frame of the page at ``path`` shows. is_provider: the page knows that already."""
+def frame(path: str, principal: Principal | None) -> dict[str, Any]:
+    """What the frame of the page at ``path`` shows."""
     context: dict[str, Any] = {"principal": principal, "is_provider": False}
     if principal is not None:
         context["lacks_factor"] = lacks_factor(principal.user)
         context["unverified"] = principal.user.email_verified_at is None
         if principal.organization is not None:
             seen = glance(principal.organization.id)
-            context["served_at"], context["is_provider"] = seen.at, is_provider or seen.supplies
+            context["served_at"], context["is_provider"] = seen.at, seen.supplies
             context["frozen"] = freezing.standing(principal.organization)
             context |= _money(principal, principal.organization, seen)
     if "served_at" not in context:

@@ -9,7 +9,7 @@ import pytest
 
 from billing.models import AutoTopUp, CardSetup, Invoice, PaymentMethod, TopUp
 from kernel.ids import parse
-from marketplace.models import ApiKey, Organization, Provider, User
+from marketplace.models import ApiKey, Membership, Organization, Provider, User
 from provisioner.models import Entry
 from tests import market
 from tests.area.marketplace_portal.visitors import PASSWORD, Visitor, visitor_of
@@ -207,9 +207,14 @@ def test_staff_approve_and_bind_a_provider(renter: Visitor) -> None:
     renter.send(renter.get("/provider"), "/provider/apply", description="x")
     provider = Provider.objects.get(organization=renter.person.principal.org)
     staff = staff_member()
+    others = market.make_renter("Others").principal.org
+    person = User.objects.get(email="staff@example.com")
+    Membership.objects.create(user=person, organization=others, role=Membership.Role.OWNER)
     assert renter.person.principal.org.name in staff.get("/staff/providers").text
     path = f"/staff/providers/{provider.public_id}"
     page = staff.get(path)
+    areas = [each["area"].name for each in page.context["nav"]["areas"]]
+    assert "provide" not in areas, "whoever looks at an owner is none"
     fields = {
         "idempotency_key": page.context["idempotency_key"],
         "ownership": "partner",
