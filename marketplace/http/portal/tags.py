@@ -25,6 +25,7 @@ from marketplace.catalog.price import FAIR_USE_TIB
 from marketplace.http.portal import deeds, words
 from marketplace.http.portal.advice import Advice, advice
 from marketplace.http.portal.charts import Chart
+from marketplace.http.portal.entries import TRANSACTIONS
 from marketplace.http.portal.language import here
 from marketplace.rentals.reasons import sentence
 
@@ -288,7 +289,7 @@ def told(code: str, text: str) -> SafeString:
 @register.filter
 def entry_kind(name: object) -> words.Text:
     """A ledger transaction's kind in words."""
-    return words.TRANSACTIONS.get(str(name), str(name).replace("_", " ").capitalize())
+    return TRANSACTIONS.get(str(name), str(name).replace("_", " ").capitalize())
 
 
 @register.simple_tag
