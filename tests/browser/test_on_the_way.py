@@ -124,7 +124,7 @@ def test_an_invitation_as_a_stranger_and_as_somebody_else_sees_it(
     browser: Browser, world: World, way: Way
 ) -> None:
     email = "invited@example.com"
-    with seat(browser, world, "renter") as page:
+    with seat(browser, world, "second_renter") as page:
         page.goto(f"{way.base}/team")
         page.get_by_label("E-mail").fill(email)
         page.get_by_label("Role").select_option(label="Viewer")
@@ -132,8 +132,8 @@ def test_an_invitation_as_a_stranger_and_as_somebody_else_sees_it(
         expect(page.locator("main")).to_contain_text(email)
         path = f"/invitation?token={mailed_token(world.stack.mail, email)}"
         way.goto(path)
-        way.at("Join Prepaid Labs")
+        way.at("Join Second Labs")
         theirs = Way(page, way.base)
         theirs.goto(path)
-        theirs.at("Join Prepaid Labs")
+        theirs.at("Join Second Labs")
         way.found += theirs.found
