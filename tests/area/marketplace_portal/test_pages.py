@@ -33,17 +33,7 @@ from tests.area.marketplace_portal.visitors import PASSWORD, Visitor, visitor_of
 from tests.authenticator import make_staff
 from tests.browser.test_details import PLAIN
 
-PUBLIC = [
-    "/",
-    "/sign-up",
-    "/sign-in",
-    "/reset-password",
-    "/terms",
-    "/styleguide",
-    "/provider-rules",
-    "/compare",
-    "/cards",
-]
+PUBLIC = PAGES[""]
 PRIVATE = [
     "/rentals",
     "/volumes",
@@ -79,28 +69,7 @@ SUPPLIERS = [
     "/provider/offers",
     "/provider/reliability",
 ]
-STAFF = [
-    "/staff/",
-    "/staff/providers",
-    "/staff/organizations",
-    "/staff/books",
-    "/staff/months",
-    "/staff/returns",
-    "/staff/disputes",
-    "/staff/write-offs",
-    "/staff/payouts",
-    "/staff/economics",
-    "/staff/abuse",
-    "/staff/reports",
-    "/staff/fraud",
-    "/staff/unknown",
-    "/staff/preflights",
-    "/staff/switches",
-    "/staff/brakes",
-    "/staff/fees",
-    "/staff/incidents",
-    "/staff/capacity",
-]
+STAFF = [path for path in PAGES["staff"] if path.startswith("/staff/")]
 FOREIGN: list[tuple[str, str]] = [
     ("rental", "/rentals/{id}"),
     ("rental", "/rentals/{id}/live"),
