@@ -44,7 +44,7 @@ def _charges(principal: Principal, volume: str, currency: str) -> list[dict[str,
 def _place(row: dict[str, Any]) -> str:
     """A data centre as a choice, short enough for a narrow list."""
     price = money(row["disk_price"], row["currency"]) if parse_micro(row["disk_price"]) else ""
-    return f"{row['name']}, {row['region']}: {price or _('free of charge')}"
+    return f"{row['name']}, {row['region']}: {price or _('no charge')}"
 
 
 @page(scope="rentals:read")
