@@ -118,10 +118,15 @@ def confirm(request: HttpRequest, principal: Principal, rental: str, action: str
             )
         except Refusal as error:
             refusal = error
-    found = read.get(principal, rental)
-    if refusal is None:
-        check_legal(found, action)
-    context = _context(found, action)
+    found, possible = read.get(principal, rental), True
+    if request.method != "POST":
+        try:
+            check_legal(found, action)
+        except Refusal as error:
+            if is_htmx(request):
+                raise
+            refusal, possible = error, False
+    context = {**_context(found, action), "possible": possible}
     if is_htmx(request):
         return piece(request, "portal/rental/act_dialog.html", context)
     return show(

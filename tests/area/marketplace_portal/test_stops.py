@@ -129,3 +129,13 @@ def test_moments_in_a_text_are_times_and_the_rest_stays_text() -> None:
     assert shown.startswith('&lt;b&gt; until <time datetime="2026-03-01T12:00:00Z"')
     assert shown.endswith("1 Mar 2026, 12:00 UTC</time>: pay")
     assert timed("no moment") == "no moment"
+
+
+def test_an_action_that_is_not_possible_leads_back_without_a_button(
+    renter: Visitor, rental: Rental
+) -> None:
+    path = f"/rentals/{rental.public_id}"
+    answer = renter.get(f"{path}/retry")
+    assert answer.status_code == 409
+    assert f'<a class="button" href="{path}">' in answer.text
+    assert f'action="{path}/retry"' not in answer.text
