@@ -42,7 +42,7 @@ REST_FIRST, REST_LONGEST = 5.0, 300.0
 
 _CLAIM = """
 UPDATE marketplace_webhookdelivery SET claim_token = %(token)s, claim_until = %(until)s
-WHERE id IN (
+WHERE id = ANY(ARRAY(
   SELECT d.id FROM marketplace_webhookdelivery d JOIN (
     SELECT due.id, due.place, due.next_at,
       coalesce(busy.n, 0) + row_number() OVER (
@@ -70,7 +70,7 @@ WHERE id IN (
     AND d.next_at <= %(now)s AND (d.claim_until IS NULL OR d.claim_until < %(now)s)
   ORDER BY ranked.place, ranked.next_at LIMIT %(limit)s
   FOR UPDATE OF d SKIP LOCKED
-)
+))
 """
 
 

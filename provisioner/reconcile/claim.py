@@ -32,17 +32,19 @@ INSTANCE_CLAIM = timedelta(seconds=20)
 LOOP_CLAIM = timedelta(seconds=40)
 
 # A cluster whose calls fail is left alone until its retry time: the breaker. Instances of clusters
-# that already have their share of this worker's threads wait for the next round.
+# that already have their share of this worker's threads wait for the next round. An array, here and
+# wherever rows are claimed: the rows behind IN (...) may be chosen anew for every row of the table,
+# and each time that skips what was locked before it, until more is claimed than the limit says.
 _CLAIM = """
 UPDATE provisioner_instance SET claim_token = %(token)s, worked_at = app_now(),
   claim_until = app_now() + make_interval(secs => %(hold)s)
-WHERE id IN (
+WHERE id = ANY(ARRAY(
   SELECT i.id FROM provisioner_instance i JOIN provisioner_cluster c ON c.id = i.cluster_id
   WHERE i.due_at <= app_now() AND (i.claim_until IS NULL OR i.claim_until < app_now())
     AND (c.retry_at IS NULL OR c.retry_at <= app_now())
     AND NOT i.cluster_id = ANY(%(busy)s::uuid[])
   ORDER BY i.due_at LIMIT %(limit)s FOR UPDATE OF i SKIP LOCKED
-)
+))
 """
 
 
@@ -113,13 +115,13 @@ class LoopClaim:
 _CLAIM_LOOPS = """
 UPDATE provisioner_clusterloop SET claim_token = %(token)s,
   claim_until = app_now() + make_interval(secs => %(hold)s)
-WHERE id IN (
+WHERE id = ANY(ARRAY(
   SELECT l.id FROM provisioner_clusterloop l JOIN provisioner_cluster c ON c.id = l.cluster_id
   WHERE l.kind = %(kind)s AND l.due_at <= app_now()
     AND (l.claim_until IS NULL OR l.claim_until < app_now())
     AND (c.retry_at IS NULL OR c.retry_at <= app_now()) AND (c.failures > 0) = %(troubled)s
   ORDER BY l.due_at LIMIT %(limit)s FOR UPDATE OF l SKIP LOCKED
-)
+))
 """
 
 

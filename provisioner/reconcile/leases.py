@@ -150,10 +150,10 @@ _CLAIM_WHERE = """
 UPDATE provisioner_instance SET lease_token = %(token)s,
   lease_due_at = app_now() + make_interval(secs => %(hold)s),
   lease_held_until = greatest(lease_held_until, lease_until)
-WHERE id IN (
+WHERE id = ANY(ARRAY(
   SELECT i.id FROM provisioner_instance i WHERE i.cluster_id = %(cluster)s AND {renewable}
   ORDER BY i.lease_due_at LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
-)
+))
 RETURNING id
 """
 _CLUSTERS = _CLUSTERS_WITH.format(renewable=_RENEWABLE)

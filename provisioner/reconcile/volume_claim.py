@@ -20,13 +20,13 @@ VOLUME_CLAIM = timedelta(seconds=30)
 _CLAIM = """
 UPDATE provisioner_volume SET claim_token = %(token)s, worked_at = app_now(),
   claim_until = app_now() + make_interval(secs => %(hold)s)
-WHERE id IN (
+WHERE id = ANY(ARRAY(
   SELECT v.id FROM provisioner_volume v JOIN provisioner_cluster c ON c.id = v.cluster_id
   WHERE v.due_at <= app_now() AND (v.claim_until IS NULL OR v.claim_until < app_now())
     AND (c.retry_at IS NULL OR c.retry_at <= app_now())
     AND NOT v.cluster_id = ANY(%(busy)s::uuid[])
   ORDER BY v.due_at LIMIT %(limit)s FOR UPDATE OF v SKIP LOCKED
-)
+))
 """
 # A wish that changed while we worked has set its own time, which must win.
 _RELEASE = """

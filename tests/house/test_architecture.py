@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,34 @@ def test_every_woken_task_exists() -> None:
 
 
 WAKERS = {"wake", "wake_on_commit"}
+
+
+def test_what_is_claimed_is_chosen_once() -> None:
+    """PostgreSQL may run the choice behind IN (...) once for every row of the table; one that skips
+    locked rows finds others each time, and its limit does not hold."""
+    found, claims = [], 0
+    for path in _sources(*AREAS, "kernel"):
+        text = path.read_text()
+        claims += text.count("ANY(ARRAY(\n  SELECT")
+        for start in re.finditer(r"\bIN\s*\(\s*SELECT\b", text):
+            inside = _in_brackets(text[start.start() :])
+            if "LIMIT" in inside and re.search(r"\bFOR\b.*\bUPDATE\b", inside):
+                found.append(
+                    f"{path.relative_to(ROOT)}:{text.count(chr(10), 0, start.start()) + 1}"
+                )
+    assert found == []
+    assert claims, "no claim was found: the search itself is broken"
+
+
+def _in_brackets(text: str) -> str:
+    """From the first opening bracket to the one that closes it."""
+    start = text.index("(")
+    depth = 0
+    for place, letter in enumerate(text[start:], start):
+        depth += {"(": 1, ")": -1}.get(letter, 0)
+        if not depth:
+            return text[start:place]
+    return text[start:]
 
 
 def test_no_signal_dispatch_between_areas() -> None:

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import pytest
+from django.db import connection
 
 from kernel import clock
 from provisioner.models import Cluster, ClusterLoop
@@ -33,6 +34,17 @@ def test_those_that_failed_come_last_and_leave_half_of_the_threads() -> None:
     assert len(jobs) == 1 + THREADS - SPARE
     assert claim_loops(KIND, limit=SPARE, spare=SPARE) == [], "that is for those that answer"
     assert len(claim_loops(KIND, limit=SPARE)) == SPARE
+
+
+def test_a_limit_holds_however_the_database_plans() -> None:
+    """After a change of its statistics it may choose anew for every row of the table."""
+    for _ in range(THREADS):
+        make_yard(cards=1)
+    due()
+    with connection.cursor() as cursor:
+        for way in ("hashjoin", "mergejoin", "material", "hashagg", "sort"):
+            cursor.execute(f"SET LOCAL enable_{way} = off")
+    assert len(claim_loops(KIND, limit=3)) == 3
 
 
 @pytest.mark.parametrize("loop", [node_loop, observe, orphans, tokens])
