@@ -40,6 +40,7 @@ class Deadline:
     def __init__(self, seconds: float) -> None:
         self.at = time.monotonic() + seconds
         self.passed = False
+        self.kept = False  # whether its last request went over a connection of an earlier call
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] = []
         self._closed = False
@@ -160,6 +161,7 @@ class _Connection(HTTPSConnection):
     def __init__(self, *args: Any, gate: Way, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._gate = gate
+        self._used = False
 
     def _new_conn(self) -> socket.socket:
         deadline: Deadline | None = getattr(_CURRENT, "deadline", None)
@@ -167,13 +169,17 @@ class _Connection(HTTPSConnection):
             raise NewConnectionError(self, "a call to a stranger needs a deadline")
         sock = self._gate.open(self, deadline)
         deadline.attach(sock)
+        self._used = False
         return sock
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         deadline: Deadline | None = getattr(_CURRENT, "deadline", None)
         sock = getattr(self, "sock", None)
-        if deadline is not None and sock is not None:
-            deadline.attach(sock)  # a connection kept from an earlier call
+        if deadline is not None:
+            deadline.kept = self._used
+            if self._used and sock is not None:
+                deadline.attach(sock)
+        self._used = True
         super().request(*args, **kwargs)
 
 

@@ -1,4 +1,5 @@
-"""Sending one request: a deadline, a byte cap, no redirect, no retry, errors of our own.
+"""Sending one request: a deadline, a byte cap, no redirect, errors of our own. No retry, but of a
+read that met a connection which the server had closed since the call before.
 
 Built from a way to the server (to an address within its provider's binding, or through its agent),
 a CA and a token. A client is safe to use from several threads.
@@ -230,18 +231,26 @@ class Client:
             headers["Content-Type"] = f"application/{kind}"
         url = path + ("?" + urlencode(query) if query else "")
         timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT, read=read or deadline.left())
-        return self._pool.urlopen(
-            method,
-            url,
-            body=data,
-            headers=headers,
-            retries=False,
-            redirect=False,
-            timeout=timeout,
-            preload_content=False,
-            decode_content=False,
-            assert_same_host=False,
-        )
+        while True:
+            try:
+                return self._pool.urlopen(
+                    method,
+                    url,
+                    body=data,
+                    headers=headers,
+                    retries=False,
+                    redirect=False,
+                    timeout=timeout,
+                    preload_content=False,
+                    decode_content=False,
+                    assert_same_host=False,
+                )
+            except (urllib3.exceptions.ProtocolError, urllib3.exceptions.SSLError):
+                # Servers, balancers and relays close idle connections when they like, which says
+                # nothing about their health. Each turn uses up a kept one, so there are few; of
+                # anything but a read it cannot be known whether it was carried out.
+                if method != "GET" or not deadline.kept or deadline.passed:
+                    raise
 
 
 def mapping(value: object) -> Json:

@@ -180,6 +180,30 @@ def test_a_proper_answer_is_decoded_and_the_connection_kept(serve) -> None:
     assert "Accept-Encoding: identity" in head
 
 
+def test_a_read_outlives_a_kept_connection_and_nothing_else_does(serve) -> None:
+    """A balancer or relay closed it when the next call was on its way. Whether that call arrived
+    cannot be known, which matters to whatever changes something."""
+
+    def and_then_close(sock: ssl.SSLSocket, data: bytes) -> None:
+        answer(b'{"kind": "Pod"}')(sock, data)
+        sock.recv(65536)
+
+    client, server = serve(and_then_close)
+    for _ in range(3):
+        assert client.request("GET", "/a") == {"kind": "Pod"}
+    assert len(server.requests) == 3
+    with pytest.raises(UnknownOutcome) as caught:
+        client.request("POST", "/a", body={})
+    assert code_of(caught.value) == "broken"
+    assert len(server.requests) == 3, "sent once, and not again over another connection"
+
+
+def test_a_server_that_only_ever_closes_is_asked_once(serve) -> None:
+    client, server = serve(lambda sock, data: None)
+    assert code_of(failure(client)) == "broken"
+    assert len(server.requests) == 1
+
+
 @pytest.mark.parametrize(
     ("status", "body", "kind", "code"),
     [
