@@ -1,4 +1,4 @@
-"""The marketplace's loops: no arguments, one call each, the same code for beat and wake-ups.
+"""The marketplace's loops: no arguments, the same code for beat and wake-ups.
 
 What sends webhooks is imported when it first runs: only the worker speaks to a network.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
+from kernel.turns import in_turn
 from marketplace.accounts import audit, auto_topup, idempotency, letters, looks, receipts, tokens
 from marketplace.accounts import mail as mailing
 from marketplace.catalog import history, opening
@@ -35,16 +36,13 @@ def follow() -> None:
 @shared_task(name="marketplace.charge")
 def charge() -> None:
     """Proven windows into usage lines; holds of ended rentals given back."""
-    charging.charge()
-    charging.settle()
+    in_turn("charge", charging.charge, charging.settle)
 
 
 @shared_task(name="marketplace.funds")
 def funds() -> None:
     """Stop what held money or a budget does not pay any more; notices of what is about to come."""
-    charging.funds()
-    budgets.sweep()
-    noticing.announce()
+    in_turn("funds", charging.funds, budgets.sweep, noticing.announce)
 
 
 @shared_task(name="marketplace.idle")
@@ -93,8 +91,7 @@ def auto_topups() -> None:
 def funds_ladder() -> None:
     """Tell people when money will end and has ended, or an invoice is late; delete what nobody
     paid for in time."""
-    ladder.run()
-    dunning.run()
+    in_turn("ladder", ladder.run, dunning.run)
 
 
 @shared_task(name="marketplace.place")
@@ -112,30 +109,25 @@ def leases() -> None:
 @shared_task(name="marketplace.seal_audit")
 def seal_audit() -> None:
     """Close looks of staff whose time is over; chain the audit rows written since."""
-    looks.sweep()
-    audit.seal()
+    in_turn("seal_audit", looks.sweep, audit.seal)
 
 
 @shared_task(name="marketplace.mail")
 def mail() -> None:
     """Receipts for what was paid, mails about what happened; then the e-mails that are due."""
-    receipts.order()
-    letters.post()
-    mailing.deliver()
+    in_turn("mail", receipts.order, letters.post, mailing.deliver)
 
 
 @shared_task(name="marketplace.alerts")
 def alerts() -> None:
     """Mails about rentals, clusters, hosts and payouts that no action of anybody tells of."""
-    telling.sweep()
-    alerting.sweep()
+    in_turn("alerts", telling.sweep, alerting.sweep)
 
 
 @shared_task(name="marketplace.publish")
 def publish() -> None:
     """Draft offers for groups of cards that appeared; the next times in which offers are open."""
-    publishing.sync_offers()
-    opening.advance()
+    in_turn("publish", publishing.sync_offers, opening.advance)
 
 
 @shared_task(name="marketplace.card_samples")
@@ -153,12 +145,15 @@ def look_again() -> None:
 @shared_task(name="marketplace.forget")
 def forget() -> None:
     """Drop idempotency keys, e-mail proofs, sessions, webhook events, old counts and samples."""
-    idempotency.forget()
-    tokens.forget()
-    letters.forget()
-    health.forget()
-    unmet.forget()
-    history.forget()
+    in_turn(
+        "forget",
+        idempotency.forget,
+        tokens.forget,
+        letters.forget,
+        health.forget,
+        unmet.forget,
+        history.forget,
+    )
 
 
 @shared_task(name="marketplace.webhooks")

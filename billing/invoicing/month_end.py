@@ -13,6 +13,7 @@ from billing.invoicing.close_period import close_period
 from billing.models import Account, AccountKind, Invoice, RentalMeter
 from kernel.clock import now
 from kernel.errors import Refusal
+from kernel.turns import each
 
 log = structlog.get_logger(__name__)
 # The last hour is settled and sealed a quarter past the hour; nothing of it comes later.
@@ -25,7 +26,7 @@ def close_due() -> int:
     month = present.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     if present < month + AFTER:
         return 0
-    return sum(_close(org_ref, month) for org_ref in _due(month))
+    return sum(each("month_end", _due(month), lambda org_ref: _close(org_ref, month)))
 
 
 def _due(month: datetime) -> list[UUID]:

@@ -24,6 +24,7 @@ from billing.rating.tax import with_tax
 from kernel.clock import now
 from kernel.errors import InvalidRequest
 from kernel.money import CURRENCY, MICRO
+from kernel.turns import each
 
 log = structlog.get_logger(__name__)
 # The wish of those who never set one; what the form proposes.
@@ -87,7 +88,7 @@ def run(*, besides: Collection[UUID]) -> int:
     """Carry out every order that is on, but those of ``besides``; the charges started."""
     orders = AutoTopUp.objects.filter(enabled=True).exclude(customer__in=besides)
     waiting: list[UUID] = list(orders.order_by("customer").values_list("customer_id", flat=True))
-    return sum(_run(org_ref) for org_ref in waiting)
+    return sum(each("auto_topup", waiting, _run))
 
 
 def take_news(*, limit: int) -> list[AutoTopUpNews]:

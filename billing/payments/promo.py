@@ -26,6 +26,7 @@ from billing.payments.tenants import find_customer
 from kernel.clock import AppNow, now
 from kernel.errors import InvalidRequest
 from kernel.money import MAX_MICRO
+from kernel.turns import each
 
 log = structlog.get_logger(__name__)
 LONGEST = timedelta(days=3650)
@@ -110,7 +111,8 @@ def expire() -> int:
     due = PromoGrant.objects.filter(
         txn__isnull=False, closed_at__isnull=True, expires_at__lte=AppNow()
     )
-    return sum(_expire_one(key) for key in due.order_by("expires_at").values_list("id", flat=True))
+    keys = list(due.order_by("expires_at").values_list("id", flat=True))
+    return sum(each("promotion", keys, _expire_one))
 
 
 def rests(purse: Purse) -> dict[UUID, int]:

@@ -23,6 +23,7 @@ from billing.models import Account, AccountKind, CauseType, Maturity, Transactio
 from kernel.clock import now
 from kernel.ids import new_id
 from kernel.money import CURRENCY
+from kernel.turns import each
 
 log = structlog.get_logger(__name__)
 
@@ -86,7 +87,9 @@ def mature_all() -> int:
     """Mature every provider's shares; how many moves were made. Each in its own transaction."""
     providers = Account.objects.filter(kind=AccountKind.PROVIDER_PENDING, currency=CURRENCY)
     refs = providers.order_by("id").values_list("owner_ref", flat=True)
-    return sum(mature(provider_ref=ref) is not None for ref in refs if ref is not None)
+    known = [ref for ref in refs if ref is not None]
+    moves = each("maturity", known, lambda ref: mature(provider_ref=ref))
+    return sum(move is not None for move in moves)
 
 
 @transaction.atomic

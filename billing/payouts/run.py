@@ -37,6 +37,7 @@ from billing.payouts.reads import run_view
 from kernel.clock import now
 from kernel.errors import InvalidRequest, NotFound, Refusal
 from kernel.lanes import lane
+from kernel.turns import each
 
 log = structlog.get_logger(__name__)
 PLATFORM = "platform"
@@ -51,7 +52,7 @@ def run_due() -> int:
         _make_scheduled()
         present = now()
         waiting = PayoutRun.objects.filter(state=RunState.WAITING, starts_at__lte=present)
-        return sum(_start_later(run.id) for run in waiting)
+        return sum(each("payout_run", [run.id for run in waiting], _start_later))
 
 
 def _make_scheduled() -> None:

@@ -9,6 +9,7 @@ from django.db import transaction
 from billing.contracts.autotopup import AutoTopUpNews, AutoTopUpView, AutoTopUpWish
 from billing.facade import autotopup as billing
 from kernel.money import CURRENCY, format_micro
+from kernel.turns import turns
 from kernel.wake import wake_on_commit
 from marketplace.accounts import audit
 from marketplace.accounts.access import Principal
@@ -66,10 +67,13 @@ def run() -> int:
     A frozen organization's card is left alone: whose it is may be what is in doubt.
     """
     frozen = Organization.objects.filter(state=Organization.State.FROZEN)
-    started = billing.run(besides=set(frozen.values_list("id", flat=True)))
-    with transaction.atomic(durable=True):
-        for news in billing.take_news(limit=_BATCH):
-            _tell(news)
+    started = 0
+    with turns("auto_topup") as turn:
+        with turn(billing.run):
+            started = billing.run(besides=set(frozen.values_list("id", flat=True)))
+        with turn(_tell), transaction.atomic(durable=True):
+            for news in billing.take_news(limit=_BATCH):
+                _tell(news)
     return started
 
 

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Count, Min, Q, QuerySet
 from django.template.loader import render_to_string
 from django.utils import translation
 from django.utils.functional import Promise
@@ -25,6 +25,7 @@ from django.utils.translation import gettext_lazy as _
 from kernel.clock import AppNow, now
 from kernel.errors import InvalidRequest
 from kernel.text import clean
+from kernel.turns import each
 from marketplace.accounts.tokens import order_notice
 from marketplace.models import EmailToken, Letter, Membership, Organization, User
 
@@ -243,9 +244,19 @@ def tell_person(user: User, event: str, *, facts: Facts) -> None:
 
 def post() -> int:
     """Order the mails for facts that waited long enough; how many mails."""
-    due = Letter.objects.filter(posted_at=None, created_at__lte=AppNow() - WAIT)
-    groups = due.order_by("organization_id", "event").values_list("organization_id", "event")
-    return sum(_post(org, event) for org, event in groups.distinct()[:_GROUPS])
+    groups = _due().order_by("organization_id", "event").values_list("organization_id", "event")
+    return sum(each("letter", list(groups.distinct()[:_GROUPS]), lambda group: _post(*group)))
+
+
+def unposted() -> tuple[int, datetime | None]:
+    """Facts that waited long enough and that no mail was ordered about: how many, and since when
+    the oldest is there."""
+    found = _due().aggregate(count=Count("id"), oldest=Min("created_at"))
+    return found["count"], found["oldest"]
+
+
+def _due() -> QuerySet[Letter]:
+    return Letter.objects.filter(posted_at=None, created_at__lte=AppNow() - WAIT)
 
 
 def _post(organization_id: UUID, name: str) -> int:

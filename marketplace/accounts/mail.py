@@ -20,6 +20,7 @@ from django.utils import translation
 
 from kernel.clock import AppNow, now
 from kernel.text import wrapped
+from kernel.turns import each
 from marketplace.accounts import invitations, receipts
 from marketplace.accounts.tokens import proof
 from marketplace.models import EmailToken
@@ -55,17 +56,18 @@ _PAGES = {
 
 def deliver() -> int:
     """Send every mail that is due; how many went out."""
-    sent = 0
-    for token in _take():
-        try:
-            _send(token)
-        except (smtplib.SMTPException, OSError) as error:
-            # The row stays due at its next send_after; the address does not belong in a log.
-            log.warning("mail_not_sent", token=str(token.id), error=type(error).__name__)
-        else:
-            EmailToken.objects.filter(pk=token.pk).update(sent_at=now())
-            sent += 1
-    return sent
+    return sum(each("mail", _take(), _deliver))
+
+
+def _deliver(token: EmailToken) -> bool:
+    try:
+        _send(token)
+    except (smtplib.SMTPException, OSError) as error:
+        # The row stays due at its next send_after; the address does not belong in a log.
+        log.warning("mail_not_sent", token=str(token.id), error=type(error).__name__)
+        return False
+    EmailToken.objects.filter(pk=token.pk).update(sent_at=now())
+    return True
 
 
 def unsent() -> tuple[int, datetime | None]:

@@ -21,6 +21,7 @@ from kernel.clock import AppNow, now
 from kernel.errors import InvalidRequest, Refusal
 from kernel.money import CURRENCY, format_micro
 from kernel.text import clean, rfc3339
+from kernel.turns import each
 from marketplace.accounts import audit
 from marketplace.accounts.access import Principal, get_visible
 from marketplace.accounts.tokens import order_notice
@@ -99,9 +100,9 @@ def sweep() -> int:
     found = cache(_Match)  # many save the same
     due = SavedSearch.objects.filter(notify=True).order_by("looked_at")
     rows = list(due.select_related("created_by")[:_BATCH])
-    told = sum(_look(saved, found) for saved in rows)
+    # Before the looks: what fails comes again behind all others, not in front of them.
     SavedSearch.objects.filter(pk__in=[row.pk for row in rows]).update(looked_at=AppNow())
-    return told
+    return sum(each("saved_search", rows, lambda saved: _look(saved, found)))
 
 
 def _look(saved: SavedSearch, found: Callable[[str], _Match]) -> bool:

@@ -8,12 +8,13 @@ from __future__ import annotations
 from datetime import datetime
 
 from django.db.models import Count, Min
+from django.db.models.functions import Coalesce
 
 from billing import facade as billing
 from kernel.clock import now
 from kernel.vitals import COUNT, Vital
-from marketplace.accounts import audit, mail, switches
-from marketplace.models import Rental
+from marketplace.accounts import audit, letters, mail, switches
+from marketplace.models import AbuseReport, Incident, ProblemReport, Rental
 from marketplace.rentals import state as states
 from provisioner import facade as provisioner
 
@@ -33,7 +34,7 @@ MOVING = (
 def everything() -> list[Vital]:
     """All vital signs, in a fixed order."""
     present = now()
-    own = [*_rentals(present), *_accounts(present), *_switches(present)]
+    own = [*_rentals(present), *_accounts(present), *_desk(present), *_switches(present)]
     return [*provisioner.vitals(), *billing.vitals(), *own]
 
 
@@ -60,12 +61,37 @@ def _rentals(present: datetime) -> list[Vital]:
 
 def _accounts(present: datetime) -> list[Vital]:
     unsealed, oldest_entry = audit.unsealed()
-    unsent, oldest_mail = mail.unsent()
+    ordered, oldest_mail = mail.unsent()
+    facts, oldest_fact = letters.unposted()
+    unsent = ordered + facts
+    oldest_mail = min(filter(None, (oldest_mail, oldest_fact)), default=None)
     return [
         Vital("audit_unsealed", unsealed, "Audit rows not chained yet", COUNT),
         Vital("audit_unsealed_age", _age(present, oldest_entry), "Since the oldest of them"),
-        Vital("mail_unsent", unsent, "E-mails ordered and not sent", COUNT),
-        Vital("mail_unsent_age", _age(present, oldest_mail), "Since the oldest was ordered"),
+        Vital("mail_unsent", unsent, "E-mails not sent, and facts waiting for theirs", COUNT),
+        Vital("mail_unsent_age", _age(present, oldest_mail), "Since the oldest of them"),
+    ]
+
+
+def _desk(present: datetime) -> list[Vital]:
+    """What people were promised and nobody has done."""
+    posting = Incident.objects.filter(state=Incident.State.POSTING)
+    oldest = posting.aggregate(oldest=Min(Coalesce("approved_at", "ordered_at")))["oldest"]
+    text = "Since an incident's credits were agreed to that are not booked"
+    return [
+        Vital("incident_unposted_age", _age(present, oldest), text),
+        *(
+            Vital(
+                "report_open_age",
+                _age(present, rows.aggregate(oldest=Min("created_at"))["oldest"]),
+                "Since the oldest report that staff have not answered",
+                labels=(("of", of),),
+            )
+            for of, rows in (
+                ("abuse", AbuseReport.objects.filter(state=AbuseReport.State.OPEN)),
+                ("problem", ProblemReport.objects.filter(state=ProblemReport.State.OPEN)),
+            )
+        ),
     ]
 
 

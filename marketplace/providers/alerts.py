@@ -17,6 +17,7 @@ from kernel.clock import now
 from kernel.errors import NotFound
 from kernel.ids import public
 from kernel.money import format_micro
+from kernel.turns import turns
 from marketplace.accounts import letters
 from marketplace.models import Provider
 from provisioner import facade as provisioner
@@ -46,10 +47,15 @@ def sweep() -> None:
     if not owners:
         return
     clusters = [one for one in provisioner.cluster_health() if one.provider_ref in owners]
-    _clusters(clusters, owners, present)
-    _hosts({one.id: owners[one.provider_ref] for one in clusters})
-    _payouts(owners, present)
-    _statements(owners, present)
+    with turns("alerts") as turn:
+        with turn(_clusters):
+            _clusters(clusters, owners, present)
+        with turn(_hosts):
+            _hosts({one.id: owners[one.provider_ref] for one in clusters})
+        with turn(_payouts):
+            _payouts(owners, present)
+        with turn(_statements):
+            _statements(owners, present)
 
 
 def _clusters(clusters: Iterable[ClusterView], owners: dict[UUID, UUID], present: datetime) -> None:

@@ -21,6 +21,7 @@ from billing.facade import funds as billing
 from kernel.clock import now
 from kernel.errors import InvalidRequest, Refusal
 from kernel.money import CURRENCY, MAX_MICRO, format_micro
+from kernel.turns import turns
 from marketplace.accounts import audit, switches
 from marketplace.accounts.access import Principal, get_visible
 from marketplace.accounts.money_mail import tell
@@ -175,10 +176,12 @@ def sweep() -> int:
         return 0
     budgets = Budget.objects.select_related("project", "organization")
     found = standings(budgets.order_by("id"))
-    for one in found:
-        if set(one.reached) - set(_told(one)):
-            _tell(one)
-    return _stop(found)
+    with turns("budget") as turn:
+        for one in found:
+            with turn(one.budget):
+                if set(one.reached) - set(_told(one)):
+                    _tell(one)
+        return _stop(found)
 
 
 def _stop(found: Sequence[Standing]) -> int:

@@ -16,6 +16,7 @@ from billing import facade as billing
 from billing.contracts import UsageWindows
 from kernel.arrays import Array
 from kernel.clock import AppNow
+from kernel.turns import each, turns
 from marketplace.accounts import switches
 from marketplace.models import Rental
 from marketplace.rentals.state import FAILED, LEGAL, QUEUED, STOPPED, TERMINATED
@@ -42,8 +43,15 @@ def charge(batch: int = _BATCH) -> int:
     """
     if switches.holds_charging("charge"):
         return 0
-    metering.follow()
-    return sum(_charge(source, batch) for source in (provisioner, disks))
+    posted = 0
+    with turns("charge") as turn:
+        with turn("meters of volumes"):
+            metering.follow()
+        with turn("rentals"):
+            posted += _charge(provisioner, batch)
+        with turn("volumes"):
+            posted += _charge(disks, batch)
+    return posted
 
 
 class _Source(Protocol):
@@ -83,7 +91,14 @@ def settle(limit: int = _BATCH) -> int:
     charged; how many."""
     ended = Rental.objects.filter(settled_at=None, state__in=_AT_REST).order_by("id")
     waiting: list[UUID] = list(ended.values_list("id", flat=True)[:limit])
-    return sum(_settle_one(rental_id) for rental_id in waiting) + metering.settle()
+    done = 0
+    with turns("settle") as turn:
+        for rental_id in waiting:
+            with turn(rental_id):
+                done += _settle_one(rental_id)
+        with turn("volumes"):
+            done += metering.settle()
+    return done
 
 
 def _settle_one(rental_id: UUID) -> bool:
@@ -106,7 +121,8 @@ def funds(limit: int = _BATCH) -> int:
     if switches.holds_charging("funds"):
         return 0
     due = billing.exhausted(limit=limit)
-    return sum(_stop_unpaid(due[at : at + _TOGETHER]) for at in range(0, len(due), _TOGETHER))
+    together = (due[at : at + _TOGETHER] for at in range(0, len(due), _TOGETHER))
+    return sum(each("funds", together, _stop_unpaid))
 
 
 def _stop_unpaid(rental_refs: list[UUID]) -> int:

@@ -20,6 +20,7 @@ from kernel.errors import Refusal
 from kernel.ids import public
 from kernel.money import CURRENCY, format_micro, from_minor
 from kernel.text import rfc3339
+from kernel.turns import turns
 from marketplace.accounts import audit, letters
 from marketplace.accounts.money_mail import tell
 from marketplace.models import Dunning, Rental
@@ -55,27 +56,31 @@ STEPS: Final = (
 
 def run() -> None:
     """Tell what is new, stop what has to stop, write off what is two months late."""
-    _tell_of_open()
     overdue = billing.overdue()
     at = now()
-    for invoice in overdue:
-        _step(invoice, at)
-    _stop(overdue, at)
+    with turns("dunning") as turn:
+        for invoice in billing.unpaid(after=_PAID_AT_ONCE):
+            with turn(invoice):
+                _tell_of_open(invoice)
+        for invoice in overdue:
+            with turn(invoice):
+                _step(invoice, at)
+        with turn(_stop):
+            _stop(overdue, at)
 
 
-def _tell_of_open() -> None:
-    """Once, of each invoice that no card paid at once."""
-    for invoice in billing.unpaid(after=_PAID_AT_ONCE):
-        letters.tell(
-            invoice.org_ref,
-            "invoice.open",
-            cause=public("invoice", invoice.id),
-            facts={
-                "name": _number(invoice),
-                "text": f"{_usd(invoice)}, due by {letters.moment(invoice.due_at)}.",
-                "path": f"/billing/invoices/{public('invoice', invoice.id)}",
-            },
-        )
+def _tell_of_open(invoice: OverdueView) -> None:
+    """Once, of an invoice that no card paid at once."""
+    letters.tell(
+        invoice.org_ref,
+        "invoice.open",
+        cause=public("invoice", invoice.id),
+        facts={
+            "name": _number(invoice),
+            "text": f"{_usd(invoice)}, due by {letters.moment(invoice.due_at)}.",
+            "path": f"/billing/invoices/{public('invoice', invoice.id)}",
+        },
+    )
 
 
 def check(organization_id: UUID) -> None:

@@ -21,6 +21,7 @@ from billing import facade as billing
 from kernel.clock import AppNow
 from kernel.ids import public
 from kernel.money import format_micro
+from kernel.turns import Turn, each, turns
 from kernel.wake import wake_on_commit
 from marketplace.models import Rental
 from marketplace.rentals import state as states
@@ -55,29 +56,28 @@ FREE_WITHOUT_NOTICE: Final = timedelta(hours=1)
 def follow(limit: int = _LIMIT) -> int:
     """Apply what is new, end what is past its date, settle what has ended; events applied."""
     applied = 0
-    while True:
-        behind = provisioner.behind(limit=limit)
-        count = _follow(behind)
-        applied += count
-        if len(behind) < limit or not count:
-            break
-    expire()
-    settle()
+    with turns("follow") as turn:
+        while True:
+            behind = provisioner.behind(limit=limit)
+            count = _follow(behind, turn)
+            applied += count
+            if len(behind) < limit or not count:
+                break
+        with turn(expire):
+            expire()
+        with turn(settle):
+            settle()
     return applied
 
 
-def _follow(behind: Sequence[tuple[UUID, UUID]]) -> int:
+def _follow(behind: Sequence[tuple[UUID, UUID]], turn: Turn) -> int:
     if behind and provisioner.any_gone(instance_ids=[instance_id for instance_id, _ in behind]):
-        charge()
-    applied, failures = 0, []
+        with turn(charge):  # an end whose seconds are not charged waits, and nothing else does
+            charge()
+    applied = 0
     for instance_id, rental_ref in behind:
-        try:
+        with turn((instance_id, rental_ref)):
             applied += _follow_one(instance_id, rental_ref)
-        except Exception as error:  # one bad row must not stop everybody's timeline
-            log.error("follow_failed", rental=public("rental", rental_ref), exc_info=error)
-            failures.append(error)
-    if failures:
-        raise failures[0]
     return applied
 
 
@@ -283,7 +283,8 @@ def expire(limit: int = _LIMIT) -> int:
     """End rentals whose end date has come; how many. After the money ended it is ladder.py's."""
     over = Q(expires_at__lte=AppNow()) & ~Q(state__in=(*states.ENDING, states.FAILED))
     due = Rental.objects.filter(over, ended_at=None).order_by("expires_at")
-    return sum(_end_one(rental_id, over) for rental_id in due.values_list("id", flat=True)[:limit])
+    ids = list(due.values_list("id", flat=True)[:limit])
+    return sum(each("expire", ids, lambda rental_id: _end_one(rental_id, over)))
 
 
 def _end_one(rental_id: UUID, over: Q) -> bool:

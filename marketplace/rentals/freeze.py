@@ -17,6 +17,7 @@ from django.db.models import Q, QuerySet
 
 from billing.facade import disputes
 from kernel.clock import AppNow
+from kernel.turns import Turn, turns
 from marketplace.accounts.freezing import DISPUTE, freeze_disputed, thaw
 from marketplace.models import Organization, Rental
 from marketplace.rentals.notice import LEAD, give, withdraw
@@ -35,15 +36,22 @@ _FROZEN: Final = Q(organization__state=Organization.State.FROZEN, organization__
 def freeze() -> int:
     """Bring organizations and their rentals to what open disputes ask for; how many changed."""
     contested = disputes.open_orgs()
-    changed = sum(map(_freeze, contested))
     held = Organization.objects.filter(state=Organization.State.FROZEN, frozen_for=DISPUTE)
-    changed += sum(map(_thaw, list(held.exclude(id__in=contested).values_list("id", flat=True))))
     frozen = Rental.objects.filter(_FROZEN)
     late = Q(organization__frozen_at__lte=AppNow() - LEAD)
-    changed += _each(frozen.filter(~late, state=RUNNING), _warn)
-    changed += _each(frozen.filter(late, state__in=LEGAL["stop"]), _stop)
     told = Rental.objects.filter(state=INTERRUPTING, reason=REASON)
-    return changed + _each(told.exclude(_FROZEN), _take_back)
+    changed = 0
+    with turns("freeze") as turn:
+        for org_ref in contested:
+            with turn(org_ref):
+                changed += _freeze(org_ref)
+        for org_ref in list(held.exclude(id__in=contested).values_list("id", flat=True)):
+            with turn(org_ref):
+                changed += _thaw(org_ref)
+        changed += _act(frozen.filter(~late, state=RUNNING), _warn, turn)
+        changed += _act(frozen.filter(late, state__in=LEGAL["stop"]), _stop, turn)
+        changed += _act(told.exclude(_FROZEN), _take_back, turn)
+    return changed
 
 
 def _freeze(org_ref: UUID) -> bool:
@@ -62,11 +70,11 @@ def _thaw(org_ref: UUID) -> bool:
         return True
 
 
-def _each(rows: QuerySet[Rental], act: Callable[[Rental], object]) -> int:
+def _act(rows: QuerySet[Rental], act: Callable[[Rental], object], turn: Turn) -> int:
     """Act on each that is still so when its lock is taken; how many."""
     done = 0
     for rental_id in list(rows.order_by("id").values_list("id", flat=True)[:_BATCH]):
-        with transaction.atomic(durable=True):
+        with turn(rental_id), transaction.atomic(durable=True):
             locked = Rental.objects.select_for_update(skip_locked=True, of=("self",))
             rental = (
                 locked.select_related("organization")

@@ -19,6 +19,7 @@ from uuid import UUID
 from django.db import transaction
 
 from kernel.clock import now
+from kernel.turns import each
 from marketplace.models import Rental
 from marketplace.rentals import notice
 from marketplace.rentals.state import INTERRUPTING, RUNNING
@@ -84,7 +85,7 @@ def sweep(limit: int = _BATCH) -> int:
         for rental_id, seen in sorted(quiet.items(), key=lambda item: item[1].since)
         if is_over(watched[rental_id], seen)
     ]
-    return sum(_one(rental_id) for rental_id in [*told_ids, *due[:limit]])
+    return sum(each("idle", [*told_ids, *due[:limit]], _one))
 
 
 def _one(rental_id: UUID) -> bool:

@@ -18,6 +18,7 @@ from billing.facade import incidents as billing
 from kernel import spans
 from kernel.clock import now
 from kernel.money import format_micro
+from kernel.turns import each
 from marketplace.accounts import audit, money_mail, switches
 from marketplace.models import Incident, IncidentLine, Organization, Rental
 from marketplace.rentals.affected import NOTE
@@ -40,10 +41,13 @@ def post_due() -> int:
     refs = list(waiting.values_list("id", flat=True))
     if not refs or switches.holds_charging("incidents"):
         return 0
+    return sum(each("incident", refs, _post))
+
+
+def _post(incident_ref: UUID) -> int:
     done = 0
-    for incident_ref in refs:
-        while booked := _batch(incident_ref):
-            done += booked
+    while booked := _batch(incident_ref):
+        done += booked
     return done
 
 

@@ -25,6 +25,7 @@ from kernel.clock import now
 from kernel.ids import public
 from kernel.money import CURRENCY, format_micro
 from kernel.text import rfc3339
+from kernel.turns import Turn, turns
 from marketplace.accounts import switches
 from marketplace.accounts.money_mail import tell
 from marketplace.accounts.spend_limit import STEPS
@@ -60,8 +61,9 @@ def next_rung(told: int | None, left: timedelta) -> tuple[int | None, bool]:
 
 def run() -> None:
     """Tell what is new, end the graces that money or time ended."""
-    _forecasts()
-    _empty()
+    with turns("ladder") as turn:
+        _forecasts(turn)
+        _empty(turn)
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def kept_until(rental: Rental) -> datetime | None:
     return watch.grace_until if watch is not None else None
 
 
-def _forecasts() -> None:
+def _forecasts(turn: Turn) -> None:
     """Rungs reached and recovered from. While nothing runs nothing ends, and nothing recovers."""
     ends, at = billing.ends(), now()
     rows = FundsWatch.objects.filter(told_hours__isnull=False)
@@ -108,7 +110,8 @@ def _forecasts() -> None:
     empty = set(FundsWatch.objects.exclude(emptied_at=None).values_list("pk", flat=True))
     for org, end in sorted(ends.items()):
         if org not in empty and next_rung(told.get(org), end - at) != (told.get(org), False):
-            _change(org, partial(_climb, end=end))
+            with turn(org):
+                _change(org, partial(_climb, end=end))
 
 
 def _climb(watch: FundsWatch, *, end: datetime) -> None:
@@ -129,7 +132,7 @@ def _climb(watch: FundsWatch, *, end: datetime) -> None:
     )
 
 
-def _empty() -> None:
+def _empty(turn: Turn) -> None:
     """Graces that begin, end well, near their end, or are over."""
     stopped = _stopped().values("organization_id").annotate(hour=Min("price_micro_h"))
     hours: dict[UUID, int] = dict(stopped.values_list("organization_id", "hour"))
@@ -140,15 +143,16 @@ def _empty() -> None:
     at = now()
     for org in sorted(hours.keys() | watches.keys()):
         watch = watches.get(org)
-        if org not in hours or spendable[org] >= hours[org]:
-            if watch is not None:
-                _change(org, _recover)
-        elif watch is None:
-            _change(org, _begin)
-        elif watch.grace_until is not None and watch.grace_until <= at:
-            _finish(org, hours[org])
-        elif watch.grace_until is not None and watch.grace_until - WARNING <= at:
-            _change(org, _warn)
+        with turn(org):
+            if org not in hours or spendable[org] >= hours[org]:
+                if watch is not None:
+                    _change(org, _recover)
+            elif watch is None:
+                _change(org, _begin)
+            elif watch.grace_until is not None and watch.grace_until <= at:
+                _finish(org, hours[org])
+            elif watch.grace_until is not None and watch.grace_until - WARNING <= at:
+                _change(org, _warn)
 
 
 def _begin(watch: FundsWatch) -> None:

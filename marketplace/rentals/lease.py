@@ -17,6 +17,7 @@ from uuid import UUID
 
 from billing import facade as billing
 from kernel.clock import now
+from kernel.turns import each
 from marketplace.models import Rental
 from marketplace.rentals import state as states
 from provisioner import facade as provisioner
@@ -68,7 +69,7 @@ def lease_until(
 
 def push() -> int:
     """Hand down the wish of every live rental; how many changed."""
-    return sum(_push(rentals) for rentals in _sets())
+    return sum(each("lease", _sets(), _push))
 
 
 def _push(rentals: list[_Live]) -> int:

@@ -18,6 +18,7 @@ from django.db.models import F
 from billing import facade as billing
 from kernel.clock import AppNow, now
 from kernel.text import rfc3339
+from kernel.turns import Turn, turns
 from marketplace.models import Rental
 from marketplace.rentals.announce import announce_notice
 from marketplace.rentals.reasons import REASONS, actor_of
@@ -71,7 +72,8 @@ _UNNAMED: Final = frozenset({"admin"})
 
 def announce(limit: int = _BATCH) -> int:
     """Give the notices that are due and withdraw those whose cause went; how many of both."""
-    return _end_dates(limit) + _funds(limit)
+    with turns("notice") as turn:
+        return _end_dates(limit, turn) + _funds(limit, turn)
 
 
 def give(rental: Rental, reason: str, *, at: datetime) -> None:
@@ -117,12 +119,17 @@ def enforce(reason: str, due: Mapping[UUID, datetime], *, withdrawn: str) -> int
     due: by rental, when it is to be stopped; all of them, and no others. The number stopped.
     """
     given = Rental.objects.filter(state=INTERRUPTING, reason=reason).exclude(id__in=list(due))
-    for rental_id in list(given.values_list("id", flat=True)):
-        with transaction.atomic(durable=True):
-            rental = _locked(rental_id)
-            if rental is not None:
-                withdraw(rental, reason, text=withdrawn)
-    return sum(_enforce(rental_id, reason, until) for rental_id, until in due.items())
+    stopped = 0
+    with turns(f"{reason}_notice") as turn:
+        for rental_id in list(given.values_list("id", flat=True)):
+            with turn(rental_id), transaction.atomic(durable=True):
+                rental = _locked(rental_id)
+                if rental is not None:
+                    withdraw(rental, reason, text=withdrawn)
+        for rental_id, until in due.items():
+            with turn(rental_id):
+                stopped += _enforce(rental_id, reason, until)
+    return stopped
 
 
 def _enforce(rental_id: UUID, reason: str, until: datetime) -> bool:
@@ -138,7 +145,7 @@ def _enforce(rental_id: UUID, reason: str, until: datetime) -> bool:
         return False
 
 
-def _end_dates(limit: int) -> int:
+def _end_dates(limit: int, turn: Turn) -> int:
     due = Rental.objects.filter(
         state=RUNNING,
         expires_at__lte=AppNow() + LEAD,
@@ -147,7 +154,7 @@ def _end_dates(limit: int) -> int:
     )
     given = 0
     for rental_id in list(due.order_by("expires_at").values_list("id", flat=True)[:limit]):
-        with transaction.atomic(durable=True):
+        with turn(rental_id), transaction.atomic(durable=True):
             rental = _running(rental_id)
             if rental is not None and rental.expires_at is not None:
                 give(rental, "end_date", at=rental.expires_at)
@@ -155,18 +162,18 @@ def _end_dates(limit: int) -> int:
     return given
 
 
-def _funds(limit: int) -> int:
+def _funds(limit: int, turn: Turn) -> int:
     soon = billing.running_out(within=LEAD, limit=limit)
     done = 0
     for rental_ref, until in soon.items():
-        with transaction.atomic(durable=True):
+        with turn(rental_ref), transaction.atomic(durable=True):
             rental = _running(rental_ref)
             if rental is not None:
                 give(rental, "funds", at=until)
                 done += 1
     told = Rental.objects.filter(state=INTERRUPTING, reason="funds")
     for rental_id in list(told.exclude(id__in=soon).values_list("id", flat=True)[:limit]):
-        with transaction.atomic(durable=True):
+        with turn(rental_id), transaction.atomic(durable=True):
             rows = Rental.objects.select_for_update(skip_locked=True)
             rental = rows.filter(id=rental_id, state=INTERRUPTING, reason="funds").first()
             if rental is not None:

@@ -18,6 +18,7 @@ from django.db.models import Q
 from billing import facade as billing
 from kernel.clock import now
 from kernel.money import format_micro
+from kernel.turns import turns
 from marketplace.accounts import switches
 from marketplace.models import Rental, RentalEvent
 from marketplace.rentals import state as states
@@ -48,12 +49,14 @@ def compensate(limit: int = _LIMIT) -> int:
     ends = _ends(found)
     known = billing.outage_seconds(case_refs=[case.interval_id for case in found])
     present, done = now(), 0
-    for case in found:
-        if case.interval_id not in ends:
-            steps = (present - case.from_at) // STEP * STEP
-            if steps.total_seconds() <= known.get(case.interval_id, 0):
-                continue
-        done += _compensate_one(case)
+    with turns("outage") as turn:
+        for case in found:
+            if case.interval_id not in ends:
+                steps = (present - case.from_at) // STEP * STEP
+                if steps.total_seconds() <= known.get(case.interval_id, 0):
+                    continue
+            with turn(case.interval_id):
+                done += _compensate_one(case)
     return done
 
 

@@ -22,6 +22,7 @@ from kernel.clock import AppNow, now
 from kernel.errors import Refusal
 from kernel.ids import new_id
 from kernel.sealed import CannotOpen
+from kernel.turns import Turn, each, turns
 from kernel.wake import wake_on_commit
 from marketplace.accounts import switches
 from marketplace.catalog.needs import MIB_PER_GIB
@@ -60,6 +61,17 @@ def place(limit: int = _BATCH) -> int:
     if switches.holds_queue():
         _give_up_late()
         return 0
+    placed = 0
+    with turns("place") as turn:
+        placed += _place_all(limit, turn)
+        with turn(_give_up_late):
+            _give_up_late()
+        with turn(make_room):
+            make_room(limit)
+    return placed
+
+
+def _place_all(limit: int, turn: Turn) -> int:
     # Orders at the full price first: others would only have to make room for them again.
     waiting = Rental.objects.filter(state__in=WAITING).order_by("interruptible", "queued_at", "id")
     # What a frozen organization ordered waits with it.
@@ -75,12 +87,11 @@ def place(limit: int = _BATCH) -> int:
         alone = row.state != QUEUED or row.is_tied or row.promised_node is not None
         if not alone and kind in empty:
             continue
-        outcome = _place_one(row.id)
-        placed += outcome is True
-        if outcome is False and not alone:
-            empty.add(kind)
-    _give_up_late()
-    make_room(limit)
+        with turn(row):
+            outcome = _place_one(row.id)
+            placed += outcome is True
+            if outcome is False and not alone:
+                empty.add(kind)
     return placed
 
 
@@ -204,12 +215,15 @@ def _fail(rental: Rental, reason: str, text: str) -> None:
 def _give_up_late(limit: int = _BATCH) -> None:
     """Those whose deadline passed leave the queue."""
     late = Rental.objects.filter(state=QUEUED, queue_until__lte=AppNow()).order_by("queue_until")
-    for rental_id in list(late.values_list("id", flat=True)[:limit]):
-        with transaction.atomic(durable=True):
-            rows = Rental.objects.select_for_update(skip_locked=True)
-            rental = rows.filter(id=rental_id, state=QUEUED, queue_until__lte=AppNow()).first()
-            if rental is not None:
-                _fail(rental, _why_late(rental), "")
+    each("late", list(late.values_list("id", flat=True)[:limit]), _give_up)
+
+
+def _give_up(rental_id: UUID) -> None:
+    with transaction.atomic(durable=True):
+        rows = Rental.objects.select_for_update(skip_locked=True)
+        rental = rows.filter(id=rental_id, state=QUEUED, queue_until__lte=AppNow()).first()
+        if rental is not None:
+            _fail(rental, _why_late(rental), "")
 
 
 def _why_late(rental: Rental) -> str:

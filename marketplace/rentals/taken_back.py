@@ -18,6 +18,7 @@ from django.db.models import Q
 
 from kernel.clock import AppNow, now
 from kernel.text import rfc3339
+from kernel.turns import Turn, turns
 from marketplace.accounts.money_mail import tell
 from marketplace.models import Maintenance, Rental
 from marketplace.rentals.announce import announce_notice
@@ -35,21 +36,25 @@ _WITHDRAWN: Final = "The maintenance was called off."
 def sweep(limit: int = _BATCH) -> int:
     """Tell and stop whom an owner's maintenance or contract concerns; how many were stopped."""
     concerned = _concerned()
-    _mark(concerned)
     soon = now() + LEAD
     stopped = 0
-    for reason in _REASONS:
-        due = {
-            rental: each.starts_at
-            for rental, each in concerned.items()
-            if each.reason == reason and each.starts_at <= soon
-        }
-        stopped += enforce(reason, due, withdrawn=_WITHDRAWN)
-    over = Rental.objects.filter(
-        state__in=LEGAL["stop"], ended_at=None, contract_ends_at__lte=AppNow() + LEAD
-    )
-    ends = dict(over.order_by("contract_ends_at").values_list("id", "contract_ends_at")[:limit])
-    return stopped + enforce("contract_end", _dated(ends), withdrawn="Its contract goes on.")
+    with turns("taken_back") as turn:
+        _mark(concerned, turn)
+        for reason in _REASONS:
+            due = {
+                rental: each.starts_at
+                for rental, each in concerned.items()
+                if each.reason == reason and each.starts_at <= soon
+            }
+            with turn(reason):
+                stopped += enforce(reason, due, withdrawn=_WITHDRAWN)
+        over = Rental.objects.filter(
+            state__in=LEGAL["stop"], ended_at=None, contract_ends_at__lte=AppNow() + LEAD
+        )
+        ends = dict(over.order_by("contract_ends_at").values_list("id", "contract_ends_at")[:limit])
+        with turn("contract_end"):
+            stopped += enforce("contract_end", _dated(ends), withdrawn="Its contract goes on.")
+    return stopped
 
 
 def open_maintenance() -> list[Maintenance]:
@@ -73,7 +78,7 @@ def _concerned() -> dict[UUID, Maintenance]:
     return found
 
 
-def _mark(concerned: Mapping[UUID, Maintenance]) -> None:
+def _mark(concerned: Mapping[UUID, Maintenance], turn: Turn) -> None:
     """Bring the rentals' own dates in line, and tell those for whom one is new."""
     marked = Rental.objects.filter(maintenance_at__isnull=False, ended_at=None)
     told: dict[UUID, datetime | None] = dict(marked.values_list("id", "maintenance_at"))
@@ -86,7 +91,7 @@ def _mark(concerned: Mapping[UUID, Maintenance]) -> None:
         each = concerned.get(rental_id)
         together[organization, each.id if each else None].append(rental_id)
     for (organization, maintenance), ids in together.items():
-        with transaction.atomic(durable=True):
+        with turn(ids), transaction.atomic(durable=True):
             if maintenance is None:
                 _clear(ids)
             else:

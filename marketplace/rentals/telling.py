@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from kernel.clock import now
+from kernel.turns import each
 from marketplace.accounts import letters
 from marketplace.models import Rental
 from marketplace.rentals import state as states
@@ -63,11 +64,14 @@ def sweep(limit: int = _BATCH) -> int:
         state_since__gt=present - _WINDOW,
     )
     found = list(rows.order_by("state_since", "id")[:limit])
-    for rental in found:
-        cause = f"unreachable:{rental.state_since.isoformat()}"
-        text = REASONS[rental.reason].text if rental.reason in REASONS else ""
-        _tell(rental, "rental.unreachable", cause=cause, at=rental.state_since, text=text)
+    each("telling", found, _tell_unreachable)
     return len(found)
+
+
+def _tell_unreachable(rental: Rental) -> None:
+    cause = f"unreachable:{rental.state_since.isoformat()}"
+    text = REASONS[rental.reason].text if rental.reason in REASONS else ""
+    _tell(rental, "rental.unreachable", cause=cause, at=rental.state_since, text=text)
 
 
 def _tell(rental: Rental, event: str, *, cause: str, at: datetime, text: str) -> None:

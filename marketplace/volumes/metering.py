@@ -16,6 +16,7 @@ from billing.contracts import PriceTerms
 from billing.contracts.meters import MeterKind
 from kernel.clock import now
 from kernel.money import CURRENCY, format_micro
+from kernel.turns import each
 from marketplace.catalog.price import disk_price
 from marketplace.models import Volume, VolumeMeter
 from provisioner.facade import disks
@@ -58,7 +59,7 @@ def begin(volume: Volume) -> None:
 
 def follow(limit: int = _BATCH) -> int:
     """Let meters run and rest as the disks do; how many moved."""
-    return sum(_apply(ref) for ref in disks.moved(limit=limit))
+    return sum(each("volume_meter", disks.moved(limit=limit), _apply))
 
 
 def _apply(ref: UUID) -> bool:
@@ -80,7 +81,8 @@ def _apply(ref: UUID) -> bool:
 def settle(limit: int = _BATCH) -> int:
     """Give back the holds of sizes that are over and charged to their end; how many."""
     over = VolumeMeter.objects.filter(over_at__isnull=False, settled_at=None).order_by("id")
-    return sum(_settle_one(ref) for ref in list(over.values_list("id", flat=True)[:limit]))
+    refs = list(over.values_list("id", flat=True)[:limit])
+    return sum(each("volume_settle", refs, _settle_one))
 
 
 def _settle_one(ref: UUID) -> bool:

@@ -18,7 +18,7 @@ from kernel.clock import now
 from kernel.sealed import parse_key
 from marketplace.accounts import switches
 from marketplace.oncall import probes
-from marketplace.oncall.alarms import TABLE
+from marketplace.oncall.table import TABLE
 from provisioner.models import Cluster
 from tests.area.provisioner.yard import make_yard
 

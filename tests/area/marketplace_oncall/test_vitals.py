@@ -15,9 +15,18 @@ from config.schedules import BEAT
 from kernel.clock import now
 from kernel.ids import new_id
 from kernel.vitals import Vital
-from marketplace.accounts import audit
-from marketplace.models import AuditEntry, Rental
-from marketplace.oncall.alarms import TABLE, Level, judge
+from marketplace.accounts import audit, letters
+from marketplace.models import (
+    AbuseReport,
+    AuditEntry,
+    EmailToken,
+    Incident,
+    Letter,
+    ProblemReport,
+    Rental,
+)
+from marketplace.oncall.alarms import Level, judge
+from marketplace.oncall.table import TABLE
 from marketplace.oncall.vitals import everything
 from provisioner.contracts import InstanceState
 from provisioner.instances.move import move
@@ -28,7 +37,7 @@ from tests.market import make_renter, make_supply, order
 pytestmark = pytest.mark.django_db
 
 # A scrape asks so many questions, whatever exists; another one costs every scrape of every process.
-QUERIES = 23
+QUERIES = 27
 
 
 def ago(**span: float) -> datetime:
@@ -218,6 +227,56 @@ def test_a_rental_that_does_not_move_and_one_that_waits(db: None) -> None:
     assert raised() == {"rental_stuck": "warn"}
     Rental.objects.update(state="queued", queued_at=ago(hours=7))
     assert raised() == {"queue_long": "warn"}
+
+
+def test_credits_that_were_agreed_to_and_are_not_booked(db: None) -> None:
+    row = Incident.objects.create(
+        title="Slow network", cause="platform", basis="whole", percent=50, made_by="x",
+        from_at=ago(days=2), to_at=ago(days=1),
+    )  # fmt: skip
+    assert raised() == {}, "a draft promises nothing"
+    Incident.objects.filter(pk=row.pk).update(state="posting", ordered_at=ago(minutes=9))
+    assert raised() == {}
+    Incident.objects.filter(pk=row.pk).update(ordered_at=ago(minutes=11))
+    assert raised() == {"incident_unposted": "warn"}
+    agreed = {"approved_at": ago(minutes=1), "approved_by": "y", "ordered_by": "x"}
+    Incident.objects.filter(pk=row.pk).update(**agreed, needs_second=True)
+    assert raised() == {}, "the second person has only just agreed"
+
+
+def test_reports_that_nobody_answers(db: None) -> None:
+    supply, renter = make_supply(2), make_renter()
+    renter.call("POST", "/rentals", order(supply.offer))
+    rental = Rental.objects.get()
+    report = {"text": "Slow.", "rental": rental.public_id}
+    assert renter.call("POST", "/problem-reports", report)[0] == 201
+    Rental.objects.update(state="running")
+    Instance.objects.update(followed_seq=1, due_at=None)
+    audit.seal()
+    assert raised() == {}
+    ProblemReport.objects.update(created_at=ago(hours=25))
+    assert raised() == {"report_waits": "warn"}
+    answered = {"answered_at": now(), "answer": "Mended."}
+    ProblemReport.objects.update(state="answered", **answered)
+    assert raised() == {}
+    AbuseReport.objects.create(provider=supply.offer.provider, rental=rental, text="It mines.")
+    AbuseReport.objects.update(created_at=ago(hours=25))
+    assert raised() == {"report_waits": "warn"}
+
+
+def test_facts_that_no_mail_is_ordered_about(db: None) -> None:
+    renter = make_renter()
+    Letter.objects.all().delete()
+    facts = {"name": "trainer", "at": "now", "text": "", "fault": "", "path": "/"}
+    letters.tell(renter.org, "rental.failed", cause="x", facts=facts)
+    EmailToken.objects.all().delete()
+    audit.seal()
+    assert raised() == {}
+    Letter.objects.update(created_at=ago(minutes=11))
+    assert raised() == {"mail_unsent": "warn"}
+    letters.post()
+    EmailToken.objects.update(sent_at=now())
+    assert raised() == {}
 
 
 def test_audit_rows_behind_the_chains_end_are_found(db: None) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from kernel.vitals import Vital
-from marketplace.oncall.alarms import TABLE, Alarm, Call, Level, judge
+from marketplace.oncall.alarms import Level, judge
+from marketplace.oncall.table import TABLE, Alarm, Call
 
 ROOT = Path(__file__).resolve().parents[3]
 
