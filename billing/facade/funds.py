@@ -15,10 +15,12 @@ from billing.payments import settled as _settled
 K = TypeVar("K")
 
 
-def settled_since(*, org_ref: UUID, amounts: Collection[int]) -> dict[int, datetime]:
-    """By amount (micro-units), where it is reached: since when at least so much of the
-    organization's payments is settled, less what went back."""
-    return _settled.settled_since(org_ref=org_ref, amounts=amounts)
+def settled_since(
+    *, org_refs: Collection[UUID], amounts: Collection[int]
+) -> dict[UUID, dict[int, datetime]]:
+    """By organization, and by amount (micro-units) where it is reached: since when at least so
+    much of its payments is settled, less what went back. One query."""
+    return _settled.settled_since(org_refs=org_refs, amounts=amounts)
 
 
 def ends() -> dict[UUID, datetime]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.http import HttpResponse
@@ -12,7 +13,8 @@ from rest_framework.request import Request
 
 from billing import facade as billing
 from marketplace.accounts.access import STAFF, find
-from marketplace.accounts.spend_limit import spend_limit
+from marketplace.accounts.spend_limit import spend_limits
+from marketplace.accounts.team import first_members
 from marketplace.http.api.account import OrganizationOut
 from marketplace.http.api.base import ApiView, Body
 from marketplace.http.api.billing import InvoiceOut
@@ -87,12 +89,16 @@ class StaffOrganizationOut(OrganizationOut):
     available = MoneyOut(source="balance.available_micro")
     currency = serializers.CharField(source="balance.currency")
 
-    def to_representation(self, instance: Organization) -> Any:
-        owner = instance.memberships.select_related("user").order_by("id").first()
-        instance.owner_email = owner.user.email if owner else None  # type: ignore[attr-defined]
-        instance.allowed = spend_limit(instance)  # type: ignore[attr-defined]
-        instance.balance = billing.balance(org_ref=instance.pk)  # type: ignore[attr-defined]
-        return super().to_representation(instance)
+
+def _described(rows: Sequence[Organization]) -> list[Any]:
+    """As staff see them; three queries, whatever their number."""
+    ids = [row.pk for row in rows]
+    people = first_members(ids)
+    limits, balances = spend_limits(rows), billing.balances(org_refs=ids)
+    for row in rows:
+        row.owner_email = people.get(row.pk)  # type: ignore[attr-defined]
+        row.allowed, row.balance = limits[row.pk], balances[row.pk]  # type: ignore[attr-defined]
+    return [StaffOrganizationOut(row).data for row in rows]
 
 
 class Organizations(ApiView):
@@ -112,7 +118,7 @@ class Organizations(ApiView):
         rows = review.organizations(email=wanted.get("email", ""))
         if "state" in wanted:
             rows = rows.filter(state=wanted["state"])
-        return self.page(request, rows, shown(StaffOrganizationOut))
+        return self.page_many(request, rows, _described)
 
 
 class LimitIn(Body):
@@ -138,7 +144,7 @@ class Limit(ApiView):
                 quota_gpus=data.get("quota_gpus"),
                 spend_limit_micro_h=data.get("spend_limit_per_hour"),
             ),
-            lambda organization: (200, StaffOrganizationOut(organization).data),
+            lambda organization: (200, _described([organization])[0]),
         )
 
 

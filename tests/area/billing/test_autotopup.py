@@ -197,17 +197,17 @@ def test_one_card_saved_by_many_organizations_is_bounded_by_its_fingerprint(at):
 def test_what_counts_as_settled_is_what_was_paid_and_did_not_go_back(at):
     at(DAY)
     org = open_org()
-    assert funds.settled_since(org_ref=org, amounts=[50 * USD]) == {}
+    assert funds.settled_since(org_refs=[org], amounts=[50 * USD])[org] == {}
     credit(org, 30 * USD)
     at(DAY + timedelta(days=1))
     credit(org, 30 * USD)
     at(DAY + timedelta(days=2))
     credit(org, 30 * USD)
-    since = funds.settled_since(org_ref=org, amounts=[20 * USD, 50 * USD, 100 * USD])
+    since = funds.settled_since(org_refs=[org], amounts=[20 * USD, 50 * USD, 100 * USD])[org]
     assert since == {20 * USD: DAY, 50 * USD: DAY + timedelta(days=1)}
     tenant, cash = account(AccountKind.TENANT, org), account(AccountKind.STRIPE_CASH)
     back = ((tenant, -60 * USD), (cash, 60 * USD))
     at(DAY + timedelta(days=3))
     post([Entry(TransactionKind.REFUND, CauseType.REFUND, org, back)])
-    since = funds.settled_since(org_ref=org, amounts=[20 * USD, 50 * USD])
+    since = funds.settled_since(org_refs=[org], amounts=[20 * USD, 50 * USD])[org]
     assert since == {20 * USD: DAY}, "what went back does not count, and counts anew when paid anew"

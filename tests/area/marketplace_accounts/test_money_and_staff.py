@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from marketplace.models import AuditEntry, Organization
 from tests.area.marketplace_accounts import people
@@ -91,6 +92,20 @@ def test_staff_set_limits_and_say_so(owner: Api, staff: Api) -> None:
     assert staff.post(f"{address}/limit", {"credit_limit": "-1"}).status_code == 422
     unknown = staff.post("staff/organizations/org_unknown/limit", {"credit_limit": "1"})
     assert unknown.status_code == 404
+
+
+def test_the_list_of_organizations_asks_no_more_for_more_of_them(staff: Api, owner: Api) -> None:
+    def asked() -> int:
+        with CaptureQueriesContext(connection) as queries:
+            listed = staff.get("staff/organizations").data["items"]
+        assert all(row["owner_email"] and row["spend_limit_per_hour"] for row in listed)
+        return len(queries)
+
+    asked()
+    one = asked()
+    for _ in range(3):
+        people.owner()
+    assert asked() == one
 
 
 def test_closing_an_empty_period_makes_no_invoice(owner: Api, staff: Api) -> None:
