@@ -73,6 +73,11 @@ def is_shut(offer: Offer) -> bool:
     return access.has_gateway() and not has_way_in(offer)
 
 
+def is_closed() -> bool:
+    """Whether this platform lets nobody in to any machine: keys are kept and open nothing."""
+    return not access.has_gateway()
+
+
 def are_named(ports: Sequence[Port]) -> bool:
     """Whether there are any that get names, or numbers for raw TCP, on this platform."""
     gets = {HTTP: access.names() is not None, TCP: access.raw_host() is not None}

@@ -24,7 +24,7 @@ from marketplace.catalog.registry import by_slug
 from marketplace.http.portal import stops, words
 from marketplace.http.portal.actions import ACTIONS
 from marketplace.models import Rental, RentalEvent
-from marketplace.rentals import ladder, read
+from marketplace.rentals import ladder, read, way_in
 from marketplace.rentals.present import describe, describe_charge, describe_event
 from marketplace.rentals.state import INTERRUPTING, TERMINATED
 
@@ -96,6 +96,7 @@ def look(rental: Rental, *, inside: bool = True) -> Look:
         "moving": word.busy,
         "at_rest": word.settled,
         "ended": rental.state == TERMINATED,
+        "is_closed": way_in.is_closed(),
         "settled": settled,
         "meter_on": metered(shown),
         "stop": stops.said(shown),

@@ -271,6 +271,7 @@ def _facts(row: search.OfferRow, gpus: int) -> dict[str, Any]:
         "offer": {**offer, "name": card.name if card else offer["accelerator"]},
         "gpus": gpus,
         "is_shut": way_in.is_shut(row.offer),
+        "is_closed": way_in.is_closed(),
     }
 
 

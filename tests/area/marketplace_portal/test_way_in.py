@@ -63,17 +63,26 @@ def test_where_one_gets_in_nothing_is_in_the_way(renter: Visitor, supply: market
     assert "SSH, a terminal in the browser" in page.text
     assert fields_of(page)["ssh"] == "paste"
     assert "needs a way in" not in page.text
+    assert "This platform has no way in" not in page.text
     done = send(renter, supply.offer.public_id, public_key=market.SSH_KEY)
     assert done.status_code == 303
+    assert "once it was tried and found open" in renter.get(done["Location"]).text
 
 
-def test_a_platform_without_a_gateway_takes_keys_as_ever(
+def test_a_platform_without_a_gateway_keeps_keys_and_says_that_they_open_nothing(
     renter: Visitor, supply: market.Supply, settings: Any
 ) -> None:
     settings.GPUYARD_SSH_GATEWAY = None
     page = renter.get(f"/offers/{supply.offer.public_id}")
     assert "Nobody can get in to machines of this offer" not in page.text
-    assert send(renter, supply.offer.public_id, public_key=market.SSH_KEY).status_code == 303
+    assert "This platform has no way in yet" in page.text
+    assert "It opens the machine by SSH" not in page.text
+    done = send(renter, supply.offer.public_id, public_key=market.SSH_KEY)
+    assert done.status_code == 303
+    assert Rental.objects.get().ssh_keys == [market.SSH_KEY.rpartition(" ")[0]]
+    rented = renter.get(done["Location"]).text
+    assert "Your keys are kept and open nothing" in rented
+    assert "once it was tried and found open" not in rented
 
 
 # --- a cluster's relay ----------------------------------------------------------------------------
