@@ -46,7 +46,7 @@ def _field(name: str) -> Callable[[Shown], Any]:
 
 
 def _words(name: str) -> Callable[[Shown], str]:
-    return lambda offer: spelled(name, offer[name])
+    return lambda offer: spelled(name, offer[name]) if offer[name] else MISSING
 
 
 def _speed(name: str, unit: str) -> Callable[[Shown], str]:
@@ -89,7 +89,7 @@ FACTS: Final[Sequence[Fact]] = (
     Fact(gettext_lazy("Network, down"), _speed("net_down_mbps", "Mbit/s"), _field("net_down_mbps")),
     Fact(gettext_lazy("Benchmark"), _speed("benchmark", ""), _field("benchmark")),
     Fact(gettext_lazy("Reliability"), _reliability, lambda o: o["reliability"]["value"]),
-    Fact(gettext_lazy("Interconnect"), lambda o: o["interconnect"] or MISSING),
+    Fact(gettext_lazy("Interconnect"), _words("interconnect")),
     Fact(gettext_lazy("Driver"), lambda o: o["driver"] or MISSING),
     Fact(gettext_lazy("CUDA"), lambda o: o["cuda_max"] or MISSING),
     Fact(gettext_lazy("Region"), lambda o: f"{o['region']}, {o['country']}"),

@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from kernel.money import BadAmount, parse_micro
 from marketplace.http.portal.entry_forms import password_field
+from marketplace.http.portal.offer_words import spelled
 from marketplace.http.portal.port_text import PortsField
 
 _PLAIN: Final = {"spellcheck": "false", "autocapitalize": "off", "autocomplete": "off"}
@@ -217,7 +218,10 @@ class TemplateForm(forms.Form):
         for name, choices in (
             ("registry_credentials", [("", _("none: anybody may pull it")), *logins]),
             ("vendor", vendors),
-            ("toolkit", [("", _("any toolkit")), *((one, one) for one in toolkits)]),
+            (
+                "toolkit",
+                [("", _("any toolkit")), *((one, spelled("toolkit", one)) for one in toolkits)],
+            ),
         ):
             field = self.fields[name]
             assert isinstance(field, forms.ChoiceField)

@@ -18,7 +18,40 @@ NAMES: Final[Mapping[str, Mapping[str, Text]]] = {
         "node": _("On the machine"),
         "cluster": _("In the whole cluster"),
     },
-    "interconnect": {"none": _("None stated")},
+    # As their makers write them, in every language.
+    "interconnect": {
+        "none": _("None stated"),
+        "blink": "BLink",
+        "ethernet": "Ethernet",
+        "hccs": "HCCS",
+        "ici": "ICI",
+        "infinity-fabric": "Infinity Fabric",
+        "metaxlink": "MetaXLink",
+        "mlu-link": "MLU-Link",
+        "mtlink": "MTLink",
+        "neuronlink": "NeuronLink",
+        "nvlink": "NVLink",
+        "nvlink-bridge": "NVLink Bridge",
+        "xe-link": "Xe Link",
+        "xpulink": "XPULink",
+    },
+    "toolkit": {
+        "cann": "CANN",
+        "corex": "CoreX",
+        "cuda": "CUDA",
+        "dtk": "DTK",
+        "libtpu": "libtpu",
+        "maca": "MACA",
+        "musa": "MUSA",
+        "neuron": "Neuron",
+        "neuware": "Neuware",
+        "oneapi": "oneAPI",
+        "rocm": "ROCm",
+        "supa": "SUPA",
+        "synapse": "Synapse",
+        "topsrider": "TopsRider",
+        "xpu": "XPU",
+    },
     "tier": {"standard": _("Standard"), "new": _("New, on probation")},
     "isolation": {"container": _("Container")},
 }
@@ -39,5 +72,16 @@ EGRESS: Final[Mapping[str, Text]] = {
 
 
 def spelled(name: str, value: str) -> str:
-    """A choice of a filter in words."""
+    """A value of ``name`` in words; as it is where there are none."""
     return str(NAMES.get(name, {}).get(value, value))
+
+
+def need(name: str, value: object) -> str:
+    """What a template needs of a card: ``CUDA 12.4``, ``24 GiB per card``, ``NVIDIA or AMD``."""
+    if name == "min_memory_gib":
+        return str(_("%(size)s GiB per card") % {"size": value})
+    if name == "min_cuda":
+        return f"CUDA {value}"
+    listed = map(str, value if isinstance(value, list) else [value])
+    known = name in NAMES
+    return str(_(" or ")).join(spelled(name, item) if known else item.upper() for item in listed)

@@ -20,7 +20,7 @@ from marketplace.catalog import registry, search
 from marketplace.catalog.needs import unmet
 from marketplace.catalog.templates import has, ports_of
 from marketplace.http.pinning import pin_order
-from marketplace.http.portal import words
+from marketplace.http.portal import offer_words
 from marketplace.http.portal.base import (
     ORDER,
     SEE_OTHER,
@@ -306,7 +306,7 @@ def _templates(principal: Principal, offer: Offer) -> list[dict[str, Any]]:
         needs = dict(template.needs)
         named = way_in.are_named(ports_of(template)) and way_in.is_shut(offer)
         return [
-            *(words.need(name, needs[name]) for name in unmet(needs, card)),
+            *(offer_words.need(name, needs[name]) for name in unmet(needs, card)),
             *[_("a way in")] * named,
         ]
 

@@ -7,7 +7,7 @@ marks a value safe.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -15,6 +15,7 @@ from django import template
 from django.conf import settings
 from django.forms import BoundField, CheckboxInput, CheckboxSelectMultiple
 from django.templatetags.static import static
+from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import get_language, ngettext
@@ -22,7 +23,7 @@ from django.utils.translation import gettext as _
 
 from kernel.money import format_micro
 from marketplace.catalog.price import FAIR_USE_TIB
-from marketplace.http.portal import deeds, words
+from marketplace.http.portal import deeds, offer_words, words
 from marketplace.http.portal.advice import Advice, advice
 from marketplace.http.portal.charts import Chart
 from marketplace.http.portal.entries import TRANSACTIONS
@@ -62,6 +63,12 @@ def cents(value: object, currency: str = "USD") -> str:
 
 
 @register.filter
+def spelled(value: str, name: str) -> str:
+    """A value of ``name`` in words: ``{{ card.toolkit|spelled:"toolkit" }}``."""
+    return offer_words.spelled(name, value) if value else ""
+
+
+@register.filter
 def minor(value: int | None, currency: str = "USD") -> str:
     """Minor units (cents), as Stripe and invoices count."""
     return MISSING if value is None else money(value * 10_000, currency)
@@ -86,6 +93,9 @@ _SHAPES = {
     "minute": "%H:%M UTC",
     "clock": "%H:%M:%S UTC",
 }
+# A figure and the note below it: of what is near the time is the figure, of what is far the day.
+_BY_DISTANCE = {"figure": ("minute", "day"), "note": ("day", "minute")}
+_NEAR = timedelta(hours=24)
 # Where another language writes them otherwise.
 _SHAPES_IN = {
     "zh-hans": {
@@ -109,6 +119,9 @@ def when(value: object, shape: str = "full") -> str | SafeString:
     moment = _moment(value)
     if moment is None:
         return MISSING
+    if shape in _BY_DISTANCE:  # the host's clock will do: it chooses between two ways of saying it
+        near, far = _BY_DISTANCE[shape]
+        shape = near if abs(moment - timezone.now()) < _NEAR else far
     written = _SHAPES_IN.get(get_language() or "", {}).get(shape, _SHAPES[shape])
     return format_html(
         '<time datetime="{}" data-shape="{}" title="{}">{}</time>',
@@ -234,7 +247,7 @@ def state_label(kind: str, state: object) -> words.Text:
     return words.word(kind, state).label
 
 
-register.simple_tag(words.need)
+register.simple_tag(offer_words.need)
 
 
 @register.filter

@@ -359,13 +359,3 @@ STEPS: Final[dict[str, Text]] = {
 def step(state: str, reason: str) -> Text:
     """The heading of a step in a timeline."""
     return STEPS.get(reason) or word("rental", state).label
-
-
-def need(name: str, value: object) -> str:
-    """What a template needs of a card: ``CUDA 12.4``, ``24 GiB per card``, ``NVIDIA or AMD``."""
-    if name == "min_memory_gib":
-        return str(_("%(size)s GiB per card") % {"size": value})
-    if name == "min_cuda":
-        return f"CUDA {value}"
-    listed = value if isinstance(value, list) else [value]
-    return str(_(" or ")).join(str(item).upper() for item in listed)

@@ -16,6 +16,7 @@ from django.utils import translation
 from marketplace.accounts import switches
 from marketplace.accounts.mail import deliver
 from marketplace.catalog.registry import by_slug
+from marketplace.http.portal.offer_words import spelled
 from marketplace.models import Template, User
 from tests import market
 from tests.area.marketplace_portal.test_account import FORM
@@ -29,7 +30,7 @@ HAN = re.compile(r"[一-鿿]")
 # What a Chinese page says in English: units and names of things, also of those that the tests made.
 NAMES = re.compile(
     r"gpuyard|English|USD|UTC|GPUs?|API|[GTM]iB|SSH|vCPU|CUDA|CSV|PUE|\bID\b|TCP|Webhook|NVIDIA|"
-    r"H100|80GB|SXM|RAM|\btest\b|nvlink|eu-central|\bDE\b|Europe/Berlin|Acme|\bOwner\b|trial|ubuntu|ghcr\.io|"
+    r"H100|80GB|SXM|RAM|\btest\b|NVLink|eu-central|\bDE\b|Europe/Berlin|Acme|\bOwner\b|trial|ubuntu|ghcr\.io|"
     r"\b(?:dc|c|node)-[0-9a-f]{8}|https?://\S+|[a-z]+\.yaml|\b[a-z]+:(?:read|write)\b|\S+@\S+|"
     r"sha256:[0-9a-f]+|AAAA|\blaptop|you@|/you/app|\bmin_\w+|\bssh-ed25519\b|\b(?:Stripe|Kubernetes)\b"
 )
@@ -72,7 +73,7 @@ def english_of(html: str) -> set[str]:
     page.feed(html)
     written = {text for row in Template.objects.all() for text in (row.name, row.description)}
     for card in by_slug().values():
-        written |= {card.name, card.vendor_name, card.toolkit}
+        written |= {card.name, card.vendor_name, spelled("toolkit", card.toolkit)}
     return {
         text
         for text in page.said
