@@ -33,6 +33,11 @@ def address_of(subject: Rental | Organization) -> str:
     return f"{STREAM_PATHS[CHANGES]}?{urlencode({'grant': signed})}"
 
 
+def version_of_team(organization_id: UUID) -> str:
+    """For a page that shows a team's rentals, read before them: what it shows is this or newer."""
+    return _of_teams([organization_id])[organization_id]
+
+
 def versions(subjects: Sequence[UUID]) -> dict[UUID, str]:
     """The present version of each rental or organization among ``subjects``. Two queries; holds no
     connection when it returns."""
@@ -43,13 +48,16 @@ def versions(subjects: Sequence[UUID]) -> dict[UUID, str]:
                 "id", "version", "settled_at", "ended_at"
             )
         }
-        teams = [subject for subject in subjects if subject not in found]
-        live = Rental.objects.filter(organization__in=teams, ended_at=None)
-        sums = live.values("organization").annotate(n=Count("id"), moves=Sum("version"))
-        # A team of which nothing lives has a version too: what ended last made it so.
-        found |= dict.fromkeys(teams, "0.0")
-        found |= {row["organization"]: f"{row['n']}.{row['moves']}" for row in sums}
-        return found
+        return found | _of_teams([subject for subject in subjects if subject not in found])
     finally:
         if not connection.in_atomic_block:
             connection.close()
+
+
+def _of_teams(teams: Sequence[UUID]) -> dict[UUID, str]:
+    live = Rental.objects.filter(organization__in=teams, ended_at=None)
+    sums = live.values("organization").annotate(n=Count("id"), moves=Sum("version"))
+    # A team of which nothing lives has a version too: what ended last made it so.
+    return dict.fromkeys(teams, "0.0") | {
+        row["organization"]: f"{row['n']}.{row['moves']}" for row in sums
+    }

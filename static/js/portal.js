@@ -130,8 +130,17 @@
   function listen() {
     const place = document.querySelector("[data-live]");
     if (!place || !("EventSource" in window)) return;
-    let known = place.dataset.version;
     let source = null;
+    let known = ""; /* the newest version told of */
+    let sent = ""; /* what that was when the page last asked */
+    /* Of what is shown is told by what is shown: a word of change that comes while an answer is on
+       its way, or before the page listens, is made up for. */
+    function catchUp() {
+      const shown = document.querySelector("[data-version]");
+      if (known && shown && known !== shown.dataset.version) {
+        document.body.dispatchEvent(new CustomEvent("moved"));
+      }
+    }
     function isOver() {
       const poll = document.getElementById("poll");
       return !place.isConnected || (poll && !poll.hasAttribute("hx-get"));
@@ -141,9 +150,8 @@
       source = new EventSource(place.dataset.live);
       source.onopen = () => { told = true; };
       source.addEventListener("version", (message) => {
-        const version = JSON.parse(message.data);
-        if (known && version !== known) document.body.dispatchEvent(new CustomEvent("moved"));
-        known = version;
+        known = JSON.parse(message.data);
+        catchUp();
       });
       source.onerror = () => {
         told = false;
@@ -157,7 +165,15 @@
     }
     /* A hidden tab holds no connection: a browser has six per server, and tabs stay open for days. */
     document.addEventListener("visibilitychange", () => { if (document.hidden) close(); else open(); });
-    document.addEventListener("htmx:afterSettle", () => { if (source && isOver()) close(); });
+    document.addEventListener("htmx:beforeRequest", (event) => {
+      if (event.detail.elt.hasAttribute("data-version")) sent = known;
+    });
+    document.addEventListener("htmx:afterSettle", () => {
+      if (source && isOver()) close();
+      else if (known !== sent) catchUp();
+    });
+    /* What whoever was choosing rows was spared. */
+    document.addEventListener("change", catchUp);
     open();
   }
 
@@ -194,7 +210,9 @@
     for (const button of document.querySelectorAll("[aria-busy]")) button.removeAttribute("aria-busy");
   });
 
-  document.addEventListener("htmx:afterSettle", () => { openDialogs(); showTimes(document); tick(); });
+  /* With the swap and not once it has settled: in between the browser paints. */
+  document.addEventListener("htmx:afterSwap", () => { showTimes(document); tick(); });
+  document.addEventListener("htmx:afterSettle", openDialogs);
   document.addEventListener("htmx:afterRequest", (event) => {
     const status = event.detail.xhr ? event.detail.xhr.status : 0;
     root.classList.toggle("offline", status === 0 || status >= 500);

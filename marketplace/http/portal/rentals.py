@@ -38,6 +38,7 @@ def rental_list(request: HttpRequest, principal: Principal) -> HttpResponse:
             "The list shows all rentals, the live ones or the ended ones.",
             filter="show",
         )
+    version = changes.version_of_team(principal.org.id)
     found = read.rentals(principal)
     if which:
         found = found.filter(state__in=_SHOWN[which])
@@ -55,6 +56,7 @@ def rental_list(request: HttpRequest, principal: Principal) -> HttpResponse:
     ]
     context = {
         "rentals": shown,
+        "version": version,
         "which": which,
         "tabs": [("", _("All")), ("live", _("Live")), ("ended", _("Ended"))],
         "may_write": "rentals:write" in principal.scopes,
