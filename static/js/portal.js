@@ -166,7 +166,7 @@
     /* A hidden tab holds no connection: a browser has six per server, and tabs stay open for days. */
     document.addEventListener("visibilitychange", () => { if (document.hidden) close(); else open(); });
     document.addEventListener("htmx:beforeRequest", (event) => {
-      if (event.detail.elt.hasAttribute("data-version")) sent = known;
+      if (!event.defaultPrevented && event.detail.elt.hasAttribute("data-version")) sent = known;
     });
     document.addEventListener("htmx:afterSettle", () => {
       if (source && isOver()) close();
