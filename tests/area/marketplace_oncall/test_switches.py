@@ -23,6 +23,7 @@ from marketplace.rentals import charge as charging
 from marketplace.rentals import place as placing
 from provisioner.contracts import Chargeable
 from provisioner.models import Hold
+from tests.area.conftest import KEPT_S
 from tests.area.marketplace_accounts import people
 from tests.area.marketplace_accounts.people import Api
 from tests.area.test_every_operation import fit, operations
@@ -335,6 +336,7 @@ def test_what_was_read_is_kept_for_two_seconds_and_no_longer(
 ) -> None:
     clock = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(switches, "CACHED_S", KEPT_S)
     assert switches.active() == ()
     Switch.objects.create(name="read_only", note="x.", on_by="console")
     clock[0] += 1.9
