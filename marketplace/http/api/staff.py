@@ -91,7 +91,7 @@ class StaffOrganizationOut(OrganizationOut):
 
 
 def _described(rows: Sequence[Organization]) -> list[Any]:
-    """As staff see them; three queries, whatever their number."""
+    """As staff see them; as many queries for many as for one."""
     ids = [row.pk for row in rows]
     people = first_members(ids)
     limits, balances = spend_limits(rows), billing.balances(org_refs=ids)
