@@ -7,6 +7,7 @@ none is proven by another one's alarm.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -29,6 +30,11 @@ class Break(ExitStack):
     """Patches that end together."""
 
     def put(self, owner: Any, name: str, value: Any) -> None:
+        """``value`` in place of what the product has there. TypeError when it cannot be called as
+        that can: a mutant that raises breaks everything but what it is to break."""
+        before = getattr(owner, name, None)
+        if inspect.isroutine(before) and callable(value):
+            _fits(value, before)
         self.enter_context(mock.patch.object(owner, name, value, create=name in _BUILT_IN))
 
     def plain(self, owner: Any, name: str) -> Any:
@@ -53,6 +59,20 @@ class Break(ExitStack):
     def nothing(self, owner: Any, name: str, answer: Any = None) -> None:
         self.put(owner, name, lambda *given, **named: answer)
 
+
+def _fits(value: Callable[..., Any], before: Callable[..., Any]) -> None:
+    """Whether ``value`` takes every argument of ``before``, each in the ways it may be given."""
+    there, offered = inspect.signature(before), inspect.signature(value)
+    given = [one for one in there.parameters.values() if one.kind not in _ANY_NUMBER]
+    for by_name in ({"KEYWORD_ONLY"}, {"KEYWORD_ONLY", "POSITIONAL_OR_KEYWORD"}):
+        named = {one.name: None for one in given if one.kind.name in by_name}
+        try:
+            offered.bind(*[None for one in given if one.name not in named], **named)
+        except TypeError as error:
+            raise TypeError(f"{before.__qualname__}{there}: {error}") from None
+
+
+_ANY_NUMBER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 # Python's own names, which a module of the product may be given its own of.
 _BUILT_IN = ("list",)

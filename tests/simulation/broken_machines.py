@@ -161,7 +161,9 @@ def a_second_more_is_charged(stack: Break) -> None:
 @mutant("I3 charged seconds are truly ready ones", watch=False, trouble=0.0)
 def failures_close_when_they_are_found(stack: Break) -> None:
     stack.put(apply, "_closing", lambda row, at, blind: meter.Closing(at=at, good_until=at))
-    stack.put(meter, "closing_at_last_proof", lambda row: meter.Closing(clock.now(), clock.now()))
+    stack.put(
+        meter, "closing_at_last_proof", lambda instance: meter.Closing(clock.now(), clock.now())
+    )
 
 
 @mutant("I3 every proven second of what ended is charged", trouble=0.0)
@@ -206,8 +208,8 @@ def the_interval_stays_open(stack: Break) -> None:
 def a_stop_keeps_charging(stack: Break) -> None:
     plain = stack.plain(stop, "_let_go")
 
-    def let_go(rental: Any, reason: str) -> bool:
-        return False if rental.state == "stopping" else plain(rental, reason)
+    def let_go(rental: Any, reason: str, **named: Any) -> bool:
+        return False if rental.state == "stopping" else plain(rental, reason, **named)
 
     stack.put(stop, "_let_go", let_go)
 

@@ -53,7 +53,7 @@ def a_leg_is_forgotten(stack: Break) -> None:
 )
 def anybody_may_rent(stack: Break) -> None:
     stack.put(Purse, "available_micro", property(lambda self: 10**12))
-    stack.put(hold, "hold_for", lambda price, seconds: 1000 * USD)
+    stack.put(hold, "hold_for", lambda rate_micro_h, seconds: 1000 * USD)
 
 
 @mutant("R1 holds cover their rentals")
@@ -136,8 +136,8 @@ def keys_are_not_remembered(stack: Break) -> None:
 def a_replay_says_something_else(stack: Break) -> None:
     plain = idempotency._answered
 
-    def answered(row: Any, asked: Any) -> Any:
-        given = plain(row, asked)
+    def answered(row: Any, claim: Any) -> Any:
+        given = plain(row, claim)
         return given.__class__(given.status, given.body + b" ", replayed=True)
 
     stack.put(idempotency, "_answered", answered)
@@ -145,9 +145,9 @@ def a_replay_says_something_else(stack: Break) -> None:
 
 @mutant("I21 every acknowledged request exists")
 def an_answer_without_a_commit(stack: Break) -> None:
-    def once(*given: Any) -> Any:
+    def once(claim: Any, act: Any, render: Any, **named: Any) -> Any:
         with transaction.atomic():
-            answer = given[2](given[1]())
+            answer = render(act())
             transaction.set_rollback(True)
         return idempotency.Rendered(answer[0], idempotency.encode(answer[1]))
 
@@ -176,7 +176,7 @@ def a_lost_claim_is_given_back(stack: Break) -> None:
 
 @mutant("nothing breaks")
 def a_loop_breaks(stack: Break) -> None:
-    def expire() -> None:
+    def expire(limit: int = 0) -> int:
         raise RuntimeError("broken on purpose")
 
     stack.put(follow, "expire", expire)

@@ -30,7 +30,7 @@ def test_drawn_mutants_are_noticed(servers: Servers) -> None:
 
 @pytest.mark.parametrize("name", sorted(MUTANTS))
 def test_the_product_still_has_what_a_mutant_breaks(name: str) -> None:
-    """All of them every time: those not drawn would fail on another day."""
+    """All of them every time, and as it is called now: those not drawn would fail another day."""
     with damaged(MUTANTS[name]):
         pass
 
