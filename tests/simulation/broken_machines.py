@@ -26,6 +26,7 @@ from tests.simulation.breaking import Break, mutant
 @mutant(
     "I1 a slot is held once at a time",
     "ALTER TABLE provisioner_hold DROP CONSTRAINT hold_never_overlaps; DROP INDEX hold_one_open",
+    script=(scenes.one_after_the_other,),
 )
 def a_held_slot_is_taken_again(stack: Break) -> None:
     stack.text(reserve, "_TAKE", "AND state = 'free' ORDER", "AND state IN ('free', 'held') ORDER")
@@ -55,7 +56,7 @@ def live_pods_are_swept_and_not_missed(stack: Break) -> None:
     stack.nothing(decide, "unseen", Stay())
 
 
-@mutant("I8 never two pods for one rental", trouble=0.0)
+@mutant("I8 never two pods for one rental", trouble=0.0, script=(scenes.one_after_the_other,))
 def every_create_makes_two(stack: Break) -> None:
     plain = steps.Step._create
 
@@ -72,12 +73,18 @@ def running_is_not_shown(stack: Break) -> None:
     stack.put(follow, "_SHOWN_AS", {**follow._SHOWN_AS, InstanceState.READY: "starting"})
 
 
-@mutant("I18 a namespace is one tenant's")
+@mutant("I18 a namespace is one tenant's", script=(scenes.one_after_the_other,))
 def tenants_share_a_namespace(stack: Break) -> None:
     _share(stack)
 
 
-@mutant("I18 pods of one tenant in a namespace", others=0.0, kill=0.0, trouble=0.0)
+@mutant(
+    "I18 pods of one tenant in a namespace",
+    others=0.0,
+    kill=0.0,
+    trouble=0.0,
+    script=(scenes.one_after_the_other,),
+)
 def tenants_pods_share_a_namespace(stack: Break) -> None:
     _share(stack)
 
@@ -113,7 +120,11 @@ def a_restart_frees_the_cards_for_a_moment(stack: Break) -> None:
     stack.put(release, "succeed", succeed)
 
 
-@mutant("a rental has at most one live instance", "DROP INDEX instance_one_alive")
+@mutant(
+    "a rental has at most one live instance",
+    "DROP INDEX instance_one_alive",
+    script=(scenes.one_after_the_other,),
+)
 def two_instances_are_reserved(stack: Break) -> None:
     plain = provisioner.reserve
 
@@ -124,7 +135,7 @@ def two_instances_are_reserved(stack: Break) -> None:
     stack.put(provisioner, "reserve", twice)
 
 
-@mutant("strangers are never touched", others=0.0)
+@mutant("strangers are never touched", others=0.0, script=(scenes.a_stranger,))
 def unknown_pods_are_deleted(stack: Break) -> None:
     plain = orphans._judge
 
@@ -158,7 +169,9 @@ def a_second_more_is_charged(stack: Break) -> None:
     _prove(stack, "interval '1 second'")
 
 
-@mutant("I3 charged seconds are truly ready ones", watch=False, trouble=0.0)
+@mutant(
+    "I3 charged seconds are truly ready ones", watch=False, trouble=0.0, script=(scenes.found_late,)
+)
 def failures_close_when_they_are_found(stack: Break) -> None:
     stack.put(apply, "_closing", lambda row, at, blind: meter.Closing(at=at, good_until=at))
     stack.put(

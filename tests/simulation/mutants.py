@@ -19,7 +19,7 @@ from provisioner.instances import release
 from provisioner.models import InstanceEvent
 from provisioner.reconcile import claim
 from tests.market import USD
-from tests.simulation import broken_machines
+from tests.simulation import broken_machines, people, scenes
 from tests.simulation.breaking import MUTANTS, Break, Mutant, damaged, mutant
 
 __all__ = ["MUTANTS", "Mutant", "broken_machines", "damaged"]
@@ -69,6 +69,7 @@ def the_hold_is_kept(stack: Break) -> None:
 @mutant(
     "I9 no credit without its payment",
     "ALTER TABLE billing_payment DROP CONSTRAINT billing_payment_booked",
+    script=(people.top_up,),
 )
 def a_payment_does_not_know_its_posting(stack: Break) -> None:
     plain = converge.settle_payment
@@ -97,7 +98,7 @@ def the_share_goes_elsewhere(stack: Break) -> None:
 # --- requests, events, progress -------------------------------------------------------------------
 
 
-@mutant("I14 nothing stuck: instances")
+@mutant("I14 nothing stuck: instances", script=(scenes.out_of_reach,))
 def what_is_released_is_never_due_again(stack: Break) -> None:
     stack.text(
         claim, "_RELEASE", "THEN %(due)s ELSE", "THEN %(due)s::timestamptz + interval '1 year' ELSE"
@@ -110,7 +111,7 @@ def nothing_is_settled(stack: Break) -> None:
     stack.nothing(follow, "settle", 0)
 
 
-@mutant("I14 nothing stuck: slots")
+@mutant("I14 nothing stuck: slots", script=(scenes.a_free_card,))
 def dirty_slots_stay(stack: Break) -> None:
     stack.nothing(release, "recycle", 0)
 
@@ -126,13 +127,13 @@ def a_seal_covers_something_else(stack: Break) -> None:
     stack.put(audit, "_seal_batch", seal)
 
 
-@mutant("I16 a key has one rental", kill=0.0)
+@mutant("I16 a key has one rental", kill=0.0, script=(scenes.asked_twice,))
 def keys_are_not_remembered(stack: Break) -> None:
     stack.nothing(idempotency, "_insert", answer=True)
     stack.nothing(start, "stored")
 
 
-@mutant("I16 the same answer for the same key", kill=0.0)
+@mutant("I16 the same answer for the same key", kill=0.0, script=(scenes.asked_twice,))
 def a_replay_says_something_else(stack: Break) -> None:
     plain = idempotency._answered
 

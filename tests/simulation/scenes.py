@@ -35,6 +35,48 @@ def a_free_card(sim: Schedule) -> str:
     return said
 
 
+def one_after_the_other(sim: Schedule) -> str:
+    """Two organizations rent a card each on the node where cards are left."""
+    for renter in sim.world.renters[:2]:
+        said = people.ask(sim, renter, 1, REGIONS[0])
+        rounds(sim, 1, 3)
+    return said
+
+
+def asked_twice(sim: Schedule) -> str:
+    """A client asks for a card and repeats its request."""
+    people.ask(sim, sim.world.renters[0], 1, REGIONS[0])
+    return people.rent_again(sim)
+
+
+def found_late(sim: Schedule) -> str:
+    """A machine breaks, and nobody looks for a while."""
+    rounds(sim, 2, 5)
+    cluster, pod = sim.some_pod() or (0, None)
+    if pod is None:
+        return ""
+    sim.platform.clusters[cluster].fail(pod)
+    rounds(sim, 3, 25)
+    return "broken for a while"
+
+
+def a_stranger(sim: Schedule) -> str:
+    """A pod of ours that no table knows is there for minutes."""
+    sim.platform.clusters[0].add_stranger()
+    rounds(sim, 6, 30)
+    return "a stranger was there"
+
+
+def out_of_reach(sim: Schedule) -> str:
+    """A machine is to end while its cluster cannot be reached."""
+    sim.platform.weathers[0].partition = True
+    said = people.end(sim, min(sim.rentals))
+    sim.platform.run("provisioner.instances")
+    sim.platform.weathers[0].partition = False
+    sim.platform.watches[0].cut()
+    return said
+
+
 def dark_with_failover(sim: Schedule) -> str:
     """A rental that may go elsewhere runs in a cluster that cannot be reached for minutes."""
     people.ask(sim, sim.world.renters[0], 1, REGIONS[0], queue=3600, failover=True)

@@ -13,8 +13,8 @@ from tests.simulation.mutants import MUTANTS, damaged
 from tests.simulation.mutation import MOST, drawn, hunt, said
 from tests.simulation.test_seeds import PATIENCE_S, SEED
 
-# Together with their databases less than a minute.
-DRAWN = 6
+# Together with their databases half a minute.
+DRAWN = 12
 
 
 @pytest.mark.slow
