@@ -30,6 +30,13 @@ def test_the_balance_page_shows_what_there_is(renter: Visitor) -> None:
     assert "Credit added" in page.text
 
 
+def test_what_can_be_spent_is_said_where_it_is_spent(renter: Visitor, provider: Visitor) -> None:
+    """An owner's pages are about what comes in: a balance of $0.00 over them says nothing."""
+    assert 'id="chip"' in renter.get("/rentals").text
+    assert 'id="chip"' in provider.get("/").text, "where the owner would rent"
+    assert 'id="chip"' not in provider.get("/provider").text
+
+
 def test_a_top_up_goes_to_stripes_page_once_by_itself(renter: Visitor) -> None:
     answer = start(renter)
     assert answer.status_code == 303
