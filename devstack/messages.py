@@ -44,10 +44,9 @@ DATA: Final = (
 )
 RULES: Final = "provisioner/preflight/rules.toml"
 CODE: Final = ("billing", "config", "kernel", "marketplace", "provisioner")
-# Mails are sent in English (docs/i18n.md).
-UNTRANSLATED: Final = ("templates/email/",)
 KEYWORDS: Final = {
     "_": None,
+    "phrase": None,
     "gettext": None,
     "gettext_lazy": None,
     "gettext_noop": None,
@@ -140,8 +139,7 @@ def _sources() -> Iterator[tuple[Path, str]]:
     if not settings.configured:
         settings.configure()
     for path in sorted((ROOT / "templates").rglob("*.*")):
-        if not path.relative_to(ROOT).as_posix().startswith(UNTRANSLATED):
-            yield path, path.read_text()
+        yield path, path.read_text()
 
 
 def updated(known: Catalog, found: Catalog) -> Catalog:

@@ -7,7 +7,7 @@ bidirectional overrides (they can make a name read as another one), and length.
 from __future__ import annotations
 
 import re
-import textwrap
+import unicodedata
 from datetime import UTC, datetime
 from typing import overload
 
@@ -37,7 +37,8 @@ def clean_line(value: str, *, limit: int) -> str:
 
 def wrapped(text: str, *, width: int = 72) -> str:
     """Text in short lines, as mail programs without wrapping show it: paragraphs are broken between
-    words, what is indented stays so. A single long word, such as an address, keeps its line."""
+    words, and between wide characters, each of which takes the room of two others; what is indented
+    stays so. A single long word, such as an address, keeps its line."""
     return "\n".join(_wrapped(line, width) for line in text.split("\n"))
 
 
@@ -45,14 +46,24 @@ def _wrapped(line: str, width: int) -> str:
     stripped = line.strip(" ")
     indent = line[: len(line) - len(line.lstrip(" "))]
     hanging = indent + "  " if stripped.startswith("* ") else indent
-    return textwrap.fill(
-        stripped,
-        width,
-        initial_indent=indent,
-        subsequent_indent=hanging,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    lines, room, gap = [indent], width - len(indent), ""
+    for piece, space in _PIECE.findall(stripped):
+        if _columns(gap + piece) > room and lines[-1].strip():
+            lines.append(hanging)
+            room, gap = width - len(hanging), ""
+        lines[-1] += gap + piece
+        room, gap = room - _columns(gap + piece), " " if space else ""
+    return "\n".join(lines) if stripped else ""
+
+
+# A word, or one wide character with the signs that may not begin a line; and the space behind it.
+_WIDE = "\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe4f\uff00-\uff60"
+_CLOSING = "、。，．：；！？）】》」』”’…％"
+_PIECE = re.compile(rf"((?:[{_WIDE}]|[^\s{_WIDE}]+)[{_CLOSING}]*)(\s*)")
+
+
+def _columns(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in text)
 
 
 @overload

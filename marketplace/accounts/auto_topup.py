@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from django.db import transaction
+from django.utils.translation import gettext_noop as _
 
 from billing.contracts.autotopup import AutoTopUpNews, AutoTopUpView, AutoTopUpWish
 from billing.facade import autotopup as billing
@@ -14,27 +15,35 @@ from kernel.wake import wake_on_commit
 from marketplace.accounts import audit
 from marketplace.accounts.access import Principal
 from marketplace.accounts.money_mail import tell
+from marketplace.accounts.phrases import phrase
 from marketplace.models import Organization
 
 _BATCH: Final = 200
 
 _NEWS: Final = {
     "failed": (
-        "Automatic top-up is switched off",
-        "Your card was refused three times, so we do not charge it by ourselves any more. The last "
-        "try was {amount}: {failure} What runs goes on as long as the balance lasts. Save another "
-        "card or top up, then switch automatic top-up on again.",
+        _("Automatic top-up is switched off"),
+        _(
+            "Your card was refused three times, so we do not charge it by ourselves any more. The "
+            "last try was {amount}: {failure} What runs goes on as long as the balance lasts. Save "
+            "another card or top up, then switch automatic top-up on again."
+        ),
     ),
     "no_card": (
-        "Automatic top-up is switched off",
-        "The card it was to charge is not saved any more, so nothing was charged. What runs goes "
-        "on as long as the balance lasts. Save a card, then switch automatic top-up on again.",
+        _("Automatic top-up is switched off"),
+        _(
+            "The card it was to charge is not saved any more, so nothing was charged. What runs "
+            "goes on as long as the balance lasts. Save a card, then switch automatic top-up on "
+            "again."
+        ),
     ),
     "action": (
-        "Your bank wants you to confirm a top-up",
-        "We tried to add {amount} to your balance, and your bank asks for you: {failure} Nothing "
-        "was charged. Top up once on Stripe's page, where you can confirm; then automatic top-up "
-        "goes on by itself.",
+        _("Your bank wants you to confirm a top-up"),
+        _(
+            "We tried to add {amount} to your balance, and your bank asks for you: {failure} "
+            "Nothing was charged. Top up once on Stripe's page, where you can confirm; then "
+            "automatic top-up goes on by itself."
+        ),
     ),
 }
 
@@ -83,6 +92,6 @@ def _tell(news: AutoTopUpNews) -> None:
     tell(
         news.org_ref,
         "auto_topup.off",
-        subject=subject,
-        text=text.format(amount=amount, failure=news.failure),
+        subject=phrase(subject),
+        text=phrase(text, amount=amount, failure=news.failure),
     )

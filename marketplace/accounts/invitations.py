@@ -24,6 +24,7 @@ from kernel.text import clean
 from marketplace.accounts import audit, letters, tokens
 from marketplace.accounts.access import Principal, get_visible, visible
 from marketplace.accounts.join import check_password, check_terms
+from marketplace.accounts.phrases import spoken
 from marketplace.accounts.team import check_role, require_owner
 from marketplace.accounts.vault import check_quota, lock_organization
 from marketplace.models import EmailToken, Invitation, Membership, User
@@ -148,11 +149,13 @@ def accept(*, acting: Principal, token: str) -> Invitation:
     return invitation
 
 
-def accept_new(*, token: str, name: str, password: str, terms_version: str) -> User:
+def accept_new(
+    *, token: str, name: str, password: str, terms_version: str, language: str = "en"
+) -> User:
     """Make an account for the invited address and take the place.
 
-    The link came to that address, so it is proven. InvalidRequest: a useless link, other terms, a
-    weak password, an address that has an account.
+    The link came to that address, so it is proven. language: of the mails to them.
+    InvalidRequest: a useless link, other terms, a weak password, an address that has an account.
     """
     invitation = behind(token)
     check_terms(terms_version)
@@ -162,6 +165,7 @@ def accept_new(*, token: str, name: str, password: str, terms_version: str) -> U
         email=invitation.email,
         password=make_password(password),
         name=person,
+        language=language,
         terms_version=settings.TERMS_VERSION,
         terms_accepted_at=now(),
         email_verified_at=now(),
@@ -180,9 +184,10 @@ def accept_new(*, token: str, name: str, password: str, terms_version: str) -> U
 
 
 def mailed(invitation_id: UUID) -> dict[str, Any]:
-    """What the mail says."""
+    """What the mail says, in the language that is active."""
     rows = Invitation.objects.select_related("organization", "invited_by")
-    return {"invitation": rows.get(pk=invitation_id)}
+    invitation = rows.get(pk=invitation_id)
+    return {"invitation": invitation, "role": spoken(letters.ROLE_NAMES[invitation.role])}
 
 
 def _take(invitation: Invitation, user: User) -> None:
@@ -204,7 +209,7 @@ def _take(invitation: Invitation, user: User) -> None:
     if made:
         facts = {
             "email": user.email,
-            "role": membership.role,
+            "role": letters.ROLE_NAMES[membership.role],
             "organization": invitation.organization.name,
             "by": invitation.invited_by.email,
             "path": "/team",

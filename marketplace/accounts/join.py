@@ -27,12 +27,19 @@ Purpose = EmailToken.Purpose
 
 
 def sign_up(
-    *, email: str, password: str, organization: str, terms_version: str, name: str = ""
+    *,
+    email: str,
+    password: str,
+    organization: str,
+    terms_version: str,
+    name: str = "",
+    language: str = "en",
 ) -> None:
     """Make a person, their organization and its account, and order the proof by mail.
 
     Joins the caller's transaction. InvalidRequest: other terms than those in force, a weak
     password, an empty name. An address that has an account gets a mail instead, and no trace else.
+    language: of the mails to a new person.
     """
     check_terms(terms_version)
     title = clean(organization, limit=120)
@@ -45,18 +52,19 @@ def sign_up(
     hashed = make_password(password)
     user = User.objects.filter(email=address).first()
     if user is None:
-        user = _create(address, hashed, person, title)
+        user = _create(address, hashed, person, title, language)
     if user is None:  # somebody else signed up with it at this very moment
         user = User.objects.get(email=address)
     purpose = Purpose.KNOWN if user.email_verified_at else Purpose.VERIFY
     tokens.order_mail(user, purpose)
 
 
-def _create(email: str, hashed: str, name: str, title: str) -> User | None:
+def _create(email: str, hashed: str, name: str, title: str, language: str) -> User | None:
     user = User(
         email=email,
         password=hashed,
         name=name,
+        language=language,
         terms_version=settings.TERMS_VERSION,
         terms_accepted_at=now(),
     )

@@ -23,6 +23,7 @@ from kernel.errors import InvalidRequest
 from kernel.ids import BadId, parse
 from marketplace.accounts import audit, letters
 from marketplace.accounts.access import SCOPES, Principal, get_visible, scopes_of, visible
+from marketplace.accounts.phrases import phrase
 from marketplace.models import ApiKey, Membership, User
 
 PREFIX = "gy_live_"
@@ -88,7 +89,7 @@ def create_key(
                 "at": letters.moment(present),
                 "by": acting.user.email,
                 "scopes": ", ".join(wanted),
-                "ends": letters.moment(expires_at) if expires_at else "never",
+                "ends": letters.moment(expires_at) if expires_at else phrase("never"),
                 "path": "/api-keys",
             },
             also=[acting.user.id],

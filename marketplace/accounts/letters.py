@@ -11,14 +11,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Count, Min, Q, QuerySet
 from django.template.loader import render_to_string
-from django.utils import translation
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
@@ -26,11 +25,12 @@ from kernel.clock import AppNow, now
 from kernel.errors import InvalidRequest
 from kernel.text import clean
 from kernel.turns import each
+from marketplace.accounts.phrases import Said, phrase, speaking, spoken
 from marketplace.accounts.tokens import order_notice
 from marketplace.models import EmailToken, Letter, Membership, Organization, User
 
 Text = str | Promise
-Facts = dict[str, Any]
+Facts = dict[str, Said]
 
 # How long a fact waits for others. Shorter, and one outage is several mails; longer, and a mail
 # that says what runs for two more minutes comes too late.
@@ -45,6 +45,13 @@ _ROLE = Membership.Role
 OWNERS: Final = frozenset({_ROLE.OWNER})
 MONEY_READERS: Final = frozenset({_ROLE.OWNER, _ROLE.BILLING})
 OPERATORS: Final = frozenset({_ROLE.OWNER, _ROLE.MEMBER})
+# As mails say them.
+ROLE_NAMES: Final[dict[str, Said]] = {
+    _ROLE.OWNER.value: phrase("owner"),
+    _ROLE.MEMBER.value: phrase("member"),
+    _ROLE.BILLING.value: phrase("billing"),
+    _ROLE.VIEWER.value: phrase("viewer"),
+}
 
 
 @dataclass(frozen=True)
@@ -89,8 +96,8 @@ class Event:
     name: str
     kind: str
     readers: frozenset[str]
-    subject: str
-    many: str = ""
+    subject: Text
+    many: Text = ""
     page: str = "/"
     said: bool = False
 
@@ -106,82 +113,83 @@ def _said(name: str, kind: str, subject: str) -> Event:
 _ROWS: Final = (
     Event(
         "rental.failed", "trouble", OWNERS,
-        "Rental {name} failed", "{count} rentals failed", "/rentals",
+        _("Rental {name} failed"), _("{count} rentals failed"), "/rentals",
     ),
     Event(
         "rental.elsewhere", "trouble", OWNERS,
-        "Rental {name} lost its host and gets another",
-        "{count} rentals lost their host and get another", "/rentals",
+        _("Rental {name} lost its host and gets another"),
+        _("{count} rentals lost their host and get another"), "/rentals",
     ),
     Event(
         "rental.unreachable", "trouble", OWNERS,
-        "Rental {name} cannot be reached", "{count} rentals cannot be reached", "/rentals",
+        _("Rental {name} cannot be reached"), _("{count} rentals cannot be reached"), "/rentals",
     ),
     Event(
         "rental.stopped", "stops", OWNERS,
-        "Rental {name} was stopped", "{count} rentals were stopped", "/rentals",
+        _("Rental {name} was stopped"), _("{count} rentals were stopped"), "/rentals",
     ),
     Event(
         "rental.ended", "stops", OWNERS,
-        "Rental {name} was ended", "{count} rentals were ended", "/rentals",
+        _("Rental {name} was ended"), _("{count} rentals were ended"), "/rentals",
     ),
     Event(
         "rental.notice", "notices", OWNERS,
-        "Rental {name} will be stopped", "{count} rentals will be stopped", "/rentals",
+        _("Rental {name} will be stopped"), _("{count} rentals will be stopped"), "/rentals",
     ),
     Event(
         "api_key.created", "security", OWNERS,
-        "A new API key: {name}", "{count} new API keys", "/api-keys",
+        _("A new API key: {name}"), _("{count} new API keys"), "/api-keys",
     ),
     Event(
         "member.joined", "security", OWNERS,
-        "{email} joined {organization}", "{count} people joined your organization", "/team",
+        _("{email} joined {organization}"), _("{count} people joined your organization"), "/team",
     ),
     Event(
         "member.changed", "security", OWNERS,
-        "{email} is {role} now", "The roles of {count} people changed", "/team",
+        _("{email} is {role} now"), _("The roles of {count} people changed"), "/team",
     ),
     Event(
         "member.removed", "security", OWNERS,
-        "{email} belongs to {organization} no more",
-        "{count} people belong to your organization no more", "/team",
+        _("{email} belongs to {organization} no more"),
+        _("{count} people belong to your organization no more"), "/team",
     ),
     Event(
         "cluster.offline", "supply", OPERATORS,
-        "Cluster {name} cannot be used", "{count} clusters cannot be used", "/provider",
+        _("Cluster {name} cannot be used"), _("{count} clusters cannot be used"), "/provider",
     ),
     Event(
         "cluster.preflight", "supply", OPERATORS,
-        "Cluster {name} does not pass its check", "{count} clusters do not pass their checks",
+        _("Cluster {name} does not pass its check"), _("{count} clusters do not pass their checks"),
         "/provider",
     ),
     Event(
         "host.quarantined", "supply", OPERATORS,
-        "Host {name} was taken off sale", "{count} hosts were taken off sale", "/provider",
+        _("Host {name} was taken off sale"), _("{count} hosts were taken off sale"), "/provider",
     ),
     Event(
         "offer.drifted", "supply", OPERATORS,
-        "Cards of yours changed and need a price", "{count} groups of cards changed", "/provider",
+        _("Cards of yours changed and need a price"), _("{count} groups of cards changed"),
+        "/provider",
     ),
     Event(
         "provider.approved", "supply", OPERATORS,
-        "You may offer cards now", "You may offer cards now", "/provider/join",
+        _("You may offer cards now"), _("You may offer cards now"), "/provider/join",
     ),
     Event(
         "payout.paid", "money", MONEY_READERS,
-        "{name} was paid out", "{count} payouts were made", "/provider/payouts",
+        _("{name} was paid out"), _("{count} payouts were made"), "/provider/payouts",
     ),
     Event(
         "payout.failed", "money", MONEY_READERS,
-        "A payout of {name} failed", "{count} payouts failed", "/provider/payouts",
+        _("A payout of {name} failed"), _("{count} payouts failed"), "/provider/payouts",
     ),
     Event(
         "statement.ready", "money", MONEY_READERS,
-        "Your statement of {name}", "{count} statements", "/provider/payouts",
+        _("Your statement of {name}"), _("{count} statements"), "/provider/payouts",
     ),
     Event(
         "invoice.open", "money", MONEY_READERS,
-        "Invoice {name} waits for payment", "{count} invoices wait for payment",
+        _("Invoice {name} waits for payment"), _("{count} invoices wait for payment"),
         "/billing/invoices",
     ),
     _said("balance.low", "money", "Your balance lasts about N hours"),
@@ -210,8 +218,8 @@ def tell(
     """Have the organization's people mailed of a fact; joins the caller's transaction.
 
     event: a name in EVENTS. cause: what makes the fact one and the same; told once. facts: texts
-    for the template: ``name``, ``text``, ``at``, ``path`` and whatever else it shows, never a
-    secret. also: members told whatever their role is.
+    or phrases for the template: ``name``, ``text``, ``at``, ``path`` and whatever else it shows,
+    never a secret. also: members told whatever their role is.
     """
     if EVENTS[event].said:
         raise ValueError(f"{event} is told by money_mail.tell")
@@ -238,8 +246,7 @@ def told(event: str, cause: str) -> list[UUID]:
 def tell_person(user: User, event: str, *, facts: Facts) -> None:
     """Mail one person at once, member or not; joins the caller's transaction. The facts name the
     ``organization``."""
-    subject, text = render(EVENTS[event], [facts], organization=facts["organization"])
-    order_notice(user, EmailToken.Purpose.NOTICE, about=f"{subject}\n{text}")
+    _order(user, EVENTS[event], [facts], organization=facts["organization"])
 
 
 def post() -> int:
@@ -268,8 +275,7 @@ def _post(organization_id: UUID, name: str) -> int:
         organization, ordered = Organization.objects.get(pk=organization_id), 0
         for user, mine in _readers(organization_id, EVENTS[name], letters):
             facts = [letter.facts for letter in mine]
-            subject, text = render(EVENTS[name], facts, organization=organization.name)
-            order_notice(user, EmailToken.Purpose.NOTICE, about=f"{subject}\n{text}")
+            _order(user, EVENTS[name], facts, organization=organization.name)
             ordered += 1
         Letter.objects.filter(id__in=[letter.id for letter in letters]).update(posted_at=now())
         return ordered
@@ -294,12 +300,18 @@ def _readers(
     return found
 
 
-@translation.override("en")  # it is stored, for whoever reads it
-def render(event: Event, rows: Sequence[Facts], *, organization: str) -> tuple[str, str]:
-    """Subject and text of one mail about these facts. It names the organization, because its
-    reader may belong to several."""
-    count = len(rows)
-    pattern = event.subject if count == 1 else event.many
+def _order(user: User, event: Event, facts: Sequence[Facts], *, organization: str) -> None:
+    with speaking(user):
+        subject, text = render(event, facts, organization=organization)
+    order_notice(user, EmailToken.Purpose.NOTICE, about=f"{subject}\n{text}")
+
+
+def render(event: Event, facts: Sequence[Facts], *, organization: str) -> tuple[str, str]:
+    """Subject and text of one mail about these facts, in the language that is active. It names the
+    organization, because its reader may belong to several."""
+    count = len(facts)
+    rows = [{name: _value(one) for name, one in each.items()} for each in facts]
+    pattern = str(event.subject if count == 1 else event.many)
     subject = pattern.format(**{**rows[0], "count": count})
     context = {
         "rows": rows[:_SHOWN],
@@ -314,21 +326,32 @@ def render(event: Event, rows: Sequence[Facts], *, organization: str) -> tuple[s
     return clean(subject, limit=150), render_to_string(event.template, context).strip()
 
 
+def _value(said: Said) -> Said:
+    """What a template is given: whether somebody left of their own is no text."""
+    return said if isinstance(said, bool) else spoken(said)
+
+
 def wants(user: User, kind: str) -> bool:
     """Whether the person gets mails of this kind."""
     return KINDS[kind].required or kind not in user.mail_off
 
 
-def choose(*, user: User, off: Collection[str]) -> None:
-    """Switch these kinds off and all others on; joins the caller's transaction.
+def choose(*, user: User, off: Collection[str], language: str | None = None) -> None:
+    """Switch these kinds off and all others on; joins the caller's transaction. language: of the
+    person's mails from now on, None: as it was.
 
-    InvalidRequest for a kind that is required, or none of ours.
+    InvalidRequest for a kind that is required, or none of ours, and for a language that we do not
+    write.
     """
     fixed = sorted(name for name in off if name not in KINDS or KINDS[name].required)
     if fixed:
         raise InvalidRequest({"off": [f"{name} cannot be switched off" for name in fixed]})
+    if language is not None and language not in dict(settings.LANGUAGES):
+        known = ", ".join(dict(settings.LANGUAGES))
+        raise InvalidRequest({"language": [f"is one of: {known}"]})
     user.mail_off = sorted(set(off))
-    user.save(update_fields=["mail_off"])
+    user.language = language or user.language
+    user.save(update_fields=["mail_off", "language"])
 
 
 def forget() -> int:

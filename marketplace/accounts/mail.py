@@ -16,12 +16,13 @@ from django.core.mail import send_mail
 from django.db import transaction
 from django.db.models import Count, Min
 from django.template.loader import render_to_string
-from django.utils import translation
+from django.utils.translation import gettext_lazy as _
 
 from kernel.clock import AppNow, now
 from kernel.text import wrapped
 from kernel.turns import each
 from marketplace.accounts import invitations, receipts
+from marketplace.accounts.phrases import speaking
 from marketplace.accounts.tokens import proof
 from marketplace.models import EmailToken
 
@@ -31,13 +32,13 @@ _RETRY = timedelta(minutes=1)
 _RETRY_CAP = timedelta(hours=1)
 _BATCH = 50
 SUBJECTS = {
-    EmailToken.Purpose.VERIFY: "Confirm your e-mail address",
-    EmailToken.Purpose.RESET: "Set a new password",
-    EmailToken.Purpose.KNOWN: "You already have an account",
-    EmailToken.Purpose.WEBHOOK: "We stopped sending to a webhook",
-    EmailToken.Purpose.RECEIPT: "Your receipt",
-    EmailToken.Purpose.PAYOUT: "Your payout account was opened",
-    EmailToken.Purpose.INVITE: "You are invited to an organization at gpuyard",
+    EmailToken.Purpose.VERIFY: _("Confirm your e-mail address"),
+    EmailToken.Purpose.RESET: _("Set a new password"),
+    EmailToken.Purpose.KNOWN: _("You already have an account"),
+    EmailToken.Purpose.WEBHOOK: _("We stopped sending to a webhook"),
+    EmailToken.Purpose.RECEIPT: _("Your receipt"),
+    EmailToken.Purpose.PAYOUT: _("Your payout account was opened"),
+    EmailToken.Purpose.INVITE: _("You are invited to an organization at gpuyard"),
 }
 # Their order says the subject and the text.
 _SAID = (
@@ -91,8 +92,12 @@ def _take() -> list[EmailToken]:
         return taken
 
 
-@translation.override("en")  # mails are English, whoever reads them (docs/i18n.md)
 def _send(token: EmailToken) -> None:
+    with speaking(token.user):
+        _send_spoken(token)
+
+
+def _send_spoken(token: EmailToken) -> None:
     purpose = EmailToken.Purpose(token.purpose)
     base = settings.GPUYARD_BASE_URL
     page = _PAGES.get(purpose)
@@ -102,9 +107,9 @@ def _send(token: EmailToken) -> None:
         "about": token.about,
         "expires_at": token.expires_at,
     }
-    subject, to = SUBJECTS.get(purpose, ""), [token.address or token.user.email]
+    subject, to = str(SUBJECTS.get(purpose, "")), [token.address or token.user.email]
     if purpose in _SAID:
-        subject, _, context["about"] = token.about.partition("\n")
+        subject, _line, context["about"] = token.about.partition("\n")
     if purpose == EmailToken.Purpose.RECEIPT:
         found, to = receipts.contents(UUID(token.about))
         context |= found

@@ -25,8 +25,10 @@ from kernel import sealed
 from kernel.clock import now
 from kernel.errors import InvalidRequest, NotFound, Refusal
 from kernel.ids import public
-from marketplace.accounts import audit, tokens
+from marketplace.accounts import audit
 from marketplace.accounts.access import Principal
+from marketplace.accounts.money_mail import order_said
+from marketplace.accounts.phrases import Said, phrase
 from marketplace.models import EmailToken, Membership, RecoveryCode, SecondFactor, User
 
 # What authenticator apps assume where nothing else is said: many ignore other values.
@@ -131,7 +133,11 @@ def confirm(*, acting: Principal, code: str) -> list[str]:
     _switch(acting.user, now())
     made = _new_codes(user)
     _record(acting, "second_factor.enable")
-    _tell(user, "on", "Your second factor is on: signing in asks for a code of your app from now.")
+    _tell(
+        user,
+        phrase("Your second factor is on"),
+        phrase("Your second factor is on: signing in asks for a code of your app from now."),
+    )
     return made
 
 
@@ -151,7 +157,11 @@ def spend(*, user: User, code: str) -> None:
         raise WrongCode
     left = RecoveryCode.objects.filter(user=user, used_at=None).count()
     _record(user, "second_factor.recovery_code", left=left)
-    _tell(user, "used", f"A recovery code was used in place of your app. You have {left} left.")
+    _tell(
+        user,
+        phrase("A recovery code was used"),
+        phrase("A recovery code was used in place of your app. You have {left} left.", left=left),
+    )
 
 
 def renew(*, acting: Principal, code: str) -> list[str]:
@@ -203,7 +213,11 @@ def _forget(user: User) -> None:
     SecondFactor.objects.filter(user=user).delete()
     RecoveryCode.objects.filter(user=user).delete()
     _switch(user, None)
-    _tell(user, "off", "Your second factor was switched off: the password alone signs in again.")
+    _tell(
+        user,
+        phrase("Your second factor is off"),
+        phrase("Your second factor was switched off: the password alone signs in again."),
+    )
 
 
 def _switch(user: User, since: datetime | None) -> None:
@@ -250,10 +264,8 @@ def _illegal(why: str, state: str, action: str) -> Refusal:
     return Refusal("invalid_transition", why, state=state, actions=[action])
 
 
-def _tell(user: User, what: str, text: str) -> None:
-    subject = {"on": "Your second factor is on", "off": "Your second factor is off"}
-    about = f"{subject.get(what, 'A recovery code was used')}\n{text}"
-    tokens.order_notice(user, EmailToken.Purpose.SECURITY, about=about)
+def _tell(user: User, subject: Said, text: Said) -> None:
+    order_said(user, EmailToken.Purpose.SECURITY, subject=subject, text=text)
 
 
 def _record(

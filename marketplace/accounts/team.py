@@ -15,6 +15,7 @@ from kernel.errors import InvalidRequest, NotFound, Refusal
 from kernel.ids import BadId, parse, public
 from marketplace.accounts import audit, keys, letters, tokens
 from marketplace.accounts.access import ROLE_SCOPES, Principal, visible
+from marketplace.accounts.phrases import Said
 from marketplace.accounts.vault import lock_organization
 from marketplace.models import EmailToken, Invitation, Membership
 
@@ -75,7 +76,13 @@ def change_role(*, acting: Principal, user_id: str, role: str) -> Membership:
         organization_ref=acting.org.id,
         details={"email": membership.user.email, "from": before, "to": role},
     )
-    _tell(acting, membership, "member.changed", before=before, role=role)
+    _tell(
+        acting,
+        membership,
+        "member.changed",
+        before=letters.ROLE_NAMES[before],
+        role=letters.ROLE_NAMES[role],
+    )
     return membership
 
 
@@ -101,7 +108,7 @@ def remove(*, acting: Principal, user_id: str) -> None:
         organization_ref=acting.org.id,
         details={"email": membership.user.email, "role": membership.role, "keys_revoked": ended},
     )
-    _tell(acting, membership, "member.removed", left=leaves, role=membership.role)
+    _tell(acting, membership, "member.removed", left=leaves)
     membership.delete()
 
 
@@ -146,7 +153,7 @@ def _withdraw_theirs(membership: Membership) -> None:
         tokens.end_about(EmailToken.Purpose.INVITE, str(invitation.id))
 
 
-def _tell(acting: Principal, membership: Membership, event: str, **facts: str | bool) -> None:
+def _tell(acting: Principal, membership: Membership, event: str, **facts: Said) -> None:
     """The owners, and the person, who may be no member by the time it is sent."""
     told = {
         "email": membership.user.email,

@@ -19,8 +19,9 @@ from billing.contracts.usage import UsedMeter
 from billing.facade import usage
 from kernel.clock import AppNow, now
 from kernel.errors import InvalidRequest, Refusal
-from marketplace.accounts import audit, money_mail
+from marketplace.accounts import audit, letters, money_mail
 from marketplace.accounts.access import STAFF, Principal, find
+from marketplace.accounts.phrases import Said, phrase
 from marketplace.catalog.fees import ALL, FeeTable, standing
 from marketplace.catalog.price import order_price
 from marketplace.catalog.registry import by_slug
@@ -323,7 +324,7 @@ def _tell_owners(change: FeeChange, steps: list[Step], *, withdrawn: bool) -> No
         money_mail.tell(
             owner.organization_id,
             "fee.changes",
-            subject="The platform's fee changes",
+            subject=phrase("The platform's fee changes"),
             text=text,
         )
 
@@ -336,30 +337,42 @@ def _concerned(change: FeeChange, step: Step) -> bool:
     return offers.filter(card | vendor).exists()
 
 
-def _announcement(change: FeeChange, steps: list[Step]) -> str:
-    fees = "; ".join(
-        f"{_card(step.accelerator)} {_percent(step.to_bps)} of the price, "
-        f"{_percent(step.from_bps)} before"
-        for step in steps
-    )
-    return (
-        f"The platform's fee from {change.valid_from:%Y-%m-%d %H:%M} UTC on: {fees}. It holds for "
-        "what is rented from then on: rentals that run keep the fee that they began with. The "
-        f"reason: {change.reason}"
-    )
-
-
-def _recall(change: FeeChange, steps: list[Step]) -> str:
-    fees = "; ".join(f"{_card(step.accelerator)} {_percent(step.from_bps)}" for step in steps)
-    return (
-        f"The change of the platform's fee to {_percent(change.fee_bps)} from "
-        f"{change.valid_from:%Y-%m-%d %H:%M} UTC on was withdrawn. It stays as it is: {fees}."
+def _announcement(change: FeeChange, steps: list[Step]) -> Said:
+    return phrase(
+        "The platform's fee from {at} on. {fees} It holds for what is rented from then on: rentals "
+        "that run keep the fee that they began with. The reason: {reason}",
+        at=letters.moment(change.valid_from),
+        fees=[
+            phrase(
+                "{cards}: {fee} of the price, {before} before.",
+                cards=_card(step.accelerator),
+                fee=_percent(step.to_bps),
+                before=_percent(step.from_bps),
+            )
+            for step in steps
+        ],
+        reason=change.reason,
     )
 
 
-def _card(accelerator: str) -> str:
+def _recall(change: FeeChange, steps: list[Step]) -> Said:
+    return phrase(
+        "The change of the platform's fee to {fee} from {at} on was withdrawn. It stays as it is. "
+        "{fees}",
+        fee=_percent(change.fee_bps),
+        at=letters.moment(change.valid_from),
+        fees=[
+            phrase("{cards}: {fee}.", cards=_card(step.accelerator), fee=_percent(step.from_bps))
+            for step in steps
+        ],
+    )
+
+
+def _card(accelerator: str) -> Said:
     card = by_slug().get(accelerator)
-    return card.name if card else f"cards of {accelerator}" if accelerator else "all cards"
+    if card:
+        return card.name
+    return phrase("Cards of {maker}", maker=accelerator) if accelerator else phrase("All cards")
 
 
 def _percent(bps: int) -> str:

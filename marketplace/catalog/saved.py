@@ -24,7 +24,8 @@ from kernel.text import clean, rfc3339
 from kernel.turns import each
 from marketplace.accounts import audit
 from marketplace.accounts.access import Principal, get_visible
-from marketplace.accounts.tokens import order_notice
+from marketplace.accounts.money_mail import order_said
+from marketplace.accounts.phrases import phrase
 from marketplace.catalog.search import parse
 from marketplace.catalog.stock import fitting, price_column
 from marketplace.models import EmailToken, Membership, SavedSearch
@@ -128,13 +129,19 @@ def _tell(saved: SavedSearch, match: _Match) -> bool:
     if not member.exists():
         return False
     price = f"{format_micro(match.lowest_micro or 0)} {CURRENCY}"
-    text = (
-        f'Your search "{saved.name}" finds cards that are free now: {match.offers} offers, from '
-        f"{price} per GPU and hour. Nothing is reserved for you.\n\n"
-        f"{settings.GPUYARD_BASE_URL}/?{saved.query}"
+    order_said(
+        saved.created_by,
+        EmailToken.Purpose.SEARCH,
+        subject=phrase("Free now: {name}", name=saved.name),
+        text=phrase(
+            'Your search "{name}" finds cards that are free now: {offers} offers, from {price} per '
+            "GPU and hour. Nothing is reserved for you.\n\n{url}",
+            name=saved.name,
+            offers=match.offers,
+            price=price,
+            url=f"{settings.GPUYARD_BASE_URL}/?{saved.query}",
+        ),
     )
-    about = f"Free now: {saved.name}\n{text}"
-    order_notice(saved.created_by, EmailToken.Purpose.SEARCH, about=about)
     return True
 
 

@@ -47,6 +47,8 @@ class User(AbstractBaseUser, PermissionsMixin):
     second_factor_at = models.DateTimeField(null=True, blank=True)
     # Kinds of mail the person does not want (accounts/letters.py); required ones come all the same.
     mail_off = ArrayField(models.CharField(max_length=20), default=list, blank=True, db_default=[])
+    # In which mails are written; one of settings.LANGUAGES. Pages go by the browser's cookie.
+    language = models.CharField(max_length=10, default="en", db_default="en")
     created_at = models.DateTimeField(db_default=AppNow(), editable=False)
 
     objects: ClassVar[UserManager] = UserManager()

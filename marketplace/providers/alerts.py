@@ -7,7 +7,7 @@ It looks at the present state and remembers nothing itself: a fact is told once 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -19,6 +19,7 @@ from kernel.ids import public
 from kernel.money import format_micro
 from kernel.turns import turns
 from marketplace.accounts import letters
+from marketplace.accounts.phrases import Said, phrase
 from marketplace.models import Provider
 from provisioner import facade as provisioner
 from provisioner.contracts import ClusterState, ClusterView
@@ -63,7 +64,7 @@ def _clusters(clusters: Iterable[ClusterView], owners: dict[UUID, UUID], present
         organization, name = owners[one.provider_ref], public("cluster", one.id)
         facts = {
             "name": one.name,
-            "text": one.detail,
+            "text": phrase(one.detail),
             "path": f"/provider/clusters/{name}/preflight",
         }
         if one.state in _SHUT and one.state_since <= present - OFFLINE_AFTER:
@@ -71,7 +72,7 @@ def _clusters(clusters: Iterable[ClusterView], owners: dict[UUID, UUID], present
                 organization,
                 "cluster.offline",
                 cause=f"{name}:{one.state_since.isoformat()}",
-                facts={**facts, "at": f"since {letters.moment(one.state_since)}"},
+                facts={**facts, "at": phrase("since {at}", at=letters.moment(one.state_since))},
             )
         elif one.preflight == PreflightState.FAILED and one.preflight_at is not None:
             # It is looked at anew every so often: one mail a week while it fails.
@@ -84,10 +85,10 @@ def _clusters(clusters: Iterable[ClusterView], owners: dict[UUID, UUID], present
             )
 
 
-def _sells(one: ClusterView) -> str:
+def _sells(one: ClusterView) -> Said:
     if one.preflight_sells:
-        return "It takes new rentals all the same, for now."
-    return "It takes no new rentals until the failed rules are put right."
+        return phrase("It takes new rentals all the same, for now.")
+    return phrase("It takes no new rentals until the failed rules are put right.")
 
 
 def _hosts(owners: dict[UUID, UUID]) -> None:
@@ -99,7 +100,7 @@ def _hosts(owners: dict[UUID, UUID]) -> None:
                 cause=f"{public('node', host.node_id)}:{host.at.isoformat()}",
                 facts={
                     "name": host.name,
-                    "text": host.text,
+                    "text": phrase(host.text),
                     "at": letters.moment(host.at),
                     "path": "/provider",
                 },
@@ -124,8 +125,12 @@ def _statements(owners: dict[UUID, UUID], present: datetime) -> None:
             owners[provider],
             "statement.ready",
             cause=cause,
-            facts={"name": f"{month:%B %Y}", "path": f"/provider/statements/{cause}"},
+            facts={"name": _month(month), "path": f"/provider/statements/{cause}"},
         )
+
+
+def _month(month: date) -> Said:
+    return phrase("{month} {year}", month=phrase(f"{month:%B}"), year=month.year)
 
 
 def _payouts(owners: dict[UUID, UUID], present: datetime) -> None:
@@ -140,7 +145,7 @@ def _payouts(owners: dict[UUID, UUID], present: datetime) -> None:
             cause=public("payout", one.id),
             facts={
                 "name": f"{format_micro(one.amount_micro, places=2)} {one.currency}",
-                "text": one.reason,
+                "text": phrase(one.reason),
                 "at": letters.moment(at) if at else "",
                 "path": "/provider/payouts",
             },

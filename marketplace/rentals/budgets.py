@@ -25,6 +25,7 @@ from kernel.turns import turns
 from marketplace.accounts import audit, switches
 from marketplace.accounts.access import Principal, get_visible
 from marketplace.accounts.money_mail import tell
+from marketplace.accounts.phrases import Said, phrase
 from marketplace.models import Budget, Project, Rental, VolumeMeter
 from marketplace.rentals import notice
 from marketplace.rentals.state import LEGAL
@@ -233,20 +234,29 @@ def _tell(one: Standing) -> None:
         tell(
             budget.organization_id,
             "budget.reached",
-            subject=f"{percent} % of the budget {name_of(one.budget)} is spent",
-            text=(
-                f"{_usd(one.spend.used_micro)} of {_usd(budget.amount_micro)} were spent since "
-                f"{one.since:%Y-%m-%d}. {_consequence(does)}"
+            subject=phrase(
+                "{percent} % of the budget {name} is spent",
+                percent=percent,
+                name=name_of(one.budget),
             ),
+            text=[
+                phrase(
+                    "{spent} of {amount} were spent since {day}.",
+                    spent=_usd(one.spend.used_micro),
+                    amount=_usd(budget.amount_micro),
+                    day=f"{one.since:%Y-%m-%d}",
+                ),
+                _consequence(does),
+            ],
         )
 
 
-def _consequence(does: set[str]) -> str:
+def _consequence(does: set[str]) -> Said:
     if STOP in does:
-        return "What runs on it is stopped; volumes are kept. Raise the budget to go on."
+        return phrase("What runs on it is stopped; volumes are kept. Raise the budget to go on.")
     if BLOCK in does:
-        return "New rentals on it are refused until next month, or until you raise it."
-    return "Nothing is stopped by this."
+        return phrase("New rentals on it are refused until next month, or until you raise it.")
+    return phrase("Nothing is stopped by this.")
 
 
 def name_of(budget: Budget) -> str:

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
+from django.utils.translation import gettext_noop as _
 
 from billing.contracts.dunning import OverdueView
 from billing.facade import dunning as billing
@@ -23,6 +24,7 @@ from kernel.text import rfc3339
 from kernel.turns import turns
 from marketplace.accounts import audit, letters
 from marketplace.accounts.money_mail import tell
+from marketplace.accounts.phrases import phrase
 from marketplace.models import Dunning, Rental
 from marketplace.rentals import notice
 from marketplace.rentals.state import INTERRUPTING, LEGAL, RUNNING
@@ -37,20 +39,30 @@ _REASON: Final = "overdue"
 # Days after the date, subject, and what follows. Reminders come first; the last two weeks before a
 # loss is booked need no mail: everything was said and nothing runs.
 STEPS: Final = (
-    (3, "Invoice {number} is overdue", "Please pay it in the next days."),
-    (7, "Invoice {number} is a week overdue", "In three days new rentals are refused until then."),
+    (3, _("Invoice {number} is overdue"), _("Please pay it in the next days.")),
+    (
+        7,
+        _("Invoice {number} is a week overdue"),
+        _("In three days new rentals are refused until then."),
+    ),
     (
         BLOCK,
-        "Invoice {number} is overdue: no new rentals",
-        "New rentals are refused until it is paid; in four days what runs is stopped.",
+        _("Invoice {number} is overdue: no new rentals"),
+        _("New rentals are refused until it is paid; in four days what runs is stopped."),
     ),
     (
         STOP,
-        "Invoice {number} is two weeks overdue: rentals are stopped",
-        "What runs is stopped now, after a notice. Volumes are kept. Once the invoice is paid "
-        "everything can be started again.",
+        _("Invoice {number} is two weeks overdue: rentals are stopped"),
+        _(
+            "What runs is stopped now, after a notice. Volumes are kept. Once the invoice is paid "
+            "everything can be started again."
+        ),
     ),
-    (GIVE_UP, "Invoice {number} was not paid", "We booked it as a loss. It can still be paid."),
+    (
+        GIVE_UP,
+        _("Invoice {number} was not paid"),
+        _("We booked it as a loss. It can still be paid."),
+    ),
 )
 
 
@@ -77,7 +89,9 @@ def _tell_of_open(invoice: OverdueView) -> None:
         cause=public("invoice", invoice.id),
         facts={
             "name": _number(invoice),
-            "text": f"{_usd(invoice)}, due by {letters.moment(invoice.due_at)}.",
+            "text": phrase(
+                "{amount}, due by {at}.", amount=_usd(invoice), at=letters.moment(invoice.due_at)
+            ),
             "path": f"/billing/invoices/{public('invoice', invoice.id)}",
         },
     )
@@ -117,9 +131,14 @@ def _step(invoice: OverdueView, at: datetime) -> None:
         tell(
             invoice.org_ref,
             "invoice.overdue",
-            subject=subject.format(number=_number(invoice)),
-            text=f"{_usd(invoice)} were due on {invoice.due_at:%Y-%m-%d}. {text} "
-            f"Pay it here: {invoice.hosted_url or settings.GPUYARD_BASE_URL + '/billing/invoices'}",
+            subject=phrase(subject, number=_number(invoice)),
+            text=phrase(
+                "{amount} were due on {day}. {consequence} Pay it here: {url}",
+                amount=_usd(invoice),
+                day=f"{invoice.due_at:%Y-%m-%d}",
+                consequence=phrase(text),
+                url=invoice.hosted_url or f"{settings.GPUYARD_BASE_URL}/billing/invoices",
+            ),
         )
 
 

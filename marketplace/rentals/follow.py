@@ -23,6 +23,7 @@ from kernel.ids import public
 from kernel.money import format_micro
 from kernel.turns import Turn, each, turns
 from kernel.wake import wake_on_commit
+from marketplace.accounts.phrases import Said, phrase
 from marketplace.models import Rental
 from marketplace.rentals import state as states
 from marketplace.rentals.charge import charge, settle
@@ -194,7 +195,7 @@ def _finish(rental: Rental, event: EventView) -> None:
     elif not _may_go_elsewhere(rental, event):
         _show(rental, states.FAILED, event)
     elif tie:
-        text = f"{sentence(event.reason, event.text)} {tie}"
+        text = [phrase(sentence(event.reason, event.text)), phrase(tie)]
         _show(rental, states.FAILED, event, text=text)
     else:
         _go_elsewhere(rental, event)
@@ -239,7 +240,7 @@ def _go_elsewhere(rental: Rental, event: EventView) -> None:
     if view is not None:
         rental.tried_nodes = [*(rental.tried_nodes or ()), view.node_id]
     rental.interrupt_at = None
-    text = f"{sentence(event.reason, event.text)} Another host is tried."
+    text = [phrase(sentence(event.reason, event.text)), phrase("Another host is tried.")]
     _show(rental, states.REQUESTED, event, text=text)
     wake_on_commit("marketplace.place")
 
@@ -259,7 +260,7 @@ _KEPT: Final = "The machine is gone from its cluster and its cards are given bac
 
 
 def _show(
-    rental: Rental, target: str, event: EventView, *, reason: str = "", text: str = ""
+    rental: Rental, target: str, event: EventView, *, reason: str = "", text: Said = ""
 ) -> None:
     code = reason or event.reason
     evidence: dict[str, Any] = {**event.evidence, "instance_seq": event.seq}

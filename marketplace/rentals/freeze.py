@@ -19,6 +19,7 @@ from billing.facade import disputes
 from kernel.clock import AppNow
 from kernel.turns import Turn, turns
 from marketplace.accounts.freezing import DISPUTE, freeze_disputed, thaw
+from marketplace.accounts.phrases import phrase
 from marketplace.models import Organization, Rental
 from marketplace.rentals.notice import LEAD, give, withdraw
 from marketplace.rentals.state import INTERRUPTING, LEGAL, RUNNING
@@ -26,7 +27,7 @@ from marketplace.rentals.stop import halt_for
 
 REASON: Final = "admin"
 _BATCH: Final = 500
-_STOPPED: Final = (
+_STOPPED: Final = phrase(
     "A payment of your organization is contested at its bank: stopped after its notice. What a "
     "stop keeps is kept. Write to support."
 )

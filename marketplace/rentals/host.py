@@ -21,6 +21,7 @@ from kernel.money import CURRENCY, format_micro
 from kernel.text import clean, rfc3339
 from kernel.wake import wake_on_commit
 from marketplace.accounts.access import Principal, get_visible, visible
+from marketplace.accounts.phrases import Said, phrase
 from marketplace.catalog.opening import renew_cluster
 from marketplace.catalog.tiers import NOTICE
 from marketplace.models import AbuseReport, Maintenance, Offer, Rental
@@ -293,15 +294,18 @@ def _stop(rentals: Sequence[Rental], reason: str, text: str) -> None:
     halt_all(rentals, reason, text=said, actor="host", without_notice=reason == MAINTENANCE)
 
 
-def _said(reason: str, text: str) -> str:
+def _said(reason: str, text: str) -> Said:
     if reason == ABUSE:
-        return (
+        return phrase(
             "The owner of the cards stopped it at once and reports abuse. Nothing is charged from "
             "then on, and what is on volumes is kept. Staff look at it; write to support if this "
             "is wrong."
         )
-    said = f" The owner says: {clean(text, limit=300)}" if clean(text) else ""
-    return (
-        "The owner of the cards had to stop it at once, without the notice that is due. Nothing is "
-        f"charged from then on, and what is on volumes is kept.{said}"
-    )
+    note = clean(text, limit=300)
+    return [
+        phrase(
+            "The owner of the cards had to stop it at once, without the notice that is due. "
+            "Nothing is charged from then on, and what is on volumes is kept."
+        ),
+        phrase("The owner says: {note}", note=note) if note else "",
+    ]

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Sum
+from django.utils.translation import gettext_noop as _
 
 from billing.contracts.incidents import IncidentPart
 from billing.facade import incidents as billing
@@ -20,6 +21,7 @@ from kernel.clock import now
 from kernel.money import format_micro
 from kernel.turns import each
 from marketplace.accounts import audit, money_mail, switches
+from marketplace.accounts.phrases import phrase
 from marketplace.models import Incident, IncidentLine, Organization, Rental
 from marketplace.rentals.affected import NOTE
 from marketplace.rentals.incidents import State, terms_of
@@ -29,8 +31,8 @@ from marketplace.rentals.timeline import note
 # tens of milliseconds. More would hold up renters, fewer cost a transaction each.
 BATCH: Final = 100
 _WHOSE: Final = {
-    Incident.Cause.PLATFORM: "It was our fault.",
-    Incident.Cause.HOST: "It was the fault of the owner of the cards.",
+    Incident.Cause.PLATFORM: _("It was our fault."),
+    Incident.Cause.HOST: _("It was the fault of the owner of the cards."),
 }
 
 
@@ -92,17 +94,24 @@ def _tell(incident: Incident, org_refs: set[UUID]) -> None:
         total = given.aggregate(total=Sum("posted_micro"))["total"]
         if own.filter(posted_at=None).exists() or not total:
             continue
-        text = (
-            f"{incident.title}, {incident.from_at:%Y-%m-%d %H:%M} to "
-            f"{incident.to_at:%Y-%m-%d %H:%M} UTC: {format_micro(total)} USD before tax were "
-            f"credited to your balance, for {given.count()} of your rentals. "
-            f"{_WHOSE[Incident.Cause(incident.cause)]} {incident.note}"
-        )
+        text = [
+            phrase(
+                "{title}, {start} to {end} UTC: {amount} USD before tax were credited to your "
+                "balance, for {count} of your rentals.",
+                title=incident.title,
+                start=f"{incident.from_at:%Y-%m-%d %H:%M}",
+                end=f"{incident.to_at:%Y-%m-%d %H:%M}",
+                amount=format_micro(total),
+                count=given.count(),
+            ),
+            phrase(_WHOSE[Incident.Cause(incident.cause)]),
+            incident.note,
+        ]
         money_mail.tell(
             organization.pk,
             "incident.credited",
-            subject="Credit for an incident",
-            text=text.strip(),
+            subject=phrase("Credit for an incident"),
+            text=text,
         )
 
 

@@ -28,6 +28,7 @@ from kernel.text import rfc3339
 from kernel.turns import Turn, turns
 from marketplace.accounts import switches
 from marketplace.accounts.money_mail import tell
+from marketplace.accounts.phrases import phrase
 from marketplace.accounts.spend_limit import STEPS
 from marketplace.models import FundsWatch, Rental, Volume
 from marketplace.rentals.state import STOPPED, STOPPING
@@ -120,14 +121,16 @@ def _climb(watch: FundsWatch, *, end: datetime) -> None:
     if not new:
         return
     _announce(watch, "balance.low", hours=rung, funds_end_at=end)
-    left = f"about {rung} hours" if rung != 1 else "about an hour"
+    left = phrase("about {hours} hours", hours=rung) if rung != 1 else phrase("about an hour")
     tell(
         watch.organization_id,
         "balance.low",
-        subject=f"Your balance lasts {left}",
-        text=(
-            f"At what you run now the balance is used up on {_date(end)}, in {left}. Rentals are "
-            "stopped then and their volumes are kept. Top up to let them run on."
+        subject=phrase("Your balance lasts {left}", left=left),
+        text=phrase(
+            "At what you run now the balance is used up on {at}, in {left}. Rentals are stopped "
+            "then and their volumes are kept. Top up to let them run on.",
+            at=_date(end),
+            left=left,
         ),
     )
 
@@ -166,12 +169,14 @@ def _begin(watch: FundsWatch) -> None:
     tell(
         watch.organization_id,
         "balance.empty",
-        subject="Your balance is used up: rentals were stopped, data is kept",
-        text=(
-            f"Stopped, and not charged since: {names}. Nothing is deleted now. Their volumes are "
-            f"kept, free of charge, until {_date(until)}. Top up before that and they stay as they "
-            "are, to be started again whenever you like. After it they are deleted for good, with "
-            "a receipt."
+        subject=phrase("Your balance is used up: rentals were stopped, data is kept"),
+        text=phrase(
+            "Stopped, and not charged since: {names}. Nothing is deleted now. Their volumes are "
+            "kept, free of charge, until {until}. Top up before that and they stay as they are, to "
+            "be started again whenever you like. After it they are deleted for good, with a "
+            "receipt.",
+            names=names,
+            until=_date(until),
         ),
     )
 
@@ -188,10 +193,12 @@ def _warn(watch: FundsWatch) -> None:
     tell(
         watch.organization_id,
         "balance.last_day",
-        subject="Last day: stopped rentals and their volumes will be deleted",
-        text=(
-            f"Your balance is used up and {names} will be deleted on {_date(watch.grace_until)}, "
-            "volumes included, for good. Top up before that to keep them."
+        subject=phrase("Last day: stopped rentals and their volumes will be deleted"),
+        text=phrase(
+            "Your balance is used up and {names} will be deleted on {at}, volumes included, for "
+            "good. Top up before that to keep them.",
+            names=names,
+            at=_date(watch.grace_until),
         ),
     )
 
@@ -222,8 +229,11 @@ def _finish(org: UUID, hour: int) -> None:
         tell(
             org,
             "balance.deleted",
-            subject="Stopped rentals and their volumes were deleted",
-            text=f"The seven days are over: {gone}. The receipt of each volume is on its page.",
+            subject=phrase("Stopped rentals and their volumes were deleted"),
+            text=phrase(
+                "The seven days are over: {names}. The receipt of each volume is on its page.",
+                names=gone,
+            ),
         )
         _recover(watch)
         watch.save()

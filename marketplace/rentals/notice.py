@@ -14,11 +14,13 @@ from uuid import UUID
 
 from django.db import transaction
 from django.db.models import F
+from django.utils.translation import gettext_noop as _
 
 from billing import facade as billing
 from kernel.clock import AppNow, now
 from kernel.text import rfc3339
 from kernel.turns import Turn, turns
+from marketplace.accounts.phrases import phrase
 from marketplace.models import Rental
 from marketplace.rentals.announce import announce_notice
 from marketplace.rentals.reasons import REASONS, actor_of
@@ -38,26 +40,26 @@ INTERRUPTION: Final = timedelta(seconds=120)
 _BATCH: Final = 500
 
 _TEXTS: Final = {
-    "end_date": "Its end date is near: it will be ended at {at}. Extend it to keep it.",
-    "outbid": (
+    "end_date": _("Its end date is near: it will be ended at {at}. Extend it to keep it."),
+    "outbid": _(
         "An order at the full price needs its cards: it runs on until {at} and is stopped then."
     ),
-    "admin": (
+    "admin": _(
         "A payment of the organization is contested at its bank: it runs on until {at} and is "
         "stopped then. Write to support."
     ),
-    "funds": "The balance lasts until {at}: it will be stopped then. Top up to keep it.",
-    "budget": "Its budget lasts until {at}: it will be stopped then. Raise it to keep it.",
-    "idle": "Its cards do nothing: it will be stopped at {at} unless one of them works before.",
-    "maintenance": (
+    "funds": _("The balance lasts until {at}: it will be stopped then. Top up to keep it."),
+    "budget": _("Its budget lasts until {at}: it will be stopped then. Raise it to keep it."),
+    "idle": _("Its cards do nothing: it will be stopped at {at} unless one of them works before."),
+    "maintenance": _(
         "Its owner takes the host down: it runs on until {at} and is stopped then. What is on "
         "volumes is kept."
     ),
-    "contract_end": (
+    "contract_end": _(
         "Its owner takes the cards back, as was said when it was rented: it runs on until {at} and "
         "is stopped then. What is on volumes is kept."
     ),
-    "overdue": "An invoice is two weeks overdue: it will be stopped {at}. Pay it to keep it.",
+    "overdue": _("An invoice is two weeks overdue: it will be stopped {at}. Pay it to keep it."),
 }
 # The notice is called otherwise than its reason in the contract. For staff's there is no type of
 # its own: ``rental.interrupting`` tells it.
@@ -85,7 +87,7 @@ def give(rental: Rental, reason: str, *, at: datetime) -> None:
         at=now(),
         reason=reason,
         actor=actor_of(reason, REASONS[reason].fault),
-        text=_TEXTS[reason].format(at=rfc3339(at)),
+        text=phrase(_TEXTS[reason], at=rfc3339(at)),
         evidence={"interrupt_at": rfc3339(at)},
     )
     if reason == "outbid":

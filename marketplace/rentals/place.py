@@ -25,6 +25,7 @@ from kernel.sealed import CannotOpen
 from kernel.turns import Turn, each, turns
 from kernel.wake import wake_on_commit
 from marketplace.accounts import switches
+from marketplace.accounts.phrases import Said, phrase
 from marketplace.catalog.needs import MIB_PER_GIB
 from marketplace.catalog.opening import contract_end
 from marketplace.catalog.quote import candidates, disk_for, price_of
@@ -199,13 +200,14 @@ def _no_room(rental: Rental) -> None:
     if rental.state != REQUESTED:
         return
     if rental.queue_seconds is None:
-        _fail(rental, rental.reason, "No other host has room now. " + sentence(rental.reason))
+        said = [phrase("No other host has room now."), phrase(sentence(rental.reason))]
+        _fail(rental, rental.reason, said)
     else:
         text = "No other host has room now; it waits in the queue."
         enqueue(rental, actor="platform", text=text)
 
 
-def _fail(rental: Rental, reason: str, text: str) -> None:
+def _fail(rental: Rental, reason: str, text: Said) -> None:
     rental.queued_at = None
     at, said = now(), text or sentence(reason)
     move(rental, FAILED, at=at, reason=reason, actor=actor_of(reason, "none"), text=said)

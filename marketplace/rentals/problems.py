@@ -20,8 +20,10 @@ from kernel.errors import InvalidRequest, Refusal
 from kernel.ids import parse, public
 from kernel.money import CURRENCY, format_micro
 from kernel.text import clean, rfc3339
-from marketplace.accounts import audit, tokens
+from marketplace.accounts import audit
 from marketplace.accounts.access import STAFF, Principal, find, visible
+from marketplace.accounts.money_mail import order_said
+from marketplace.accounts.phrases import phrase
 from marketplace.models import EmailToken, ProblemReport, Rental, RentalEvent, VolumeMeter
 from marketplace.rentals import read
 from marketplace.rentals.present import describe_charge, describe_event
@@ -176,8 +178,12 @@ def answer(*, acting: Principal, report_id: str, text: str, close: bool) -> Prob
         organization_ref=row.organization_id,
         details={"answer": said},
     )
-    about = f"Your report {row.public_id} was answered\nYou wrote:\n\n{row.text}\n\nWe answer:"
-    tokens.order_notice(row.reporter, EmailToken.Purpose.REPORT, about=f"{about}\n\n{said}")
+    order_said(
+        row.reporter,
+        EmailToken.Purpose.REPORT,
+        subject=phrase("Your report {id} was answered", id=row.public_id),
+        text=phrase("You wrote:\n\n{text}\n\nWe answer:\n\n{answer}", text=row.text, answer=said),
+    )
     return row
 
 

@@ -16,6 +16,7 @@ from kernel.errors import Refusal
 from kernel.wake import wake_on_commit
 from marketplace.accounts import audit
 from marketplace.accounts.access import Principal, get_visible
+from marketplace.accounts.phrases import Said
 from marketplace.models import Rental
 from marketplace.rentals.reasons import REASONS, actor_of, sentence
 from marketplace.rentals.state import (
@@ -64,7 +65,7 @@ def stop(*, acting: Principal, rental_id: str, expected_version: int | None = No
     return rental
 
 
-def halt(rental: Rental, *, reason: str, actor: str, at: datetime, text: str = "") -> None:
+def halt(rental: Rental, *, reason: str, actor: str, at: datetime, text: Said = "") -> None:
     """Move the locked rental, which has a machine, to stopping; in the caller's transaction."""
     _halt(rental, reason=reason, actor=actor, at=at, text=text)
     billing.meter_stopped(rental_ref=rental.id)
@@ -76,7 +77,7 @@ def _halt(
     reason: str,
     actor: str,
     at: datetime,
-    text: str,
+    text: Said,
     without_notice: bool = False,
 ) -> None:
     rental.desired_state = Rental.Desired.STOPPED
@@ -134,7 +135,7 @@ def end_for(rental: Rental, reason: str) -> None:
     _record("platform", f"rental.end.{reason}", rental)
 
 
-def halt_for(rental: Rental, reason: str, *, text: str = "") -> None:
+def halt_for(rental: Rental, reason: str, *, text: Said = "") -> None:
     """Stop for a reason that nobody asked for: funds, budget, idle. Stopping is not deleting.
 
     text: instead of the reason's own sentence."""
@@ -146,7 +147,7 @@ def halt_all(
     rentals: Sequence[Rental],
     reason: str,
     *,
-    text: str = "",
+    text: Said = "",
     actor: str | None = None,
     without_notice: bool = False,
 ) -> None:

@@ -20,6 +20,7 @@ from kernel.clock import AppNow, now
 from kernel.text import rfc3339
 from kernel.turns import Turn, turns
 from marketplace.accounts.money_mail import tell
+from marketplace.accounts.phrases import Said, phrase
 from marketplace.models import Maintenance, Rental
 from marketplace.rentals.announce import announce_notice
 from marketplace.rentals.notice import LEAD, enforce
@@ -120,15 +121,15 @@ def _tell(organization: UUID, ids: Sequence[UUID], each: Maintenance) -> None:
         rental.maintenance_at = each.starts_at
         _save(rental)
         if not each.urgent:
-            note(rental, at=now(), reason="maintenance", actor="host", text=_text(each))
+            note(rental, at=now(), reason="maintenance", actor="host", text=_said(each))
             announce_notice(rental, notice="maintenance")
     if told and not each.urgent:
         names = ", ".join(f"{rental.name} ({rental.public_id})" for rental in told)
         tell(
             organization,
             "host.maintenance",
-            subject="A host of your rentals is taken down for maintenance",
-            text=f"{names}: {_text(each)} Nothing is charged after the stop.",
+            subject=phrase("A host of your rentals is taken down for maintenance"),
+            text=[f"{names}:", *_said(each), phrase("Nothing is charged after the stop.")],
             also={rental.created_by_id for rental in told},
         )
 
@@ -138,13 +139,16 @@ def _save(rental: Rental) -> None:
     rental.save(update_fields=["maintenance_at", "version"])
 
 
-def _text(each: Maintenance) -> str:
-    until = f" to {rfc3339(each.ends_at)}" if each.ends_at is not None else ""
-    said = f" The owner says: {each.note}" if each.note else ""
-    return (
-        f"Its host is taken down from {rfc3339(each.starts_at)}{until}: it will be stopped then, "
-        f"and what is on volumes is kept.{said}"
-    )
+def _said(each: Maintenance) -> list[Said]:
+    start = rfc3339(each.starts_at)
+    if each.ends_at is None:
+        when = phrase("Its host is taken down from {start}.", start=start)
+    else:
+        end = rfc3339(each.ends_at)
+        when = phrase("Its host is taken down from {start} to {end}.", start=start, end=end)
+    kept = phrase("It will be stopped then, and what is on volumes is kept.")
+    note = phrase("The owner says: {note}", note=each.note) if each.note else ""
+    return [when, kept, note]
 
 
 def _dated(ends: Mapping[UUID, datetime | None]) -> dict[UUID, datetime]:

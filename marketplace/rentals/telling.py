@@ -9,9 +9,13 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
+from django.utils.translation import gettext_noop as _
+
 from kernel.clock import now
+from kernel.text import clean
 from kernel.turns import each
 from marketplace.accounts import letters
+from marketplace.accounts.phrases import Said, phrase
 from marketplace.models import Rental
 from marketplace.rentals import state as states
 from marketplace.rentals.reasons import FUNDS, HOST, NONE, PLATFORM, REASONS, RENTER
@@ -35,15 +39,15 @@ _EVENTS: Final = {
     states.INTERRUPTING: "rental.notice",
 }
 _FAULTS: Final = {
-    RENTER: "Whose matter: yours.",
-    HOST: "Whose matter: the host's.",
-    PLATFORM: "Whose matter: ours.",
-    FUNDS: "Whose matter: the balance's or a budget's.",
+    RENTER: _("Whose matter: yours."),
+    HOST: _("Whose matter: the host's."),
+    PLATFORM: _("Whose matter: ours."),
+    FUNDS: _("Whose matter: the balance's or a budget's."),
     NONE: "",
 }
 
 
-def moved(rental: Rental, *, seq: int, at: datetime, text: str) -> None:
+def moved(rental: Rental, *, seq: int, at: datetime, text: Said) -> None:
     """Have its people mailed of its new state, where that is news; joins the transaction."""
     event = _EVENTS.get(rental.state)
     if event is None or (rental.reason in _TOLD and event != "rental.notice"):
@@ -74,7 +78,7 @@ def _tell_unreachable(rental: Rental) -> None:
     _tell(rental, "rental.unreachable", cause=cause, at=rental.state_since, text=text)
 
 
-def _tell(rental: Rental, event: str, *, cause: str, at: datetime, text: str) -> None:
+def _tell(rental: Rental, event: str, *, cause: str, at: datetime, text: Said) -> None:
     row = REASONS.get(rental.reason)
     letters.tell(
         rental.organization_id,
@@ -83,8 +87,8 @@ def _tell(rental: Rental, event: str, *, cause: str, at: datetime, text: str) ->
         facts={
             "name": rental.name or rental.public_id,
             "at": letters.moment(at),
-            "text": text,
-            "fault": _FAULTS[row.fault] if row else "",
+            "text": phrase(clean(text)) if isinstance(text, str) else text,
+            "fault": phrase(_FAULTS[row.fault] if row else ""),
             "path": f"/rentals/{rental.public_id}",
         },
         also=[rental.created_by_id],

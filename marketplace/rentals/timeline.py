@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from kernel.text import clean
+from marketplace.accounts.phrases import Said, english
 from marketplace.models import Rental, RentalEvent
 from marketplace.rentals import telling
 from marketplace.rentals.announce import announce
@@ -27,12 +28,13 @@ def move(
     at: datetime,
     reason: str,
     actor: str,
-    text: str,
+    text: Said,
     evidence: dict[str, Any] | None = None,
 ) -> None:
     """Move the locked rental to ``target`` (or note a new reason in the same state) and save it.
 
-    Raises IllegalMove. Saves every changed field of ``rental``.
+    text: stored in English, mailed in each reader's language. Raises IllegalMove. Saves every
+    changed field of ``rental``.
     """
     if target != rental.state:
         if not may_move(rental.state, target):
@@ -53,7 +55,7 @@ def note(
     at: datetime,
     reason: str,
     actor: str,
-    text: str,
+    text: Said,
     evidence: dict[str, Any] | None = None,
 ) -> RentalEvent:
     """Append an event in the rental's present state; webhooks and people hear of it when that is
@@ -67,10 +69,10 @@ def note(
         state=rental.state,
         reason=reason,
         actor=actor,
-        text=clean(text),
+        text=clean(english(text)),
         evidence=evidence or {},
     )
     if state != rental.state:
         announce(rental, seq=event.seq)
-        telling.moved(rental, seq=event.seq, at=at, text=event.text)
+        telling.moved(rental, seq=event.seq, at=at, text=text)
     return event

@@ -11,6 +11,7 @@ from typing import Final
 from uuid import UUID
 
 from django.db.models import Exists, OuterRef
+from django.utils.translation import gettext_noop as _
 
 from kernel.errors import InvalidRequest
 from marketplace.models import RentalVolume
@@ -73,13 +74,13 @@ def tie(rental_id: UUID, *, absent: bool) -> str:
     if rental_id not in found:
         return ""
     if not absent:
-        return (
+        return _(
             "Its volumes are in that data centre, so it cannot go on elsewhere. Once the data "
             "centre answers again and nothing of the machine is left, it can be started there."
         )
     place = found[rental_id]
     if place is None or place.node_ids:
-        return "Its volumes are on the disks of that machine, so no other host can take it."
+        return _("Its volumes are on the disks of that machine, so no other host can take it.")
     return ""
 
 

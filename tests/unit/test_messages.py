@@ -199,9 +199,25 @@ def test_nothing_is_translated_before_there_is_a_reader(locale: str) -> None:
 
 
 def test_only_literals_are_translated(locale: str) -> None:
-    """But for the filter that looks up sentences that are data, which the tool gathers."""
+    """But for what says sentences that are data, which the tool gathers where they stand."""
     places = [place.partition(":")[0] for path in _product() for place in _computed(path)]
-    assert places == ["marketplace/http/portal/tags.py"]
+    assert places == ["marketplace/accounts/phrases.py", "marketplace/http/portal/tags.py"]
+
+
+def test_a_phrase_is_given_what_it_names(locale: str) -> None:
+    """It is said long after it was written, by a loop: a value that is missing would break that."""
+    wrong, seen = [], 0
+    for path in _product():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not (isinstance(node, ast.Call) and getattr(node.func, "id", "") == "phrase"):
+                continue
+            if isinstance(node.args[0], ast.Constant):
+                seen += 1
+                named = set(re.findall(r"\{(\w+)\}", str(node.args[0].value)))
+                if named != {word.arg for word in node.keywords}:
+                    wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert seen > 40
+    found_in(locale, wrong, "values that are not named, or named and not given")
 
 
 def test_all_kinds_of_calls_are_read(locale: str) -> None:

@@ -1,9 +1,10 @@
-"""Which kinds of mail a person gets."""
+"""Which kinds of mail a person gets, and in which language."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpResponse
 from django.urls import path
 from drf_spectacular.utils import extend_schema
@@ -20,6 +21,7 @@ _OPTIONAL = sorted(name for name, kind in letters.KINDS.items() if not kind.requ
 
 class PreferencesIn(Body):
     off = serializers.ListField(child=serializers.ChoiceField(_OPTIONAL), max_length=20)
+    language = serializers.ChoiceField(settings.LANGUAGES, required=False)
 
 
 class KindOut(Shown):
@@ -31,6 +33,7 @@ class KindOut(Shown):
 
 class PreferencesOut(Shown):
     items = KindOut(many=True)
+    language = serializers.ChoiceField(settings.LANGUAGES)
 
 
 def _shown(user: User) -> Any:
@@ -43,12 +46,12 @@ def _shown(user: User) -> Any:
         }
         for name, kind in letters.KINDS.items()
     ]
-    return PreferencesOut({"items": kinds}).data
+    return PreferencesOut({"items": kinds, "language": user.language}).data
 
 
 class MailPreferences(ApiView):
-    """The kinds of mail of the person behind the credentials. PUT names those switched off; kinds
-    that are required cannot be."""
+    """The kinds of mail of the person behind the credentials, and their language. PUT names the
+    kinds switched off; those that are required cannot be. Without a language it stays."""
 
     scopes = {"GET": "account:read", "PUT": "account:write"}
 
@@ -58,9 +61,11 @@ class MailPreferences(ApiView):
 
     @extend_schema(request=PreferencesIn, responses={200: PreferencesOut})
     def put(self, request: Request) -> HttpResponse:
-        user, off = self.principal(request).user, self.body(PreferencesIn)["off"]
+        user, wish = self.principal(request).user, self.body(PreferencesIn)
+        off, language = wish["off"], wish.get("language")
         return self.change(
-            lambda: letters.choose(user=user, off=off), lambda _none: (200, _shown(user))
+            lambda: letters.choose(user=user, off=off, language=language),
+            lambda _none: (200, _shown(user)),
         )
 
 

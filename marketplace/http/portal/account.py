@@ -10,6 +10,7 @@ from django.contrib.auth import authenticate, logout
 from django.forms import Form
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
@@ -73,6 +74,7 @@ def sign_up(request: HttpRequest, principal: Principal | None) -> HttpResponse:
                     password=data["password"],
                     organization=data["organization"],
                     terms_version=data["accepted_terms_version"],
+                    language=get_language() or "en",
                 ),
                 lambda _result: _DONE,
             )

@@ -9,8 +9,8 @@ from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
+from django.utils.translation import get_language, gettext_lazy
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
 
 from kernel.errors import InvalidRequest, Refusal
 from marketplace.accounts import invitations
@@ -94,6 +94,7 @@ def _make(token: str, form: JoinForm) -> User:
                 name=given["name"],
                 password=given["password"],
                 terms_version=given["accepted_terms_version"],
+                language=get_language() or "en",
             )
         ),
         lambda _none: _DONE,

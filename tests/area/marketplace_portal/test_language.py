@@ -13,11 +13,12 @@ from django.core import mail
 from django.db import transaction
 from django.utils import translation
 
-from marketplace.accounts import switches
+from kernel.clock import now
+from marketplace.accounts import letters, switches
 from marketplace.accounts.mail import deliver
 from marketplace.catalog.registry import by_slug
 from marketplace.http.portal.offer_words import spelled
-from marketplace.models import Template, User
+from marketplace.models import EmailToken, Letter, Template, User
 from tests import market
 from tests.area.marketplace_portal.test_account import FORM
 from tests.area.marketplace_portal.test_pages import PRIVATE, PUBLIC, STAFF, SUPPLIERS
@@ -239,8 +240,9 @@ def test_the_api_is_english_for_everybody(renter: Visitor) -> None:
     assert not any(HAN.search(body.decode()) for _status, body in answers)
 
 
-def test_nothing_translated_is_stored_or_sent(renter: Visitor, supply: market.Supply) -> None:
-    """Whatever a reader of Chinese does, the database, the mails and the thread stay English."""
+def test_nothing_translated_is_stored(renter: Visitor, supply: market.Supply) -> None:
+    """Whatever a reader of Chinese does, the database and the thread stay English. A mail that is
+    ordered is for one reader, in their language."""
     choose(renter)
     rented = order(renter, supply, name="trial")["Location"]
     renter.send(renter.get(f"{rented}/terminate"), f"{rented}/terminate")
@@ -253,11 +255,38 @@ def test_nothing_translated_is_stored_or_sent(renter: Visitor, supply: market.Su
     other.send(other.get("/sign-up"), "/sign-up", **FORM)
     with translation.override(CHINESE):
         deliver()
-    assert [FORM["email"]] in [message.to for message in mail.outbox]
     for message in mail.outbox:
-        assert not HAN.search(f"{message.subject}{message.body}")
+        chinese = bool(HAN.search(f"{message.subject}")), bool(HAN.search(str(message.body)))
+        assert chinese == (message.to == [FORM["email"]],) * 2, "who signed up in Chinese reads it"
+    assert [FORM["email"]] in [message.to for message in mail.outbox]
     assert not HAN.search(repr(_all_that_is_stored()))
     assert translation.get_language() == "en"
+
+
+def test_a_person_chooses_the_language_of_mails(renter: Visitor, supply: market.Supply) -> None:
+    """Under Settings or over the API, and nobody is written to in one that there is not."""
+    user = User.objects.get()
+    page = renter.get("/settings/notifications")
+    assert '<option value="en" lang="en" selected>English' in page.text
+    sent = {"on": ["trouble", "stops", "notices"], "language": CHINESE}
+    assert renter.post("/settings/notifications", sent).status_code == 303
+    user.refresh_from_db()
+    assert (user.language, user.mail_off) == (CHINESE, ["supply"])
+    key = {"name": "robot", "scopes": ["account:read"]}
+    assert renter.person.call("POST", "/api-keys", key)[0] == 201
+    Letter.objects.update(created_at=now() - letters.WAIT)
+    letters.post()
+    deliver()
+    told = mail.outbox[-1]
+    assert told.subject == "新的 API 密钥：robot"
+    assert "account:read" in str(told.body)
+    assert "创建者" in str(told.body)
+    assert renter.post("/settings/notifications", {"language": "xx"}).status_code == 422
+    status, answer = renter.person.call("PUT", "/mail-preferences", {"off": [], "language": "en"})
+    assert (status, answer["language"]) == (200, "en")
+    assert renter.person.call("PUT", "/mail-preferences", {"off": [], "language": "xx"})[0] == 422
+    user.refresh_from_db()
+    assert (user.language, user.mail_off) == ("en", [])
 
 
 def _all_that_is_stored() -> list[Any]:
@@ -267,6 +296,7 @@ def _all_that_is_stored() -> list[Any]:
         _text_of(value)
         for label in labels
         for model in apps.get_app_config(label).get_models()
+        if model is not EmailToken
         for row in model._default_manager.values_list()
         for value in row
     ]

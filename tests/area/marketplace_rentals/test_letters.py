@@ -9,9 +9,10 @@ from django.core import mail
 from django.db import transaction
 
 from kernel.clock import now
+from kernel.text import rfc3339
 from marketplace.accounts import letters
 from marketplace.accounts import mail as mailing
-from marketplace.models import Letter, Rental, User
+from marketplace.models import Letter, Rental, RentalEvent, User
 from marketplace.rentals import state as states
 from marketplace.rentals import telling
 from marketplace.rentals.notice import give
@@ -136,6 +137,27 @@ def test_an_end_date_is_told_before_and_after(renter: Renter, supply: Supply) ->
     with transaction.atomic():
         end_for(rental, "end_date")
     assert [row.event for row in Letter.objects.filter(posted_at=None)] == ["rental.ended"]
+
+
+def test_each_reads_one_fact_in_their_own_language(renter: Renter, supply: Supply) -> None:
+    """What is stored for everybody stays English: the timeline, and facts until they are told."""
+    other = people.join_as(renter.principal.org, "owner")
+    User.objects.filter(pk=other.principal.user.pk).update(language="zh-hans")
+    (rental,) = rented(renter, supply, 1)
+    with transaction.atomic():
+        give(rental, "end_date", at=now() + timedelta(minutes=10))
+    told = {message.to[0]: message for message in sent()}
+    ends = rfc3339(rental.interrupt_at)
+    english, chinese = (
+        " ".join(str(told[who.principal.user.email].body).split()) for who in (renter, other)
+    )
+    assert f"Its end date is near: it will be ended at {ends}." in english
+    assert str(told[other.principal.user.email].subject) == f"实例 {rental.name} 即将停止"
+    assert "结束日期临近" in chinese
+    assert ends in chinese
+    assert "Extend" not in chinese
+    said = RentalEvent.objects.filter(rental=rental).latest("seq").text
+    assert said == f"Its end date is near: it will be ended at {ends}. Extend it to keep it."
 
 
 def test_unreachable_is_told_after_ten_minutes_once(renter: Renter, supply: Supply) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.template.loader import render_to_string
+from django.utils import translation
 
 from kernel.text import wrapped
 from marketplace.accounts import letters, mail
+from marketplace.accounts.phrases import phrase, spoken
 from marketplace.models import EmailToken
+from marketplace.rentals.reasons import REASONS
 
 ROOT = Path(__file__).resolve().parents[3]
 TEMPLATES = ROOT / "templates" / "email" / "events"
@@ -31,6 +35,64 @@ FACTS: dict[str, Any] = {
     "scopes": "account:read, account:write, billing:read, provider:read, rentals:read",
     "ends": "never",
 }
+
+
+HAN = re.compile(r"[一-鿿]")
+
+
+@pytest.mark.parametrize("row", WRITTEN, ids=lambda row: row.name)
+@pytest.mark.parametrize("count", [1, 3, 40])
+def test_a_mail_is_all_chinese_to_whoever_reads_that(row: letters.Event, count: int) -> None:
+    """Names and values stay as they are; everything else is said in Chinese, in short lines."""
+    facts = {
+        **FACTS,
+        "name": "42",
+        "text": phrase(REASONS["host_lost"].text),
+        "fault": phrase("Whose matter: the host's."),
+        "role": letters.ROLE_NAMES["viewer"],
+        "before": letters.ROLE_NAMES["member"],
+        "ends": phrase("never"),
+    }
+    with translation.override("zh-hans"):
+        subject, text = letters.render(row, [facts] * count, organization="Acme")
+    assert HAN.search(subject)
+    sent = wrapped(text)
+    assert sent.startswith("您好，\n\n")
+    for line in sent.splitlines():
+        assert sum(1 + bool(HAN.match(sign)) for sign in line) <= 78 or "://" in line, line
+        words = re.sub(r"https?://\S+|\S+@\S+|[a-z]+:(?:read|write)", "", line)
+        words = re.sub(
+            r"Acme|gpuyard|Analytical Engines & Daughters|UTC|GPU|API|SSH|CSV|Stripe", "", words
+        )
+        assert not re.search(r"[A-Za-z]{3}", words), line
+    assert letters.render(row, [facts] * count, organization="Acme")[1].startswith("Hello,")
+
+
+def test_a_phrase_is_said_in_the_language_of_its_reader_and_values_stay() -> None:
+    kept = json.loads(
+        json.dumps(
+            [
+                phrase("The owner says: {note}", note="Nothing is charged after the stop."),
+                phrase("Your balance lasts {left}", left=phrase("about {hours} hours", hours=24)),
+                phrase(""),
+                "as it is",
+            ]
+        )
+    )
+    assert spoken(kept) == (
+        "The owner says: Nothing is charged after the stop. Your balance lasts about 24 hours "
+        "as it is"
+    )
+    with translation.override("zh-hans"):
+        assert spoken(kept) == (
+            "提供方说明：Nothing is charged after the stop. 您的余额还可用约 24 小时 as it is"
+        )
+
+
+def test_what_somebody_wrote_is_no_pattern() -> None:
+    hostile = "{0.__class__} {note!r} {{x}} %(n)s"
+    assert spoken(phrase(hostile)) == hostile
+    assert spoken(phrase("The owner says: {note}", note=hostile)).endswith(hostile)
 
 
 @pytest.mark.parametrize("row", WRITTEN, ids=lambda row: row.name)
@@ -99,6 +161,10 @@ def test_the_handbook_lists_every_mail() -> None:
         ("* one two three four five", "* one two three four\n  five"),
         ("  one two three four five", "  one two three four\n  five"),
         ("https://example.com/" + "x" * 30, "https://example.com/" + "x" * 30),
+        # Ten wide characters fill the line; what closes a sentence never begins one.
+        ("一二三四五六七八九十，十一", "一二三四五六七八九\n十，十一"),
+        ("用 https://e.com/abcdefgh 打开", "用\nhttps://e.com/abcdefgh\n打开"),
+        ("* 一二三四五六七八九十", "* 一二三四五六七八九\n  十"),
     ],
 )
 def test_wrapping_breaks_between_words_and_keeps_addresses(given: str, expected: str) -> None:
