@@ -319,14 +319,10 @@ def _tell_owners(change: FeeChange, steps: list[Step], *, withdrawn: bool) -> No
     for step in steps:
         if step.provider is not None and _concerned(change, step):
             by_owner.setdefault(step.provider, []).append(step)
+    subject = phrase("The platform's fee changes")
     for owner, own in by_owner.items():
         text = _recall(change, own) if withdrawn else _announcement(change, own)
-        money_mail.tell(
-            owner.organization_id,
-            "fee.changes",
-            subject=phrase("The platform's fee changes"),
-            text=text,
-        )
+        money_mail.tell(owner.organization_id, "fee.changes", subject=subject, text=text)
 
 
 def _concerned(change: FeeChange, step: Step) -> bool:

@@ -20,7 +20,6 @@ from kernel.money import CURRENCY, format_micro
 from kernel.text import rfc3339
 from marketplace.accounts import audit, letters
 from marketplace.accounts.access import Principal, get_visible, visible
-from marketplace.accounts.phrases import phrase
 from marketplace.catalog import availability, opening, tiers
 from marketplace.catalog.drift import NO_PRICE, why_draft
 from marketplace.catalog.needs import MIB_PER_GIB, whole_gib
@@ -82,12 +81,7 @@ def _tell_of_drift(drafts: Sequence[Offer]) -> None:
             offer.provider.organization_id,
             "offer.drifted",
             cause=f"group:{offer.group_id}",
-            facts={
-                "name": offer.public_id,
-                "text": phrase(offer.reason),
-                "at": at,
-                "path": "/provider",
-            },
+            facts={"name": offer.public_id, "text": offer.reason, "at": at, "path": "/provider"},
         )
 
 

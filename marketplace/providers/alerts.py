@@ -64,7 +64,7 @@ def _clusters(clusters: Iterable[ClusterView], owners: dict[UUID, UUID], present
         organization, name = owners[one.provider_ref], public("cluster", one.id)
         facts = {
             "name": one.name,
-            "text": phrase(one.detail),
+            "text": one.detail,
             "path": f"/provider/clusters/{name}/preflight",
         }
         if one.state in _SHUT and one.state_since <= present - OFFLINE_AFTER:
@@ -100,7 +100,7 @@ def _hosts(owners: dict[UUID, UUID]) -> None:
                 cause=f"{public('node', host.node_id)}:{host.at.isoformat()}",
                 facts={
                     "name": host.name,
-                    "text": phrase(host.text),
+                    "text": host.text,
                     "at": letters.moment(host.at),
                     "path": "/provider",
                 },
@@ -145,7 +145,7 @@ def _payouts(owners: dict[UUID, UUID], present: datetime) -> None:
             cause=public("payout", one.id),
             facts={
                 "name": f"{format_micro(one.amount_micro, places=2)} {one.currency}",
-                "text": phrase(one.reason),
+                "text": one.reason,
                 "at": letters.moment(at) if at else "",
                 "path": "/provider/payouts",
             },

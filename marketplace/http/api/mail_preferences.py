@@ -17,11 +17,12 @@ from marketplace.http.api.fields import Shown
 from marketplace.models import User
 
 _OPTIONAL = sorted(name for name, kind in letters.KINDS.items() if not kind.required)
+_LANGUAGES = sorted(dict(settings.LANGUAGES))
 
 
 class PreferencesIn(Body):
     off = serializers.ListField(child=serializers.ChoiceField(_OPTIONAL), max_length=20)
-    language = serializers.ChoiceField(settings.LANGUAGES, required=False)
+    language = serializers.ChoiceField(_LANGUAGES, required=False)
 
 
 class KindOut(Shown):
@@ -33,7 +34,7 @@ class KindOut(Shown):
 
 class PreferencesOut(Shown):
     items = KindOut(many=True)
-    language = serializers.ChoiceField(settings.LANGUAGES)
+    language = serializers.ChoiceField(_LANGUAGES)
 
 
 def _shown(user: User) -> Any:

@@ -13,6 +13,7 @@ from billing.invoicing.converge import invoice_seen
 from billing.models import Invoice
 from billing.payments.facts import InvoiceFact, PaymentFact
 from kernel.ids import public
+from marketplace.accounts.phrases import spoken
 from marketplace.models import AuditEntry, EmailToken, Letter, Rental
 from marketplace.rentals import charge as charging
 from marketplace.rentals import dunning
@@ -70,7 +71,7 @@ def test_an_invoice_that_no_card_paid_is_told_once(debtor):
     at(world, days=-5)
     letter = Letter.objects.get(event="invoice.open")
     assert letter.facts["name"] == "GY-7"
-    assert "USD, due by" in letter.facts["text"]
+    assert "USD, due by" in spoken(letter.facts["text"])
     assert letter.facts["path"] == f"/billing/invoices/{public('invoice', invoice.id)}"
 
 
