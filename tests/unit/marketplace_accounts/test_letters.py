@@ -13,7 +13,7 @@ from django.utils import translation
 
 from kernel.text import wrapped
 from marketplace.accounts import letters, mail
-from marketplace.accounts.phrases import phrase, spoken
+from marketplace.accounts.phrases import english, phrase, spoken
 from marketplace.models import EmailToken
 from marketplace.rentals.reasons import REASONS
 
@@ -87,6 +87,12 @@ def test_a_phrase_is_said_in_the_language_of_its_reader_and_values_stay() -> Non
         assert spoken(kept) == (
             "提供方说明：Nothing is charged after the stop. 您的余额还可用约 24 小时 as it is"
         )
+
+
+def test_what_everybody_reads_is_english_whoever_caused_it() -> None:
+    with translation.override("zh-hans"):
+        assert english(phrase("It was our fault.")) == "It was our fault."
+        assert spoken(phrase("It was our fault.")) == "责任在我们。"
 
 
 def test_what_somebody_wrote_is_no_pattern() -> None:
