@@ -14,8 +14,9 @@ from django.db import transaction
 from django.utils import translation
 
 from kernel.clock import now
-from marketplace.accounts import letters, switches
+from marketplace.accounts import letters, money_mail, switches
 from marketplace.accounts.mail import deliver
+from marketplace.accounts.phrases import phrase
 from marketplace.catalog.registry import by_slug
 from marketplace.http.portal.offer_words import spelled
 from marketplace.models import EmailToken, Letter, Template, User
@@ -282,6 +283,16 @@ def test_a_person_chooses_the_language_of_mails(renter: Visitor, supply: market.
     assert told.subject == "新的 API 密钥：robot"
     assert "account:read" in str(told.body)
     assert "创建者" in str(told.body)
+    with transaction.atomic():
+        spent = phrase("{percent} % of the budget {name} is spent", percent=80, name="lab")
+        nothing = phrase("Nothing is stopped by this.")
+        org = renter.person.principal.org.id
+        money_mail.tell(org, "budget.reached", subject=spent, text=nothing)
+    deliver()
+    told = mail.outbox[-1]
+    assert told.subject == "预算 lab 已用 80 %"
+    assert "不会因此停止任何实例。" in str(told.body)
+    assert "Your balance" not in str(told.body)
     assert renter.post("/settings/notifications", {"language": "xx"}).status_code == 422
     status, answer = renter.person.call("PUT", "/mail-preferences", {"off": [], "language": "en"})
     assert (status, answer["language"]) == (200, "en")
