@@ -30,11 +30,11 @@ def phrase(message: str, /, **values: Said) -> Said:
 
 
 def spoken(said: Said) -> str:
-    """In the language that is active. Whatever is no phrase is itself."""
+    """In the language that is active. Whatever is no phrase is itself, and nothing is ""."""
     if isinstance(said, list):
         return " ".join(filter(None, map(spoken, said)))
     if not isinstance(said, dict):
-        return str(said)
+        return "" if said is None else str(said)
     message = said[_MESSAGE]
     text = gettext(message) if message else ""
     values = said[_VALUES]

@@ -95,6 +95,12 @@ def test_what_everybody_reads_is_english_whoever_caused_it() -> None:
         assert spoken(phrase("It was our fault.")) == "责任在我们。"
 
 
+def test_a_fact_that_is_not_known_is_not_said() -> None:
+    facts = {**FACTS, "text": None, "fault": ""}
+    _subject, text = letters.render(letters.EVENTS["rental.failed"], [facts], organization="Acme")
+    assert "None" not in text
+
+
 def test_what_somebody_wrote_is_no_pattern() -> None:
     hostile = "{0.__class__} {note!r} {{x}} %(n)s"
     assert spoken(phrase(hostile)) == hostile
